@@ -1,0 +1,57 @@
+"""Everything that skipvsr raises for a user's mistake or a fault from outside.
+
+    SkipVSRError
+    ├── ConfigError          a setting that does not exist or cannot work
+    ├── ShapeError           a tensor or frame of the wrong shape
+    ├── ModelError           a model that cannot be found or used
+    │   └── CheckpointError  a weight file that cannot be read or represented
+    ├── InputError           a video, image or folder that cannot be read
+    │   └── DecodeError      a stream that stopped decoding part of the way
+    ├── OutputError          a place that cannot be written
+    └── DataError            training or test data that is missing or broken
+
+Each message says what was got, what is allowed and what to do. The command line prints it on one line and exits
+with `exit_code`.
+"""
+
+from __future__ import annotations
+
+
+class SkipVSRError(Exception):
+    """Base of all errors of this package."""
+
+    exit_code = 1
+
+
+class ConfigError(SkipVSRError, ValueError):
+    """A setting that does not exist or cannot work."""
+
+    exit_code = 2
+
+
+class ShapeError(SkipVSRError, ValueError):
+    """A tensor or frame of the wrong shape."""
+
+
+class ModelError(SkipVSRError):
+    """A model that cannot be found or used."""
+
+
+class CheckpointError(ModelError):
+    """A weight file that cannot be read, or holds what this package cannot represent."""
+
+
+class InputError(SkipVSRError):
+    """A video, image or folder that cannot be read."""
+
+
+class DecodeError(InputError):
+    """A stream that stopped decoding part of the way."""
+
+
+class OutputError(SkipVSRError):
+    """A place that cannot be written."""
+
+
+class DataError(SkipVSRError):
+    """Training or test data that is missing or broken."""

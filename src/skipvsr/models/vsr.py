@@ -1,0 +1,146 @@
+"""The network: two recurrences over a clip, and a tail that rebuilds each frame four times larger."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from skipvsr.errors import ConfigError, ShapeError
+from skipvsr.models.blocks import SCALE, BasicVSRTail, LightTail, Trunk
+from skipvsr.models.flow import light_flow, spynet, warp
+
+MIN_SIDE_PX = 16
+Flow = Literal["spynet", "light"]
+Tail = Literal["basicvsr", "light"]
+
+
+@dataclass(frozen=True)
+class VSRConfig:
+    """Everything that determines the network's shape.
+
+    Args:
+        channels: C, width of the propagated states (the paper: 64).
+        blocks: residual blocks in each of the two trunks (the paper: 30).
+        flow: "spynet" (1.44 M parameters), or "light" (0.06 M).
+        tail: "basicvsr" (two x2 pixel shuffles, two convolutions at full size), or "light" (one x4 pixel shuffle).
+
+    Raises:
+        ConfigError: a size is not positive, or a name is not one of those above.
+    """
+
+    channels: int = 64
+    blocks: int = 30
+    flow: Flow = "spynet"
+    tail: Tail = "basicvsr"
+
+    def __post_init__(self) -> None:
+        for name in ("channels", "blocks"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ConfigError(f"{name} is {value!r}; it must be a whole number from 1 up")
+        for name, allowed in (("flow", get_args(Flow)), ("tail", get_args(Tail))):
+            if getattr(self, name) not in allowed:
+                raise ConfigError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(allowed)}")
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> VSRConfig:
+        """The inverse of `to_dict`. Raises ConfigError on a key that is not a field."""
+        unknown = sorted(set(values) - {field.name for field in fields(cls)})
+        if unknown:
+            raise ConfigError(f"unknown model setting {unknown[0]!r}; this model was made by another version of skipvsr")
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as stored in `config.json`."""
+        return asdict(self)
+
+
+class SkipVSR(nn.Module):
+    """Recurrent video super-resolution x4. Without a router this is BasicVSR (Chan et al., CVPR 2021).
+
+    Called on (B, T, 3, H, W), RGB in [0, 1], H and W from 16 up, it returns (B, T, 3, 4H, 4W), not clamped.
+
+    The clip-wise `forward` needs the whole clip. Streaming uses the same parts one frame at a time: `estimate_flow`,
+    `propagate_backward`, `propagate_forward` and `reconstruct`.
+    """
+
+    def __init__(self, config: VSRConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.flow = spynet() if config.flow == "spynet" else light_flow()
+        self.backward_trunk = Trunk(config.channels, config.blocks)
+        self.forward_trunk = Trunk(config.channels, config.blocks)
+        self.tail = BasicVSRTail(config.channels) if config.tail == "basicvsr" else LightTail(config.channels)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """(B, T, 3, H, W) -> (B, T, 3, 4H, 4W). Raises ShapeError on any other shape or a side under 16 pixels."""
+        check_clip(frames)
+        length = frames.shape[1]
+        x = frames.unbind(dim=1)
+        to_next, to_previous = self.clip_flows(frames)
+
+        backward: list[Tensor] = [x[0]] * length
+        state = None
+        for t in reversed(range(length)):
+            state = self.propagate_backward(x[t], state, to_next[t] if t + 1 < length else None)
+            backward[t] = state
+
+        outputs: list[Tensor] = []
+        state = None
+        for t in range(length):
+            state = self.propagate_forward(x[t], state, to_previous[t - 1] if t > 0 else None)
+            outputs.append(self.reconstruct(x[t], backward[t], state))
+        return torch.stack(outputs, dim=1)
+
+    def clip_flows(self, frames: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Flows between all neighbouring frames of a clip (B, T, 3, H, W), in one batch.
+
+        Returns:
+            `to_next[t]`, which brings frame t+1 onto frame t (for the backward recurrence), and `to_previous[t]`, which
+            brings frame t onto frame t+1 (for the forward one); T - 1 tensors (B, 2, H, W) each.
+        """
+        batch, length, _, height, width = frames.shape
+        if length == 1:
+            return [], []
+        earlier = frames[:, :-1].reshape(-1, 3, height, width)
+        later = frames[:, 1:].reshape(-1, 3, height, width)
+        flow = self.estimate_flow(torch.cat((earlier, later)), torch.cat((later, earlier)))
+        to_next, to_previous = flow.view(2, batch, length - 1, 2, height, width)
+        return list(to_next.unbind(dim=1)), list(to_previous.unbind(dim=1))
+
+    def estimate_flow(self, reference: Tensor, support: Tensor) -> Tensor:
+        """Flow (N, 2, H, W) in pixels that brings `support` onto `reference`, both (N, 3, H, W)."""
+        return self.flow(reference, support)
+
+    def propagate_backward(self, frame: Tensor, state: Tensor | None, flow: Tensor | None) -> Tensor:
+        """One step of the backward recurrence: the state of frame t from that of frame t+1 (None: start from zero)."""
+        return self._propagate(self.backward_trunk, frame, state, flow)
+
+    def propagate_forward(self, frame: Tensor, state: Tensor | None, flow: Tensor | None) -> Tensor:
+        """One step of the forward recurrence: the state of frame t from that of frame t-1 (None: start from zero)."""
+        return self._propagate(self.forward_trunk, frame, state, flow)
+
+    def reconstruct(self, frame: Tensor, backward: Tensor, forward: Tensor) -> Tensor:
+        """Frame (N, 3, H, W) and its two states (N, C, H, W) -> (N, 3, 4H, 4W)."""
+        base = F.interpolate(frame, scale_factor=SCALE, mode="bilinear", align_corners=False)
+        return self.tail(backward, forward) + base
+
+    def _propagate(self, trunk: Trunk, frame: Tensor, state: Tensor | None, flow: Tensor | None) -> Tensor:
+        if state is None or flow is None:
+            state = frame.new_zeros(frame.shape[0], self.config.channels, *frame.shape[-2:])
+        else:
+            state = warp(state, flow)
+        return trunk(frame, state)
+
+
+def check_clip(frames: Tensor) -> None:
+    """Raise ShapeError unless `frames` is (B, T, 3, H, W) with at least one frame and sides of at least 16 pixels."""
+    shape = tuple(frames.shape)
+    if frames.ndim != 5 or shape[2] != 3 or shape[0] < 1 or shape[1] < 1:
+        raise ShapeError(f"got a tensor of shape {shape}; a clip is (batch, frames, 3, height, width), RGB in [0, 1]")
+    if min(shape[-2:]) < MIN_SIDE_PX:
+        raise ShapeError(f"frames are {shape[-1]}x{shape[-2]}; each side must be at least {MIN_SIDE_PX} pixels")
