@@ -32,8 +32,7 @@ def warp(source: Tensor, flow: Tensor, *, padding: str = "zeros") -> Tensor:
     grid_x = 2.0 * (x + flow[:, 0]) / max(width - 1, 1) - 1.0
     grid_y = 2.0 * (y + flow[:, 1]) / max(height - 1, 1) - 1.0
     grid = torch.stack((grid_x, grid_y), dim=-1).expand(n, height, width, 2)
-    with torch.autocast(source.device.type, enabled=False):
-        warped = F.grid_sample(source.float(), grid, mode="bilinear", padding_mode=padding, align_corners=True)
+    warped = F.grid_sample(source.float(), grid, mode="bilinear", padding_mode=padding, align_corners=True)
     return warped.to(source.dtype)
 
 

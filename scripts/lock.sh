@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Write requirements.lock: every package of the package and its dev extra, pinned, as pip resolves them today.
+#   scripts/lock.sh [PYTHON]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+torch="torch==2.13.0"
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+"${1:-python3.11}" -m venv "$work/venv"
+"$work/venv/bin/python" -m pip install --quiet "$torch" hatchling editables
+"$work/venv/bin/python" -m pip install --quiet ".[dev]"
+{
+  echo "# Made by scripts/lock.sh; do not edit."
+  # A local version label (+cpu) belongs to where torch came from, not to the requirement.
+  "$work/venv/bin/python" -m pip freeze --exclude skipvsr | sed 's/+cpu//'
+} > requirements.lock

@@ -1,0 +1,100 @@
+"""Make assets/demo.mp4, the clip that `make demo` upscales: camera moves over photographs that scikit-image carries.
+
+    python scripts/make_demo_clip.py
+
+Three scenes of 24 frames (a cup of coffee, an astronaut, a rocket; all in the public domain or CC0), 112x80 at 24 frames
+a second, with a sound track of one tone a scene. The camera moves over the photograph at full size (448x320), and each
+view is reduced x1/4 as MATLAB's imresize would.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import skimage.data
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from skipvsr.models.resize import bicubic_downsample
+
+TARGET = Path(__file__).parent.parent / "assets" / "demo.mp4"
+WIDTH, HEIGHT, SCALE = 112, 80, 4
+FRAMES, RATE, SAMPLE_RATE = 24, 24, 48_000
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Where the camera looks: centre in pixels of the photograph, zoom (1: pixel for pixel), roll in degrees."""
+
+    x: float
+    y: float
+    zoom: float
+    roll: float
+
+
+SCENES = (
+    (skimage.data.coffee, Camera(270, 190, 1.0, 0.0), Camera(330, 205, 1.06, 2.0), 262),
+    (skimage.data.astronaut, Camera(230, 165, 1.0, -1.5), Camera(262, 200, 1.0, 1.5), 330),
+    (skimage.data.rocket, Camera(300, 250, 1.1, 0.0), Camera(330, 190, 1.0, -1.0), 392),
+)
+
+
+def view(photograph: Tensor, camera: Camera) -> Tensor:
+    """What the camera sees: (3, H, W) in [0, 1] -> (3, 320, 448)."""
+    rows = torch.arange(SCALE * HEIGHT, dtype=torch.float32) - (SCALE * HEIGHT - 1) / 2
+    columns = torch.arange(SCALE * WIDTH, dtype=torch.float32) - (SCALE * WIDTH - 1) / 2
+    y, x = torch.meshgrid(rows / camera.zoom, columns / camera.zoom, indexing="ij")
+    angle = torch.deg2rad(torch.tensor(camera.roll))
+    column = camera.x + x * angle.cos() - y * angle.sin()
+    row = camera.y + x * angle.sin() + y * angle.cos()
+    height, width = photograph.shape[-2:]
+    grid = torch.stack((2 * column / (width - 1) - 1, 2 * row / (height - 1) - 1), dim=-1)
+    return F.grid_sample(photograph[None], grid[None], mode="bicubic", padding_mode="border", align_corners=True)[0]
+
+
+def scene(photograph: np.ndarray, start: Camera, end: Camera) -> list[np.ndarray]:
+    """The small frames of a move from `start` to `end`, (80, 112, 3) uint8."""
+    image = torch.from_numpy(photograph[..., :3].copy()).permute(2, 0, 1).float() / 255
+    frames = []
+    for step in range(FRAMES):
+        share = 0.5 - 0.5 * np.cos(np.pi * step / (FRAMES - 1))
+        at = (a + share * (b - a) for a, b in zip(vars(start).values(), vars(end).values(), strict=True))
+        small = bicubic_downsample(view(image, Camera(*at)).clamp(0, 1)).clamp(0, 1)
+        frames.append((small * 255).round().byte().permute(1, 2, 0).numpy())
+    return frames
+
+
+def main() -> None:
+    TARGET.parent.mkdir(exist_ok=True)
+    with av.open(str(TARGET), "w") as container:
+        video = container.add_stream("libx264", rate=RATE, options={"crf": "6", "preset": "veryslow"})
+        video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        context = video.codec_context
+        context.colorspace, context.color_range, context.color_primaries, context.color_trc = 1, 1, 1, 1
+        audio = container.add_stream("aac", rate=SAMPLE_RATE, layout="mono", bit_rate=48_000)
+        for index, (photograph, start, end, hertz) in enumerate(SCENES):
+            for step, pixels in enumerate(scene(photograph(), start, end)):
+                frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+                frame = frame.reformat(
+                    format="yuv420p", src_color_range="JPEG", dst_colorspace="ITU709", dst_color_range="MPEG"
+                )
+                frame.pts, frame.time_base = index * FRAMES + step, Fraction(1, RATE)
+                container.mux(video.encode(frame))
+            seconds = np.arange(SAMPLE_RATE * FRAMES // RATE) / SAMPLE_RATE
+            fade = np.minimum(1, 20 * np.minimum(seconds, seconds[::-1]))
+            tone = (0.1 * fade * np.sin(2 * np.pi * hertz * seconds)).astype(np.float32)
+            sound = av.AudioFrame.from_ndarray(tone[None], format="fltp", layout="mono")
+            sound.sample_rate, sound.pts = SAMPLE_RATE, index * len(tone)
+            container.mux(audio.encode(sound))
+        container.mux(video.encode(None))
+        container.mux(audio.encode(None))
+    print(f"{TARGET.name}: {TARGET.stat().st_size:,} bytes")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,189 @@
+"""How a high-resolution clip becomes a low-resolution one: BI, BD in its two phases, and real footage.
+
+Every function takes a clip (T, 3, H, W), RGB float in [0, 1], and returns (T, 3, H / 4, W / 4) in [0, 1], rounded to
+8 bit as a saved picture would be. Frames do not influence one another in `bi`, `bd` and `bd_duf`; they do in `video`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from skipvsr.errors import ConfigError, ShapeError
+from skipvsr.models.resize import bicubic_downsample
+from skipvsr.video.compress import Codec, compress_clip
+
+SCALE = 4
+BLUR_SIGMA_PX = 1.6
+
+Degradation = Literal["bi", "bd", "bd-duf", "video"]
+DEGRADATIONS: tuple[str, ...] = get_args(Degradation)
+ResizeKernel = Literal["bicubic", "bilinear", "area"]
+
+
+def degrade(clip: Tensor, kind: Degradation, random: np.random.Generator | None = None) -> Tensor:
+    """Apply the degradation named `kind`; (T, 3, H, W) -> (T, 3, H / 4, W / 4).
+
+    `random` is needed, and used, by "video" only.
+
+    Raises:
+        ConfigError: an unknown name.
+        ShapeError: sides that are not multiples of 4.
+    """
+    match kind:
+        case "bi":
+            return bi(clip)
+        case "bd":
+            return bd(clip)
+        case "bd-duf":
+            return bd_duf(clip)
+        case "video":
+            assert random is not None, "the video degradation draws random numbers"
+            return video(clip, draw_footage(random), random)
+    raise ConfigError(f"degradation is {kind!r}; it must be one of {', '.join(DEGRADATIONS)}")
+
+
+def bi(clip: Tensor) -> Tensor:
+    """MATLAB's `imresize(clip, 1/4, "bicubic")`, the degradation "BI"; LR pixel j sits at HR 4j + 1.5."""
+    return round_to_8_bit(bicubic_downsample(_checked(clip), SCALE))
+
+
+def bd(clip: Tensor) -> Tensor:
+    """Blur and take every fourth pixel as BasicVSR's own BD script does; LR pixel j sits at HR 4j + 1.5.
+
+    The script's kernel has 12 taps per side, from -5 to +6 around pixel i (MATLAB's origin of an even kernel), so that
+    its centre is i + 0.5; it keeps i = 1, 5, 9, ... of the blurred picture. Borders repeat the edge pixel.
+    """
+    padded = F.pad(_checked(clip), (5, 6, 5, 6), mode="replicate")[..., 1:, 1:]
+    return round_to_8_bit(_blur_and_stride(padded, _gaussian(12)))
+
+
+def bd_duf(clip: Tensor) -> Tensor:
+    """Blur and take every fourth pixel as DUF, PFNL and EDVR's tests do; LR pixel j sits at HR 4j.
+
+    13 taps per side, borders mirrored without the edge pixel. 1.5 HR pixels off `bd`: a network trained on one loses
+    about 12 dB on the other.
+    """
+    padded = F.pad(_checked(clip), (6, 6, 6, 6), mode="reflect")
+    return round_to_8_bit(_blur_and_stride(padded, _gaussian(13)))
+
+
+@dataclass(frozen=True)
+class Footage:
+    """One way in which real footage came to be: the settings of `video`.
+
+    Blur is a Gaussian with two standard deviations in HR pixels along axes turned by `blur_degrees`. Noise has the
+    standard deviation sqrt(read_noise^2 + shot_noise * signal), signal in [0, 1]; grey noise is the same in R, G, B.
+    `lead_frames` mirrored frames are coded before the clip and dropped, so that it need not begin with a key frame.
+    """
+
+    blur_sigmas_px: tuple[float, float]
+    blur_degrees: float
+    resize: ResizeKernel
+    read_noise: float
+    shot_noise: float
+    grey_noise: bool
+    codec: Codec
+    crf: int
+    lead_frames: int
+
+
+def draw_footage(random: np.random.Generator) -> Footage:
+    """Settings from soft but clean to noisy and heavily compressed, each on its own uniform or log-uniform range."""
+    long, short = sorted(random.uniform(0.2, 2.4, size=2), reverse=True)
+    if random.random() < 0.5:
+        short = long  # isotropic: an out-of-focus lens rather than a shaken one
+    noisy = random.random() < 0.7
+    codec: Codec = "h264" if random.random() < 0.6 else "h265"
+    return Footage(
+        blur_sigmas_px=(float(long), float(short)),
+        blur_degrees=float(random.uniform(0, 180)),
+        resize=("bicubic", "bilinear", "area")[random.integers(3)],
+        read_noise=float(np.exp(random.uniform(np.log(0.002), np.log(0.03)))) if noisy else 0.0,
+        shot_noise=float(np.exp(random.uniform(np.log(1e-5), np.log(2e-3)))) if noisy else 0.0,
+        grey_noise=bool(random.random() < 0.4),
+        codec=codec,
+        crf=int(random.integers(15, 33)) if codec == "h264" else int(random.integers(17, 35)),
+        lead_frames=int(random.integers(0, 4)),
+    )
+
+
+def video(clip: Tensor, footage: Footage, random: np.random.Generator) -> Tensor:
+    """Blur, resize by 1/4, add noise, and send the clip through a real H.264 or H.265 encoder.
+
+    `random` supplies the noise; with the same clip, settings and generator state the result is the same. LR pixel j
+    sits at HR 4j + 1.5, as in `bi`.
+    """
+    blurred = _blur_elliptic(_checked(clip), footage)
+    low = _resize(blurred, footage.resize)
+    noise_shape = (low.shape[0], 1 if footage.grey_noise else 3, *low.shape[2:])
+    noise = torch.from_numpy(random.standard_normal(noise_shape, dtype=np.float32)).to(low)
+    deviation = (footage.read_noise**2 + footage.shot_noise * low.clamp(0, 1)).sqrt()
+    low = (low + deviation * noise).clamp(0, 1)
+
+    lead = min(footage.lead_frames, low.shape[0] - 1)
+    low = torch.cat((low[1 : lead + 1].flip(0), low))
+    frames = (low * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    coded = torch.from_numpy(compress_clip(frames, footage.codec, footage.crf)[lead:])
+    return coded.permute(0, 3, 1, 2).contiguous().to(low) / 255
+
+
+def round_to_8_bit(images: Tensor) -> Tensor:
+    """Clamp to [0, 1] and round to multiples of 1 / 255; same shape."""
+    return (images.clamp(0, 1) * 255).round() / 255
+
+
+def _checked(clip: Tensor) -> Tensor:
+    if clip.ndim != 4 or clip.shape[1] != 3 or not clip.is_floating_point():
+        raise ShapeError(f"clip is {clip.dtype} of shape {tuple(clip.shape)}; it must be floating (T, 3, H, W)")
+    height, width = clip.shape[-2:]
+    if height % SCALE or width % SCALE or min(height, width) < 2 * SCALE:
+        raise ShapeError(
+            f"clip is {width}x{height}; both sides must be multiples of {SCALE} and at least {2 * SCALE}: cut it first"
+        )
+    return clip
+
+
+def _gaussian(taps: int) -> Tensor:
+    """The 1-D factor of MATLAB's `fspecial("gaussian", taps, 1.6)`."""
+    x = torch.arange(taps, dtype=torch.float64) - (taps - 1) / 2
+    weights = torch.exp(-(x**2) / (2 * BLUR_SIGMA_PX**2))
+    return weights / weights.sum()
+
+
+def _blur_and_stride(padded: Tensor, taps: Tensor) -> Tensor:
+    """Correlate rows and columns with `taps` without padding, keeping every fourth result."""
+    taps = taps.to(padded)
+    rows = taps.view(1, 1, -1, 1).expand(3, 1, -1, 1)
+    columns = taps.view(1, 1, 1, -1).expand(3, 1, 1, -1)
+    narrow = F.conv2d(padded, columns, stride=(1, SCALE), groups=3)
+    return F.conv2d(narrow, rows, stride=(SCALE, 1), groups=3)
+
+
+def _blur_elliptic(clip: Tensor, footage: Footage, radius_px: int = 7) -> Tensor:
+    """Correlate with a Gaussian of two widths, turned by an angle; borders repeat the edge pixel."""
+    angle = np.deg2rad(footage.blur_degrees)
+    side = torch.arange(-radius_px, radius_px + 1, dtype=torch.float64)
+    y, x = torch.meshgrid(side, side, indexing="ij")
+    along = (x * np.cos(angle) + y * np.sin(angle)) / footage.blur_sigmas_px[0]
+    across = (y * np.cos(angle) - x * np.sin(angle)) / footage.blur_sigmas_px[1]
+    kernel = torch.exp(-0.5 * (along**2 + across**2))
+    kernel = (kernel / kernel.sum()).to(clip).expand(3, 1, *kernel.shape)
+    padded = F.pad(clip, (radius_px,) * 4, mode="replicate")
+    return F.conv2d(padded, kernel, groups=3)
+
+
+def _resize(clip: Tensor, kernel: ResizeKernel) -> Tensor:
+    match kernel:
+        case "bicubic":
+            return bicubic_downsample(clip, SCALE)
+        case "bilinear":
+            size = (clip.shape[-2] // SCALE, clip.shape[-1] // SCALE)
+            return F.interpolate(clip, size=size, mode="bilinear", align_corners=False, antialias=True)
+        case "area":
+            return F.avg_pool2d(clip, SCALE)

@@ -1,0 +1,65 @@
+"""What the network costs, in multiply-accumulates (MACs), by its closed form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from skipvsr.models.flow import PyramidFlow, light_flow, spynet
+from skipvsr.models.vsr import VSRConfig
+
+
+@dataclass(frozen=True)
+class Cost:
+    """MACs per frame, by part. One multiply-accumulate counts as 1; the literature often calls it a FLOP.
+
+    Args:
+        flow: both flow networks' passes, at the padded size they really work at.
+        trunk_inputs: the first convolution of both trunks.
+        blocks: the residual blocks of both trunks.
+        tail: fusion and reconstruction.
+    """
+
+    flow: int
+    trunk_inputs: int
+    blocks: int
+    tail: int
+
+    @property
+    def without_flow(self) -> int:
+        """What most papers report."""
+        return self.trunk_inputs + self.blocks + self.tail
+
+    @property
+    def total(self) -> int:
+        """Everything. Warping, resizing and activations have no multiply-accumulates worth counting."""
+        return self.flow + self.without_flow
+
+
+def cost_per_frame(config: VSRConfig, height: int, width: int) -> Cost:
+    """Cost of one frame of a long clip of the given low-resolution size (every pair of frames has two flows)."""
+    pixels = height * width
+    c = config.channels
+    flow = spynet() if config.flow == "spynet" else light_flow()
+    fusion = 2 * c * c
+    if config.tail == "basicvsr":
+        # At 1, 2, 4 times the size: c -> 4c, c -> 256, then 64 -> 64 and 64 -> 3.
+        tail = fusion + 9 * (c * 4 * c) + 4 * 9 * (c * 256) + 16 * 9 * (64 * 64 + 64 * 3)
+    else:
+        tail = fusion + 9 * (c * 48)
+    return Cost(
+        flow=2 * _flow_macs(flow, height, width),
+        trunk_inputs=pixels * 2 * 9 * (c + 3) * c,
+        blocks=pixels * 2 * config.blocks * 2 * 9 * c * c,
+        tail=pixels * tail,
+    )
+
+
+def _flow_macs(flow: PyramidFlow, height: int, width: int) -> int:
+    """One pass of the pyramid over one pair of frames."""
+    multiple = flow.multiple_px
+    pixels = (-(-height // multiple) * multiple) * (-(-width // multiple) * multiple)
+    macs = 0
+    for level, network in enumerate(flow.levels):
+        weights = sum(parameter.numel() for parameter in network.parameters() if parameter.ndim == 4)
+        macs += weights * pixels // 4 ** (len(flow.levels) - 1 - level)
+    return macs

@@ -1,0 +1,106 @@
+"""`upscale_frames`: any iterator of frames in, an iterator of frames four times larger out."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skipvsr.checkpoints.load import load_model
+from skipvsr.errors import ShapeError
+from skipvsr.models.vsr import SkipVSR
+from skipvsr.upscale.scenes import SceneCuts
+from skipvsr.upscale.stream import DEFAULT_LOOKAHEAD, Windows, default_window, upscale_stream
+
+AnyFrame = TypeVar("AnyFrame", np.ndarray, Tensor)
+
+_PEAK = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
+
+
+def upscale_frames(
+    frames: Iterable[AnyFrame],
+    model: SkipVSR | str | Path = "compact",
+    *,
+    window: int | None = None,
+    lookahead: int = DEFAULT_LOOKAHEAD,
+    scene_cuts: bool = True,
+) -> Iterator[AnyFrame]:
+    """Super-resolve a stream of frames x4, of any length, in fixed memory.
+
+    Args:
+        frames: numpy arrays (H, W, 3), RGB, uint8 or uint16 over their full range or floating point in [0, 1]; or torch
+            tensors (3, H, W), RGB in [0, 1]. All of one size, each side at least 16 pixels. Taken as they are needed.
+        model: a model, used where it is and in its dtype; or what `load_model` takes.
+        window: frames per window; None: by `default_window`.
+        lookahead: frames beyond a window from which the backward recurrence starts.
+        scene_cuts: find scene cuts, and let nothing cross them.
+
+    Yields:
+        One frame for each frame, in order, of the same kind and dtype, clamped to its range: (4H, 4W, 3) or (3, 4H, 4W).
+
+    Raises:
+        ShapeError: a frame is not of the shape, size or dtype described above.
+        ConfigError: window under 1 or lookahead under 0.
+        ModelError: the model cannot be found or read.
+    """
+    network = model if isinstance(model, SkipVSR) else load_model(model)
+    kinds: deque[AnyFrame] = deque()
+
+    def tensors() -> Iterator[Tensor]:
+        for frame in frames:
+            kinds.append(frame[:0])
+            yield to_tensor(frame)
+
+    stream = tensors()
+    first = next(stream, None)
+    if first is None:
+        return
+    if window is None:
+        window = default_window(network.config, *first.shape[-2:])
+    starts_scene = SceneCuts() if scene_cuts else None
+    stream = chain((first,), stream)
+    for result in upscale_stream(stream, network, Windows(window, lookahead), starts_scene=starts_scene):
+        yield from_tensor(result, like=kinds.popleft())
+
+
+def to_tensor(frame: np.ndarray | Tensor) -> Tensor:
+    """A frame of any accepted kind as a (3, H, W) tensor, RGB in [0, 1]; floating-point tensors come back as they are.
+
+    Raises:
+        ShapeError: another dtype or number of dimensions.
+    """
+    if isinstance(frame, Tensor):
+        if frame.ndim != 3 or frame.shape[0] != 3 or not frame.is_floating_point():
+            raise ShapeError(f"got a {frame.dtype} tensor {tuple(frame.shape)}; give (3, height, width), float in [0, 1]")
+        return frame
+    floating = np.issubdtype(frame.dtype, np.floating)
+    if frame.ndim != 3 or frame.shape[2] != 3 or not (floating or frame.dtype in _PEAK):
+        raise ShapeError(f"got a {frame.dtype} array {frame.shape}; give (height, width, 3), uint8, uint16 or float in [0, 1]")
+    peak = 1 if floating else _PEAK[frame.dtype]
+    planes = np.ascontiguousarray(frame.transpose(2, 0, 1)).astype(np.float32)
+    return torch.from_numpy(planes).div_(peak)
+
+
+def from_tensor(result: Tensor, like: AnyFrame) -> AnyFrame:
+    """A result (3, H, W), clamped, as a frame of the kind, dtype and device of `like`."""
+    result = result.clamp(0, 1)
+    if isinstance(like, Tensor):
+        return result.to(device=like.device, dtype=like.dtype)
+    return to_array(result, like.dtype)
+
+
+def to_array(result: Tensor, dtype: np.dtype) -> np.ndarray:
+    """A result (3, H, W) as an array (H, W, 3), clamped; rounded to the full range of an integer dtype."""
+    result = result.clamp(0, 1).permute(1, 2, 0)
+    if dtype not in _PEAK:
+        return result.contiguous().cpu().numpy().astype(dtype)
+    scaled = (result * _PEAK[dtype]).round_()
+    integers = scaled.to(torch.uint8 if dtype == np.uint8 else torch.int32).contiguous()
+    return integers.cpu().numpy().astype(dtype, copy=False)
+

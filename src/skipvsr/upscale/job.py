@@ -1,0 +1,190 @@
+"""`upscale_video`: a video file or a folder of images in, the same four times larger out."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from skipvsr.checkpoints.load import load_model
+from skipvsr.errors import ConfigError, DecodeError
+from skipvsr.models.vsr import SkipVSR
+from skipvsr.upscale.frames import to_array, to_tensor
+from skipvsr.upscale.pipeline import WriteBehind, read_ahead
+from skipvsr.upscale.progress import Progress, ProgressMeter
+from skipvsr.upscale.scenes import SceneCuts
+from skipvsr.upscale.size import OutputSize, resize
+from skipvsr.upscale.stream import DEFAULT_LOOKAHEAD, Windows, default_window, upscale_stream
+from skipvsr.video.frame import Frame
+from skipvsr.video.open import Writer, open_reader, open_writer
+from skipvsr.video.probe import VideoInfo
+from skipvsr.video.write import EncodeOptions
+
+OnProgress: TypeAlias = Callable[[Progress], object]
+
+
+@dataclass(frozen=True)
+class UpscaleReport:
+    """What a finished job did.
+
+    Args:
+        destination: what was written.
+        frames: read and written, one for one.
+        scenes: found, or 1 where scene cuts were not looked for.
+        input_size, output_size: (width, height).
+        window, lookahead: frames.
+        seconds: from the first frame read to the finished file.
+        frames_per_second: frames / seconds.
+        peak_bytes: largest resident memory of this process seen.
+    """
+
+    destination: Path
+    frames: int
+    scenes: int
+    input_size: tuple[int, int]
+    output_size: tuple[int, int]
+    window: int
+    lookahead: int
+    seconds: float
+    frames_per_second: float
+    peak_bytes: int
+
+
+def upscale_video(
+    source: str | Path,
+    destination: str | Path,
+    model: SkipVSR | str | Path = "compact",
+    *,
+    window: int | None = None,
+    lookahead: int = DEFAULT_LOOKAHEAD,
+    scene_cuts: bool = True,
+    size: OutputSize | None = None,
+    encode: EncodeOptions | None = None,
+    overwrite: bool = False,
+    device: str | torch.device | None = None,
+    on_progress: OnProgress | None = None,
+) -> UpscaleReport:
+    """Super-resolve a video file or a folder of images x4, in fixed memory whatever its length.
+
+    A video keeps its timestamps, sound, subtitles, colour description, rotation and pixel aspect; a folder keeps its file
+    names. The destination appears whole or not at all.
+
+    Args:
+        source: a video file, or a folder of images in the order of their names.
+        destination: a video file (its ending chooses the container), or a folder for images.
+        model: a model, or what `load_model` takes.
+        window: frames per window; None: by `default_window`.
+        lookahead: frames beyond a window from which the backward recurrence starts.
+        scene_cuts: find scene cuts, and let nothing cross them.
+        size: resize the x4 result to this; None: leave it.
+        encode: codec, quality and pixel format; None: H.264, visually lossless.
+        overwrite: replace an existing destination.
+        device: where to run; None: a GPU if there is one, or where the given model is.
+        on_progress: called after each frame, in the calling thread.
+
+    Raises:
+        InputError: the source cannot be read.
+        DecodeError: the source stopped decoding part of the way; the destination holds everything up to there.
+        OutputError: the destination exists, or cannot be written.
+        ModelError, ConfigError: the model or a setting is wrong.
+    """
+    network = place(model, device)
+    with open_reader(source) as reader:
+        height, width = _output_size(size or OutputSize(), reader.info)
+        if window is None:
+            window = default_window(network.config, reader.info.height, reader.info.width)
+        windows = Windows(window, lookahead)
+        cuts = _CountedCuts(SceneCuts()) if scene_cuts else None
+        meter = ProgressMeter(reader.info.frame_count)
+        with open_writer(destination, width, height, source=reader, options=encode, overwrite=overwrite) as writer:
+            run = _Run(reader, writer, (height, width))
+            for _ in run.results(network, windows, cuts):
+                progress = meter.step()
+                if on_progress is not None:
+                    on_progress(progress)
+    report = UpscaleReport(
+        destination=Path(destination),
+        frames=meter.frames_done,
+        scenes=1 if cuts is None else cuts.scenes,
+        input_size=(reader.info.width, reader.info.height),
+        output_size=(width, height),
+        window=windows.window,
+        lookahead=windows.lookahead,
+        seconds=meter.seconds,
+        frames_per_second=meter.frames_done / meter.seconds,
+        peak_bytes=meter.peak_bytes,
+    )
+    if run.stopped is not None:
+        raise DecodeError(f"{run.stopped}; the {report.frames} frames before that are in {destination}") from run.stopped
+    return report
+
+
+def place(model: SkipVSR | str | Path, device: str | torch.device | None) -> SkipVSR:
+    """The model, loaded where it is a name or path, on `device` and in the memory layout that convolutions like best."""
+    if device is None and not isinstance(model, SkipVSR):
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    network = model if isinstance(model, SkipVSR) else load_model(model)
+    try:
+        network = network.to(device=device, memory_format=torch.channels_last)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"cannot use the device {str(device)!r} ({reason}); choose cpu, or cuda with a GPU") from error
+    return network.eval()
+
+
+class _Run:
+    """One pass from a reader to a writer."""
+
+    def __init__(self, reader: Iterable[Frame], writer: Writer, size: tuple[int, int]) -> None:
+        self.stopped: DecodeError | None = None
+        self._reader, self._writer, self._size = reader, writer, size
+        self._waiting: deque[Frame] = deque()
+
+    def results(self, network: SkipVSR, windows: Windows, cuts: Callable[[Tensor], bool] | None) -> Iterator[None]:
+        """Yield once for each frame that was handed to the encoder."""
+        with ThreadPoolExecutor(1, "decode") as decoder, ThreadPoolExecutor(1, "encode") as encoder:
+            behind = WriteBehind(self._write, encoder)
+            for result in upscale_stream(self._frames(decoder), network, windows, starts_scene=cuts):
+                behind.put((result, self._waiting.popleft()))
+                yield
+            behind.finish()
+
+    def _frames(self, decoder: Executor) -> Iterator[Tensor]:
+        try:
+            for frame in read_ahead(self._reader, decoder):
+                # Only its times are needed from here on; what it showed would pile up over a window.
+                self._waiting.append(replace(frame, pixels=frame.pixels[:0]))
+                yield to_tensor(frame.pixels)
+        except DecodeError as error:
+            self.stopped = error
+
+    def _write(self, item: tuple[Tensor, Frame]) -> None:
+        result, frame = item
+        self._writer.write(replace(frame, pixels=to_array(resize(result, *self._size), frame.pixels.dtype)))
+
+
+class _CountedCuts:
+    """A scene-cut detector that remembers how many scenes it saw."""
+
+    def __init__(self, detector: SceneCuts) -> None:
+        self.scenes = 1
+        self._detector = detector
+
+    def __call__(self, frame: Tensor) -> bool:
+        cut = self._detector(frame)
+        self.scenes += cut
+        return cut
+
+
+def _output_size(size: OutputSize, info: VideoInfo) -> tuple[int, int]:
+    """(height, width) of the frames to be written; what was asked for counts for the picture as it is shown."""
+    if info.rotation_degrees % 180 == 90:
+        width, height = size.resolve(info.width, info.height)
+        return height, width
+    return size.resolve(info.height, info.width)

@@ -1,0 +1,58 @@
+"""Decoding, the network and encoding at the same time: single-thread executors with short queues between them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future
+from typing import Any, TypeVar
+
+Item = TypeVar("Item")
+
+DEPTH = 4
+
+
+def read_ahead(source: Iterable[Item], executor: Executor, depth: int = DEPTH) -> Iterator[Item]:
+    """Iterate over `source` in the executor, `depth` items ahead.
+
+    Args:
+        source: iterated in the executor's thread only.
+        executor: of one thread, so that items keep their order.
+        depth: items taken before they are asked for.
+
+    Raises:
+        Whatever the source raises, after all items that came before it.
+    """
+    iterator = iter(source)
+    end: Any = object()
+    pending = deque(executor.submit(next, iterator, end) for _ in range(depth))
+    while (item := pending.popleft().result()) is not end:
+        pending.append(executor.submit(next, iterator, end))
+        yield item
+
+
+class WriteBehind:
+    """Call `write` in the executor, at most `depth` items behind.
+
+    Args:
+        write: called on one item at a time, in order.
+        executor: of one thread.
+        depth: items waiting before the caller has to wait too.
+    """
+
+    def __init__(self, write: Callable[[Any], None], executor: Executor, depth: int = DEPTH) -> None:
+        self._write = write
+        self._executor = executor
+        self._depth = depth
+        self._pending: deque[Future[None]] = deque()
+
+    def put(self, item: Any) -> None:
+        """Queue an item; raises what an earlier `write` raised."""
+        if len(self._pending) >= self._depth:
+            self._pending.popleft().result()
+        self._pending.append(self._executor.submit(self._write, item))
+
+    def finish(self) -> None:
+        """Wait until all is written; raises what a `write` raised."""
+        while self._pending:
+            self._pending.popleft().result()

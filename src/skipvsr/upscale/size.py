@@ -1,0 +1,57 @@
+"""The size of the output picture, where it is not simply four times the input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from skipvsr.errors import ConfigError
+from skipvsr.models.blocks import SCALE
+
+
+@dataclass(frozen=True)
+class OutputSize:
+    """What the x4 result is resized to.
+
+    Args:
+        height: rows; None: from the width, or four times the input.
+        width: columns; None: from the height, keeping the shape of the picture, rounded to an even number.
+
+    Raises:
+        ConfigError: a side under 16 or over 32,768 pixels.
+    """
+
+    height: int | None = None
+    width: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, side in (("height", self.height), ("width", self.width)):
+            if side is not None and not 16 <= side <= 32768:
+                raise ConfigError(f"the output {name} is {side} pixels; it must be from 16 to 32768")
+
+    def resolve(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) of the output for an input of the given size."""
+        if self.height is None and self.width is None:
+            return SCALE * height, SCALE * width
+        if self.width is None:
+            assert self.height is not None
+            return self.height, _even(Fraction(self.height * width, height))
+        if self.height is None:
+            return _even(Fraction(self.width * height, width)), self.width
+        return self.height, self.width
+
+
+def resize(frame: Tensor, height: int, width: int) -> Tensor:
+    """Bicubic, antialiased: (3, H, W), RGB in [0, 1] -> (3, height, width), clamped; of the right size already: as it is."""
+    if frame.shape[-2:] == (height, width):
+        return frame
+    # The network may overshoot; clamped first, so that no overshoot is spread over its neighbours.
+    frame = frame.clamp(0, 1)[None]
+    return F.interpolate(frame, size=(height, width), mode="bicubic", align_corners=False, antialias=True)[0].clamp(0, 1)
+
+
+def _even(side: Fraction) -> int:
+    return max(2 * round(side / 2), 2)

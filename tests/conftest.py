@@ -1,0 +1,47 @@
+"""Fixtures that more than one test file needs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from skipvsr.models.vsr import SkipVSR, VSRConfig
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture
+def tiny() -> SkipVSR:
+    """A light network of 8 channels and 2 blocks, random weights, whose flow is not zero."""
+    return make_network(VSRConfig(channels=8, blocks=2, flow="light", tail="light"))
+
+
+def make_network(config: VSRConfig, seed: int = 0) -> SkipVSR:
+    """A network with random weights everywhere, so that every part has a say in its output."""
+    generator = torch.Generator().manual_seed(seed)
+    network = SkipVSR(config).eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            fan = parameter[0].numel() if parameter.ndim > 1 else 16
+            parameter.normal_(0.0, 0.7 / fan**0.5, generator=generator)
+    return network
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The project's clips; users do not have them."""
+    folder = Path(__file__).parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("../shared/data is not here")
+    return folder
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """GPU tests skip without a GPU, and fail instead where SKIPVSR_REQUIRE_GPU=1."""
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        if os.environ.get("SKIPVSR_REQUIRE_GPU") == "1":
+            pytest.fail("SKIPVSR_REQUIRE_GPU=1, and there is no GPU")
+        pytest.skip("no GPU")

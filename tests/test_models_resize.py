@@ -1,0 +1,63 @@
+"""MATLAB's imresize, against a naive transcription of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from skipvsr.errors import ShapeError
+from skipvsr.models.resize import bicubic_downsample, bicubic_upsample
+
+
+def cubic(x: float) -> float:
+    """Keys' kernel with a = -0.5."""
+    x = abs(x)
+    if x <= 1:
+        return 1.5 * x**3 - 2.5 * x**2 + 1
+    return -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2 if x <= 2 else 0.0
+
+
+def imresize_matrix(side: int, scale: float) -> torch.Tensor:
+    """One axis of MATLAB's imresize as a matrix (output, input): its `contributions`, in 1-based coordinates."""
+    stretch = min(scale, 1.0)
+    width = 4.0 / stretch
+    matrix = np.zeros((round(side * scale), side))
+    mirrored = [*range(side), *reversed(range(side))]
+    for i in range(matrix.shape[0]):
+        centre = (i + 1) / scale + 0.5 * (1 - 1 / scale)
+        left = int(np.floor(centre - width / 2))
+        taps = range(left, left + int(np.ceil(width)) + 2)
+        weights = np.array([cubic(stretch * (centre - tap)) for tap in taps])
+        for tap, weight in zip(taps, weights / weights.sum(), strict=True):
+            matrix[i, mirrored[(tap - 1) % (2 * side)]] += weight
+    return torch.from_numpy(matrix)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(4, 13), st.integers(4, 13), st.sampled_from([2, 3, 4]))
+def test_downsampling_is_imresize(rows: int, columns: int, factor: int):
+    image = torch.rand(2, 3, factor * rows, factor * columns, dtype=torch.float64)
+    expected = imresize_matrix(factor * rows, 1 / factor) @ image @ imresize_matrix(factor * columns, 1 / factor).T
+    torch.testing.assert_close(bicubic_downsample(image, factor), expected, atol=1e-12, rtol=0)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(4, 21), st.integers(4, 21), st.sampled_from([2, 3, 4]))
+def test_upsampling_is_imresize(rows: int, columns: int, factor: int):
+    image = torch.rand(3, rows, columns, dtype=torch.float64)
+    expected = imresize_matrix(rows, factor) @ image @ imresize_matrix(columns, factor).T
+    torch.testing.assert_close(bicubic_upsample(image, factor), expected, atol=1e-12, rtol=0)
+
+
+def test_pixel_j_lands_at_4j_plus_one_and_a_half():
+    ramp = torch.arange(64, dtype=torch.float64).expand(1, 64, 64)
+    low = bicubic_downsample(ramp)[0, 8]
+    torch.testing.assert_close(low[2:-2], 4 * torch.arange(2, 14, dtype=torch.float64) + 1.5)
+
+
+def test_a_side_that_does_not_divide_is_refused():
+    with pytest.raises(ShapeError, match="multiples of 4"):
+        bicubic_downsample(torch.zeros(3, 16, 18))

@@ -1,0 +1,156 @@
+"""The network: sizes, costs, shapes, precision."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tests.conftest import make_network
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
+
+from skipvsr.errors import ConfigError, ShapeError
+from skipvsr.evaluation.cost import cost_per_frame
+from skipvsr.models.flow import light_flow, spynet, warp
+from skipvsr.models.vsr import SkipVSR, VSRConfig
+
+COMPACT = VSRConfig(channels=32, blocks=8, flow="light", tail="light")
+
+
+def parameters(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def counted_macs(network: SkipVSR, frames: int, height: int, width: int) -> int:
+    """What torch's own counter sees, on tensors without data."""
+    with torch.device("meta"):
+        network = SkipVSR(network.config)
+    clip = torch.empty(1, frames, 3, height, width, device="meta")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(clip)
+    return counter.get_total_flops() // 2
+
+
+def test_the_papers_size_has_its_parameters():
+    network = SkipVSR(VSRConfig())
+    assert parameters(network) == 6_291_311
+    assert parameters(network.flow) == parameters(spynet()) == 1_440_300
+    assert parameters(network) - parameters(network.flow) == 4_851_011
+    assert parameters(network.backward_trunk) == parameters(network.forward_trunk) == 2_254_336
+    assert parameters(network.tail) == 342_339
+
+
+def test_compact_is_compact():
+    assert parameters(SkipVSR(COMPACT)) == 395_122
+    assert parameters(light_flow()) == 63_010
+
+
+def test_the_papers_size_costs_what_the_paper_says():
+    cost = cost_per_frame(VSRConfig(), 180, 320)
+    assert cost.without_flow / 1e9 == pytest.approx(337.76, abs=0.005)
+    assert cost.blocks / 1e9 == pytest.approx(254.80, abs=0.005)
+    assert cost.trunk_inputs / 1e9 == pytest.approx(4.45, abs=0.005)
+    assert cost.tail / 1e9 == pytest.approx(78.5, abs=0.05)
+    assert cost.flow / 1e9 == pytest.approx(39.3, abs=0.05)
+
+
+@pytest.mark.parametrize("config", [VSRConfig(), COMPACT, VSRConfig(16, 3, "light", "basicvsr")], ids=str)
+@pytest.mark.parametrize("size", [(180, 320), (37, 50)])
+def test_the_closed_form_is_what_torch_counts(config: VSRConfig, size: tuple[int, int]):
+    network = SkipVSR(config)
+    frames = 3
+    cost = cost_per_frame(config, *size)
+    # A clip of T frames has T - 1 pairs of flows.
+    assert counted_macs(network, frames, *size) == frames * cost.without_flow + (frames - 1) * cost.flow
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(16, 41), st.integers(16, 41), st.integers(1, 3), st.sampled_from(["spynet", "light"]))
+def test_any_size_comes_out_exactly_four_times_larger(height: int, width: int, frames: int, flow):
+    network = make_network(VSRConfig(4, 1, flow, "light"))
+    with torch.inference_mode():
+        output = network(torch.rand(2, frames, 3, height, width))
+    assert output.shape == (2, frames, 3, 4 * height, 4 * width)
+    assert output.isfinite().all()
+
+
+@pytest.mark.parametrize("shape", [(3, 20, 20), (1, 2, 4, 20, 20), (1, 0, 3, 20, 20), (1, 2, 3, 15, 20), (1, 2, 3, 20, 8)])
+def test_other_shapes_are_refused(tiny: SkipVSR, shape: tuple[int, ...]):
+    with pytest.raises(ShapeError):
+        tiny(torch.zeros(shape))
+
+
+@pytest.mark.parametrize(
+    "values", [{"channels": 0}, {"blocks": 2.5}, {"flow": "raft"}, {"tail": "deep"}, {"channels": True}, {"router": 1}]
+)
+def test_impossible_settings_are_refused(values: dict):
+    with pytest.raises(ConfigError):
+        VSRConfig.from_dict(values)
+
+
+def test_a_config_survives_a_round_trip():
+    assert VSRConfig.from_dict(COMPACT.to_dict()) == COMPACT
+
+
+def test_an_untrained_light_flow_says_no_motion():
+    flow = light_flow()(torch.rand(1, 3, 32, 48), torch.rand(1, 3, 32, 48))
+    assert flow.abs().max() == 0
+
+
+def test_warp_by_whole_pixels_is_a_shift():
+    source = torch.rand(1, 2, 6, 7)
+    flow = torch.zeros(1, 2, 6, 7)
+    flow[:, 0], flow[:, 1] = 2, -1
+    warped = warp(source, flow)
+    # warped(y, x) = source(y - 1, x + 2); nothing comes from outside.
+    torch.testing.assert_close(warped[..., 1:, :5], source[..., :5, 2:], atol=1e-5, rtol=0)
+    assert warped[..., 0, :].abs().max() < 1e-5
+    assert warped[..., :, 5:].abs().max() < 1e-5
+    border = warp(source, flow, padding="border")
+    torch.testing.assert_close(border[..., 1:, 5:], source[..., :5, 6:].expand(-1, -1, -1, 2), atol=1e-5, rtol=0)
+
+
+def test_warp_samples_in_fp32_at_any_dtype():
+    # At a width of 2,100 a bf16 coordinate is off by up to eight pixels; the result must be off by bf16 rounding alone.
+    ramp = torch.linspace(0, 1, 2100).expand(1, 1, 3, 2100)
+    flow = torch.full((1, 2, 3, 2100), 0.25)
+    flow[:, 1] = 0
+    exact = warp(ramp, flow)
+    for dtype in (torch.bfloat16, torch.float16):
+        half = warp(ramp.to(dtype), flow)
+        assert half.dtype == dtype
+        assert (half.float() - exact)[..., :-1].abs().max() < 2 * torch.finfo(dtype).eps
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(warp(ramp, flow), exact)
+
+
+def test_the_network_runs_in_half_precision(tiny: SkipVSR):
+    clip = torch.rand(1, 3, 3, 24, 24)
+    with torch.inference_mode():
+        exact = tiny(clip)
+        half = tiny.bfloat16()(clip.bfloat16())
+    assert half.dtype == torch.bfloat16
+    assert (half.float() - exact).abs().mean() < 0.02 * exact.abs().mean() + 0.01
+
+
+def test_one_frame_needs_no_flow():
+    network = make_network(VSRConfig(4, 1, "light", "light"))
+    with torch.inference_mode():
+        assert network(torch.rand(1, 1, 3, 16, 16)).shape == (1, 1, 3, 64, 64)
+
+
+def test_clips_of_a_batch_do_not_mix(tiny: SkipVSR):
+    clips = torch.rand(3, 4, 3, 20, 24)
+    with torch.inference_mode():
+        together = tiny(clips)
+        apart = torch.cat([tiny(clip[None]) for clip in clips])
+    torch.testing.assert_close(together, apart, atol=1e-5, rtol=1e-5)
+
+
+def test_every_frame_is_seen_by_every_other(tiny: SkipVSR):
+    clip = torch.rand(1, 5, 3, 20, 24)
+    changed = clip.clone()
+    changed[:, 2] += 0.1
+    with torch.inference_mode():
+        difference = (tiny(changed) - tiny(clip)).abs().amax(dim=(0, 2, 3, 4))
+    assert (difference > 1e-7).all()

@@ -1,0 +1,112 @@
+"""Streaming in windows against the whole clip."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from skipvsr.errors import ConfigError, ShapeError
+from skipvsr.models.vsr import SkipVSR, VSRConfig
+from skipvsr.upscale.stream import MAX_WINDOW, MIN_WINDOW, Windows, default_window, upscale_stream
+from tests.conftest import make_network
+
+NETWORK = make_network(VSRConfig(channels=6, blocks=1, flow="light", tail="light"))
+CLIP = torch.rand(14, 3, 16, 20, generator=torch.Generator().manual_seed(1))
+
+
+def streamed(clip: torch.Tensor, windows: Windows, network: SkipVSR = NETWORK, starts_scene=None) -> torch.Tensor:
+    return torch.stack(list(upscale_stream(iter(clip), network, windows, starts_scene=starts_scene)))
+
+
+def whole(clip: torch.Tensor, network: SkipVSR = NETWORK) -> torch.Tensor:
+    with torch.inference_mode():
+        return network(clip[None])[0]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 14), st.integers(0, 14))
+def test_a_scene_within_window_and_lookahead_is_exact(window: int, lookahead: int):
+    clip = CLIP[: window + lookahead]
+    torch.testing.assert_close(streamed(clip, Windows(window, lookahead)), whole(clip), atol=1e-6, rtol=0)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 7), st.integers(0, 5))
+def test_every_window_is_the_network_with_its_backward_recurrence_cut(window: int, lookahead: int):
+    """The naive reference: for each window, the forward recurrence from the start, the backward one from the lookahead."""
+    results = streamed(CLIP, Windows(window, lookahead))
+    expected = []
+    start = 0
+    while start < len(CLIP):
+        # The last window is the first from which the end of the clip is in sight: it is exact from there on.
+        end = start + window + lookahead
+        clip = CLIP if len(CLIP) <= end else CLIP[:end]
+        stop = len(CLIP) if len(CLIP) <= end else start + window
+        expected.append(whole(clip)[start:stop])
+        start = stop
+    torch.testing.assert_close(results, torch.cat(expected), atol=1e-5, rtol=0)
+
+
+def test_the_forward_recurrence_crosses_windows_exactly():
+    """With a backward trunk that says nothing, any window gives the result of the whole clip."""
+    network = make_network(VSRConfig(channels=6, blocks=1, flow="light", tail="light"), seed=3)
+    with torch.no_grad():
+        network.tail.fusion.weight[:, :6] = 0
+    assert torch.equal(streamed(CLIP, Windows(3, 0), network), streamed(CLIP, Windows(14, 0), network))
+    torch.testing.assert_close(streamed(CLIP, Windows(3, 0), network), whole(CLIP, network), atol=1e-6, rtol=0)
+
+
+def test_nothing_crosses_a_scene_cut():
+    starts = {5, 6, 11}
+    calls = iter(range(len(CLIP)))
+    results = streamed(CLIP, Windows(3, 2), starts_scene=lambda _: next(calls) in starts)
+    scenes = [CLIP[:5], CLIP[5:6], CLIP[6:11], CLIP[11:]]
+    expected = torch.cat([streamed(scene, Windows(3, 2)) for scene in scenes])
+    torch.testing.assert_close(results, expected, atol=1e-6, rtol=0)
+
+
+def test_a_detector_that_fires_at_once_changes_nothing():
+    calls = iter(range(len(CLIP)))
+    results = streamed(CLIP, Windows(20, 0), starts_scene=lambda _: next(calls) == 0)
+    assert torch.equal(results, streamed(CLIP, Windows(20, 0)))
+
+
+def test_results_come_as_soon_as_a_window_is_full():
+    taken = []
+
+    def source():
+        for index, frame in enumerate(CLIP):
+            taken.append(index)
+            yield frame
+
+    stream = upscale_stream(source(), NETWORK, Windows(4, 2))
+    next(stream)
+    assert len(taken) == 7
+    for _ in range(4):
+        next(stream)
+    assert len(taken) == 11
+
+
+def test_no_frames_no_results():
+    assert list(upscale_stream(iter(()), NETWORK, Windows(4, 2))) == []
+
+
+def test_frames_of_another_size_are_refused():
+    frames = [torch.zeros(3, 16, 16), torch.zeros(3, 16, 20)]
+    with pytest.raises(ShapeError, match="after frames"):
+        list(upscale_stream(iter(frames), NETWORK, Windows(4, 2)))
+
+
+@pytest.mark.parametrize(("window", "lookahead"), [(0, 2), (3, -1)])
+def test_impossible_windows_are_refused(window: int, lookahead: int):
+    with pytest.raises(ConfigError):
+        Windows(window, lookahead)
+
+
+def test_the_default_window_shrinks_with_the_picture():
+    compact = VSRConfig(channels=32, blocks=8, flow="light", tail="light")
+    assert default_window(compact, 180, 320) == MAX_WINDOW
+    assert default_window(compact, 1080, 1920) == MIN_WINDOW
+    assert MIN_WINDOW < default_window(compact, 540, 960) < MAX_WINDOW
