@@ -74,7 +74,9 @@ def test_any_size_comes_out_exactly_four_times_larger(height: int, width: int, f
     assert output.isfinite().all()
 
 
-@pytest.mark.parametrize("shape", [(3, 20, 20), (1, 2, 4, 20, 20), (1, 0, 3, 20, 20), (1, 2, 3, 15, 20), (1, 2, 3, 20, 8)])
+@pytest.mark.parametrize(
+    "shape", [(3, 20, 20), (1, 2, 4, 20, 20), (1, 0, 3, 20, 20), (1, 2, 3, 15, 20), (1, 2, 3, 20, 8)]
+)
 def test_other_shapes_are_refused(tiny: SkipVSR, shape: tuple[int, ...]):
     with pytest.raises(ShapeError):
         tiny(torch.zeros(shape))

@@ -1,10 +1,10 @@
 """Video super-resolution x4 with a dial for compute.
 
-    import skipvsr
+import skipvsr
 
-    model = skipvsr.load_model("compact")
-    skipvsr.upscale_video("in.mp4", "out.mp4", model=model, on_progress=print)
-    for frame in skipvsr.upscale_frames(frames, model): ...
+model = skipvsr.load_model("compact")
+skipvsr.upscale_video("in.mp4", "out.mp4", model=model, on_progress=print)
+for frame in skipvsr.upscale_frames(frames, model): ...
 """
 
 from __future__ import annotations

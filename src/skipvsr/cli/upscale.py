@@ -30,7 +30,9 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         "description, rotation and pixel aspect are kept. The output appears whole or not at all.",
     )
     parser.add_argument("source", metavar="IN", type=Path, help="a video file, or a folder of images")
-    parser.add_argument("destination", metavar="OUT", type=Path, help="a video file (.mp4, .mkv, .mov ...), or a folder")
+    parser.add_argument(
+        "destination", metavar="OUT", type=Path, help="a video file (.mp4, .mkv, .mov ...), or a folder"
+    )
     parser.add_argument("--model", default="compact", help="packaged name, folder, checkpoint or Hub id (%(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
     parser.add_argument("--device", help="cpu, cuda, cuda:1 ... (a GPU if there is one)")
@@ -42,13 +44,24 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     encoding = parser.add_argument_group("encoding of videos")
     default = EncodeOptions()
     encoding.add_argument("--encoder", default=default.codec, help="FFmpeg's name of the encoder (%(default)s)")
-    encoding.add_argument("--quality", type=int, metavar="N", help="constant rate factor, lower is better (the encoder's visually lossless)")
+    encoding.add_argument(
+        "--quality",
+        type=int,
+        metavar="N",
+        help="constant rate factor, lower is better (the encoder's visually lossless)",
+    )
     encoding.add_argument("--pixel-format", metavar="FMT", help="FFmpeg's name (yuv420p)")
     encoding.add_argument("--preset", default=default.preset, help="speed of the encoder against size (%(default)s)")
 
     stream = parser.add_argument_group("streaming")
     stream.add_argument("--window", type=int, metavar="N", help="frames per window (by the size of the picture)")
-    stream.add_argument("--lookahead", type=int, metavar="N", default=DEFAULT_LOOKAHEAD, help="frames the backward recurrence starts beyond a window (%(default)s)")
+    stream.add_argument(
+        "--lookahead",
+        type=int,
+        metavar="N",
+        default=DEFAULT_LOOKAHEAD,
+        help="frames the backward recurrence starts beyond a window (%(default)s)",
+    )
     stream.add_argument("--no-scene-cuts", action="store_true", help="treat the whole input as one scene")
 
     output = parser.add_mutually_exclusive_group()
@@ -63,9 +76,7 @@ def command(args: argparse.Namespace) -> None:
     if args.size is not None and args.height is not None:
         raise ConfigError("both --height and --size were given; give one of them")
     size = args.size or OutputSize(height=args.height)
-    encode = EncodeOptions(
-        codec=args.encoder, quality=args.quality, pixel_format=args.pixel_format, preset=args.preset
-    )
+    encode = EncodeOptions(codec=args.encoder, quality=args.quality, pixel_format=args.pixel_format, preset=args.preset)
     display = _display(args)
     try:
         report = upscale_video(

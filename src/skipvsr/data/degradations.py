@@ -20,6 +20,7 @@ from skipvsr.video.compress import Codec, compress_clip
 
 SCALE = 4
 BLUR_SIGMA_PX = 1.6
+_BLUR_RADIUS_PX = 7
 
 Degradation = Literal["bi", "bd", "bd-duf", "video"]
 DEGRADATIONS: tuple[str, ...] = get_args(Degradation)
@@ -119,8 +120,7 @@ def video(clip: Tensor, footage: Footage, random: np.random.Generator) -> Tensor
     `random` supplies the noise; with the same clip, settings and generator state the result is the same. LR pixel j
     sits at HR 4j + 1.5, as in `bi`.
     """
-    blurred = _blur_elliptic(_checked(clip), footage)
-    low = _resize(blurred, footage.resize)
+    low = _blur_and_resize(_checked(clip), footage)
     noise_shape = (low.shape[0], 1 if footage.grey_noise else 3, *low.shape[2:])
     noise = torch.from_numpy(random.standard_normal(noise_shape, dtype=np.float32)).to(low)
     deviation = (footage.read_noise**2 + footage.shot_noise * low.clamp(0, 1)).sqrt()
@@ -157,33 +157,55 @@ def _gaussian(taps: int) -> Tensor:
 
 
 def _blur_and_stride(padded: Tensor, taps: Tensor) -> Tensor:
-    """Correlate rows and columns with `taps` without padding, keeping every fourth result."""
-    taps = taps.to(padded)
-    rows = taps.view(1, 1, -1, 1).expand(3, 1, -1, 1)
-    columns = taps.view(1, 1, 1, -1).expand(3, 1, 1, -1)
-    narrow = F.conv2d(padded, columns, stride=(1, SCALE), groups=3)
-    return F.conv2d(narrow, rows, stride=(SCALE, 1), groups=3)
+    """Correlate rows and columns with `taps` without padding, keeping every fourth result.
+
+    Written as sums of shifted pictures, not as a convolution: the sums of a crop are then, to the last bit, those of
+    the whole picture, whatever algorithm a convolution would choose for the two sizes.
+    """
+    for dim in (-1, -2):
+        reach = padded.shape[dim] - len(taps) + 1
+        total = padded.new_zeros(())
+        for tap, weight in enumerate(taps.tolist()):
+            part = padded.narrow(dim, tap, reach)
+            total = total + weight * (part[..., ::SCALE] if dim == -1 else part[..., ::SCALE, :])
+        padded = total
+    return padded
 
 
-def _blur_elliptic(clip: Tensor, footage: Footage, radius_px: int = 7) -> Tensor:
-    """Correlate with a Gaussian of two widths, turned by an angle; borders repeat the edge pixel."""
+def _blur_and_resize(clip: Tensor, footage: Footage) -> Tensor:
+    """Blur and resize in one strided correlation with the convolution of the two kernels; borders repeat the edge."""
+    resize = _resize_taps(footage.resize)
+    reach = len(resize) - 1
+    blur = F.pad(_elliptic_gaussian(footage), (reach,) * 4)
+    kernel = F.conv2d(blur[None, None], torch.outer(resize, resize)[None, None])
+    # An even number of taps around 4j + 1.5.
+    border = kernel.shape[-1] // 2 - SCALE // 2
+    padded = F.pad(clip, (border,) * 4, mode="replicate")
+    low = F.conv2d(padded.flatten(0, 1)[:, None], kernel.to(clip), stride=SCALE)
+    return low.view(*clip.shape[:2], *low.shape[-2:])
+
+
+def _elliptic_gaussian(footage: Footage) -> Tensor:
+    """The blur kernel, (15, 15) float64: a Gaussian of two widths, turned by an angle."""
     angle = np.deg2rad(footage.blur_degrees)
-    side = torch.arange(-radius_px, radius_px + 1, dtype=torch.float64)
+    side = torch.arange(-_BLUR_RADIUS_PX, _BLUR_RADIUS_PX + 1, dtype=torch.float64)
     y, x = torch.meshgrid(side, side, indexing="ij")
     along = (x * np.cos(angle) + y * np.sin(angle)) / footage.blur_sigmas_px[0]
     across = (y * np.cos(angle) - x * np.sin(angle)) / footage.blur_sigmas_px[1]
     kernel = torch.exp(-0.5 * (along**2 + across**2))
-    kernel = (kernel / kernel.sum()).to(clip).expand(3, 1, *kernel.shape)
-    padded = F.pad(clip, (radius_px,) * 4, mode="replicate")
-    return F.conv2d(padded, kernel, groups=3)
+    return kernel / kernel.sum()
 
 
-def _resize(clip: Tensor, kernel: ResizeKernel) -> Tensor:
+def _resize_taps(kernel: ResizeKernel) -> Tensor:
+    """The 1-D taps of an antialiased resize by 1/4, around 4j + 1.5: Keys' cubic, a triangle, or a box."""
     match kernel:
         case "bicubic":
-            return bicubic_downsample(clip, SCALE)
+            x = (torch.arange(16, dtype=torch.float64) - 7.5).abs() / SCALE
+            near = 1.5 * x**3 - 2.5 * x**2 + 1
+            far = -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
+            return torch.where(x <= 1, near, far) / SCALE
         case "bilinear":
-            size = (clip.shape[-2] // SCALE, clip.shape[-1] // SCALE)
-            return F.interpolate(clip, size=size, mode="bilinear", align_corners=False, antialias=True)
+            x = (torch.arange(8, dtype=torch.float64) - 3.5).abs() / SCALE
+            return (1 - x) / SCALE
         case "area":
-            return F.avg_pool2d(clip, SCALE)
+            return torch.full((SCALE,), 1 / SCALE, dtype=torch.float64)

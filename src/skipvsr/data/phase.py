@@ -25,6 +25,8 @@ TOLERANCE_PX = 0.25
 _SEARCH_LR_PX = 3
 _SMOOTHING_LR_PX = 1.0
 _MIN_LR_SIDE_PX = 24
+# Standard error of a position above which nothing is said.
+_MAX_ERROR_PX = 0.1
 # Residual (rms, relative to the picture's own variation) above which LR is not a small version of HR at all.
 _MAX_RESIDUAL = 0.5
 # Mean squared slope per LR pixel (signal in [0, 1]) under which a direction has nothing to measure by.
@@ -49,7 +51,7 @@ class Phase:
 
     @property
     def name(self) -> str:
-        """"centred" (4j + 1.5: BI, BasicVSR's BD), "duf" (4j), "other", or "undetermined"."""
+        """ "centred" (4j + 1.5: BI, BasicVSR's BD), "duf" (4j), "other", or "undetermined"."""
         if self.x_px is None or self.y_px is None:
             return "undetermined"
         for name, px in (("centred", CENTRED_PX), ("duf", DUF_PX)):
@@ -91,7 +93,7 @@ def detect_phase(high: Tensor, low: Tensor) -> Phase:
     height, width = low.shape[-2:]
     if high.shape != (*low.shape[:2], SCALE * height, SCALE * width):
         raise ShapeError(
-            f"HR is {tuple(high.shape)} and LR {tuple(low.shape)}; HR must have as many frames, and sides {SCALE} x as long"
+            f"HR is {tuple(high.shape)} and LR {tuple(low.shape)}; HR must be {SCALE} times as wide and high"
         )
     if min(height, width) < _MIN_LR_SIDE_PX:
         raise ShapeError(f"LR is {width}x{height}; a phase can be told from {_MIN_LR_SIDE_PX} pixels a side upwards")
@@ -111,7 +113,7 @@ def detect_phase(high: Tensor, low: Tensor) -> Phase:
         if step.abs().max() < 1e-3 or shift.abs().max() > _SEARCH_LR_PX + 1:
             break
     residual = _residual(reference, moved, shift)
-    if residual > _MAX_RESIDUAL or error_px > TOLERANCE_PX or shift.abs().max() > _SEARCH_LR_PX + 1:
+    if residual > _MAX_RESIDUAL or error_px > _MAX_ERROR_PX or shift.abs().max() > _SEARCH_LR_PX + 1:
         return Phase(None, None, residual, error_px)
     # low(j) = centred(j + shift), and centred(j) sits at HR 4j + 1.5.
     x, y = (CENTRED_PX + SCALE * shift).tolist()

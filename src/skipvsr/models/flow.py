@@ -72,23 +72,34 @@ class PyramidFlow(nn.Module):
             (N, 2, H, W) fp32, in pixels of the input size; channel 0 is x, channel 1 is y.
         """
         height, width = reference.shape[-2:]
+        flow = self.level_flows(reference, support)[-1]
+        padded_height, padded_width = flow.shape[-2:]
+        if (padded_height, padded_width) != (height, width):
+            flow = F.interpolate(flow, size=(height, width), mode="bilinear", align_corners=False)
+            flow = flow * flow.new_tensor((width / padded_width, height / padded_height)).view(1, 2, 1, 1)
+        return flow
+
+    def level_flows(self, reference: Tensor, support: Tensor) -> list[Tensor]:
+        """The flow at every level, coarsest first, each in pixels of its level; arguments as for `forward`.
+
+        The finest is (N, 2, H', W'), with H' and W' the sides rounded up to a multiple of `multiple_px`.
+        """
+        height, width = reference.shape[-2:]
         padded = (_up_to_multiple(height, self.multiple_px), _up_to_multiple(width, self.multiple_px))
         references = self._pyramid(reference, padded)
         supports = self._pyramid(support, padded)
 
         coarsest = references[0].shape[-2:]
         flow = torch.zeros(reference.shape[0], 2, *coarsest, device=reference.device, dtype=torch.float32)
+        flows: list[Tensor] = []
         for index, level in enumerate(self.levels):
             if index > 0:
                 flow = 2.0 * F.interpolate(flow, scale_factor=2, mode="bilinear", align_corners=True)
             warped = warp(supports[index], flow, padding="border")
             inputs = torch.cat((references[index], warped, flow.to(warped.dtype)), dim=1)
             flow = flow + level(inputs).float()
-
-        if padded != (height, width):
-            flow = F.interpolate(flow, size=(height, width), mode="bilinear", align_corners=False)
-            flow = flow * flow.new_tensor((width / padded[1], height / padded[0])).view(1, 2, 1, 1)
-        return flow
+            flows.append(flow)
+        return flows
 
     def _pyramid(self, frames: Tensor, size: tuple[int, int]) -> list[Tensor]:
         """Normalised frames at every level, coarsest first."""

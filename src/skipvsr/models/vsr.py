@@ -51,7 +51,9 @@ class VSRConfig:
         """The inverse of `to_dict`. Raises ConfigError on a key that is not a field."""
         unknown = sorted(set(values) - {field.name for field in fields(cls)})
         if unknown:
-            raise ConfigError(f"unknown model setting {unknown[0]!r}; this model was made by another version of skipvsr")
+            raise ConfigError(
+                f"unknown model setting {unknown[0]!r}; this model was made by another version of skipvsr"
+            )
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:

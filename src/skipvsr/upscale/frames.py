@@ -77,11 +77,15 @@ def to_tensor(frame: np.ndarray | Tensor) -> Tensor:
     """
     if isinstance(frame, Tensor):
         if frame.ndim != 3 or frame.shape[0] != 3 or not frame.is_floating_point():
-            raise ShapeError(f"got a {frame.dtype} tensor {tuple(frame.shape)}; give (3, height, width), float in [0, 1]")
+            raise ShapeError(
+                f"got a {frame.dtype} tensor {tuple(frame.shape)}; give (3, height, width), float in [0, 1]"
+            )
         return frame
     floating = np.issubdtype(frame.dtype, np.floating)
     if frame.ndim != 3 or frame.shape[2] != 3 or not (floating or frame.dtype in _PEAK):
-        raise ShapeError(f"got a {frame.dtype} array {frame.shape}; give (height, width, 3), uint8, uint16 or float in [0, 1]")
+        raise ShapeError(
+            f"got a {frame.dtype} array {frame.shape}; give (height, width, 3), uint8, uint16 or float in [0, 1]"
+        )
     peak = 1 if floating else _PEAK[frame.dtype]
     planes = np.ascontiguousarray(frame.transpose(2, 0, 1)).astype(np.float32)
     return torch.from_numpy(planes).div_(peak)
@@ -103,4 +107,3 @@ def to_array(result: Tensor, dtype: np.dtype) -> np.ndarray:
     scaled = (result * _PEAK[dtype]).round_()
     integers = scaled.to(torch.uint8 if dtype == np.uint8 else torch.int32).contiguous()
     return integers.cpu().numpy().astype(dtype, copy=False)
-

@@ -121,7 +121,9 @@ def upscale_video(
         peak_bytes=meter.peak_bytes,
     )
     if run.stopped is not None:
-        raise DecodeError(f"{run.stopped}; the {report.frames} frames before that are in {destination}") from run.stopped
+        raise DecodeError(
+            f"{run.stopped}; the {report.frames} frames before that are in {destination}"
+        ) from run.stopped
     return report
 
 
@@ -134,7 +136,9 @@ def place(model: SkipVSR | str | Path, device: str | torch.device | None) -> Ski
         network = network.to(device=device, memory_format=torch.channels_last)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise ConfigError(f"cannot use the device {str(device)!r} ({reason}); choose cpu, or cuda with a GPU") from error
+        raise ConfigError(
+            f"cannot use the device {str(device)!r} ({reason}); choose cpu, or cuda with a GPU"
+        ) from error
     return network.eval()
 
 

@@ -50,7 +50,9 @@ def resize(frame: Tensor, height: int, width: int) -> Tensor:
         return frame
     # The network may overshoot; clamped first, so that no overshoot is spread over its neighbours.
     frame = frame.clamp(0, 1)[None]
-    return F.interpolate(frame, size=(height, width), mode="bicubic", align_corners=False, antialias=True)[0].clamp(0, 1)
+    return F.interpolate(frame, size=(height, width), mode="bicubic", align_corners=False, antialias=True)[0].clamp(
+        0, 1
+    )
 
 
 def _even(side: Fraction) -> int:

@@ -6,9 +6,12 @@ from typing import Literal
 
 import av
 import numpy as np
-from av.video.reformatter import Interpolation
+from av.codec import CodecContext
+from av.error import FFmpegError
+from av.video.codeccontext import VideoCodecContext
 
 from skipvsr.errors import ConfigError, DecodeError, ShapeError
+from skipvsr.video.colour import BT709, LIMITED, ColourSpec, from_rgb, to_rgb
 
 Codec = Literal["h264", "h265"]
 
@@ -18,9 +21,7 @@ _CODECS = {
     "h265": ("libx265", "hevc", {"x265-params": "log-level=error:pools=none:frame-threads=1"}),
 }
 MAX_CRF = 51
-
-# FFmpeg's default conversion between YUV 4:2:0 and RGB is the fast one: it darkens pictures by one level of 255.
-_ACCURATE = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+_COLOUR = ColourSpec(BT709, LIMITED)
 
 
 def compress_clip(frames: np.ndarray, codec: Codec, crf: int, pixel_format: str = "yuv420p") -> np.ndarray:
@@ -52,7 +53,7 @@ def compress_clip(frames: np.ndarray, codec: Codec, crf: int, pixel_format: str 
     even = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     try:
         decoded = _decode(_encode(even, codec, crf, pixel_format), codec)
-    except (av.FFmpegError, ValueError) as error:
+    except (FFmpegError, ValueError) as error:
         raise ConfigError(f"{codec} at crf {crf} in {pixel_format} does not work with this FFmpeg: {error}") from error
     if len(decoded) != count:
         raise DecodeError(f"{codec} returned {len(decoded)} frames of {count}; try another codec or quality")
@@ -61,8 +62,8 @@ def compress_clip(frames: np.ndarray, codec: Codec, crf: int, pixel_format: str 
 
 def _encode(frames: np.ndarray, codec: Codec, crf: int, pixel_format: str) -> list[av.Packet]:
     name, _, options = _CODECS[codec]
-    encoder = av.CodecContext.create(name, "w")
-    assert isinstance(encoder, av.VideoCodecContext)
+    encoder = CodecContext.create(name, "w")
+    assert isinstance(encoder, VideoCodecContext)
     encoder.height, encoder.width = frames.shape[1:3]
     encoder.pix_fmt = pixel_format
     encoder.framerate = 25
@@ -71,31 +72,14 @@ def _encode(frames: np.ndarray, codec: Codec, crf: int, pixel_format: str) -> li
     encoder.options = {"crf": str(crf), "preset": "veryfast", **options}
     packets: list[av.Packet] = []
     for index, pixels in enumerate(frames):
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24").reformat(
-            format=pixel_format,
-            dst_colorspace="ITU709",
-            src_color_range="JPEG",
-            dst_color_range="MPEG",
-            interpolation=_ACCURATE,
-        )
+        frame = from_rgb(pixels, pixel_format, _COLOUR)
         frame.pts = index
         packets += encoder.encode(frame)
     return packets + encoder.encode(None)
 
 
 def _decode(packets: list[av.Packet], codec: Codec) -> list[np.ndarray]:
-    decoder = av.CodecContext.create(_CODECS[codec][1], "r")
-    assert isinstance(decoder, av.VideoCodecContext)
+    decoder = CodecContext.create(_CODECS[codec][1], "r")
+    assert isinstance(decoder, VideoCodecContext)
     decoder.thread_count = 1
-    decoded: list[np.ndarray] = []
-    for packet in [*packets, None]:
-        for frame in decoder.decode(packet):
-            rgb = frame.reformat(
-                format="rgb24",
-                src_colorspace="ITU709",
-                src_color_range="MPEG",
-                dst_color_range="JPEG",
-                interpolation=_ACCURATE,
-            )
-            decoded.append(rgb.to_ndarray())
-    return decoded
+    return [to_rgb(frame, _COLOUR) for packet in [*packets, None] for frame in decoder.decode(packet)]

@@ -1,0 +1,185 @@
+"""Decoded frames of clips and photographs, kept in memory up to a stated size."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skipvsr.data.clips import Clip
+from skipvsr.data.degradations import SCALE, Degradation, degrade
+from skipvsr.errors import DataError
+from skipvsr.models.resize import bicubic_downsample
+
+# "given": the dataset's own LR frames.
+LowSource = Literal["bi", "bd", "bd-duf", "video", "given"]
+# These make each LR frame from its HR frame alone, so that it can be kept; the others are made or read when needed.
+FRAMEWISE: tuple[Degradation, ...] = ("bi", "bd", "bd-duf")
+
+
+@dataclass(frozen=True)
+class Window:
+    """Some frames of a clip: high (T, 3, H, W) uint8 and low (T, 3, H / 4, W / 4), None if it is not at hand."""
+
+    high: Tensor
+    low: Tensor | None
+
+
+@dataclass(frozen=True)
+class CacheUse:
+    """What a cache holds, out of how many, and how much memory that is."""
+
+    resident: int
+    clips: int
+    used_bytes: int
+    max_bytes: int
+
+    def __str__(self) -> str:
+        gib = 2**30
+        return (
+            f"{self.resident} of {self.clips} clips and photographs decoded in memory, "
+            f"{self.used_bytes / gib:.2f} of at most {self.max_bytes / gib:.2f} GiB"
+        )
+
+
+class ClipCache:
+    """Reads windows of clips; whole clips are decoded at their first use and stay while they fit.
+
+    Nothing is thrown out again: at random access over more clips than fit, every replacement policy has the same hit
+    rate. What comes out does not depend on what is resident. Safe to use from several threads.
+
+    Args:
+        clips: what to read; sides are cut to multiples of 4 at the bottom and on the right.
+        low: how LR comes about.
+        max_bytes: the most that decoded frames, HR and LR, may take.
+    """
+
+    def __init__(self, clips: Sequence[Clip], low: LowSource, max_bytes: int) -> None:
+        self.clips = tuple(clips)
+        self.low: LowSource = low
+        self.max_bytes = max_bytes
+        self._resident: dict[int, Window] = {}
+        self._sizes: dict[int, tuple[int, int]] = {}
+        self._reserved: dict[int, int] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def use(self) -> CacheUse:
+        with self._lock:
+            return CacheUse(len(self._resident), len(self.clips), sum(self._reserved.values()), self.max_bytes)
+
+    def size(self, index: int) -> tuple[int, int]:
+        """LR height and width of a clip; reads its first frame if it was not read before."""
+        if index not in self._sizes:
+            height, width = self.clips[index].read(0, 1).shape[1:3]
+            if min(height, width) < 2 * SCALE:
+                raise DataError(f"{self.clips[index].high}: frames are {width}x{height}; at least 8x8 is needed")
+            self._sizes[index] = (height // SCALE, width // SCALE)
+        return self._sizes[index]
+
+    def window(self, index: int, start: int, frames: int) -> Window:
+        """Frames start to start + frames of a clip; views of resident memory where there is some."""
+        held = self._resident.get(index)
+        if held is None and self._reserve(index):
+            held = self._load(index)
+        if held is None:
+            return self._read(index, start, frames)
+        span = slice(start, start + frames)
+        return Window(held.high[span], None if held.low is None else held.low[span])
+
+    def preload(self) -> CacheUse:
+        """Decode clips in order until memory is full; without it, they are decoded as they are first asked for."""
+        for index in range(len(self.clips)):
+            if index not in self._resident and self._reserve(index):
+                self._load(index)
+        return self.use
+
+    def _reserve(self, index: int) -> bool:
+        """Set the memory of a clip aside, once; False if there is not enough or another thread is loading it."""
+        height, width = self.size(index)
+        pixels = height * width * (SCALE**2 + (0 if self.low == "video" else 1))
+        needed = 3 * self.clips[index].length * pixels
+        with self._lock:
+            if index in self._reserved or sum(self._reserved.values()) + needed > self.max_bytes:
+                return False
+            self._reserved[index] = needed
+            return True
+
+    def _load(self, index: int) -> Window:
+        try:
+            whole = self._read(index, 0, self.clips[index].length)
+            if self.low in FRAMEWISE:
+                whole = Window(whole.high, _degrade_frames(whole.high, self.low))
+        except BaseException:
+            with self._lock:
+                del self._reserved[index]
+            raise
+        self._resident[index] = whole
+        return whole
+
+    def _read(self, index: int, start: int, frames: int) -> Window:
+        clip = self.clips[index]
+        height, width = self.size(index)
+        high = _planes(clip.read(start, frames))[..., : SCALE * height, : SCALE * width]
+        if high.shape[-2:] != (SCALE * height, SCALE * width):
+            raise DataError(f"{clip.high}: frames {start} to {start + frames - 1} are smaller than its first frame")
+        if self.low != "given":
+            return Window(high.contiguous(), None)
+        low = _planes(clip.read_low(start, frames))
+        if low.shape[-2:] != (height, width):
+            raise DataError(
+                f"{clip.low}: LR frames are {low.shape[-1]}x{low.shape[-2]}; "
+                f"HR of {clip.name} asks for {width}x{height}, a quarter of its sides"
+            )
+        return Window(high.contiguous(), low.contiguous())
+
+
+class StillCache:
+    """Photographs at full and half size, (3, H, W) uint8 each, decoded at their first use while they fit."""
+
+    def __init__(self, stills: Sequence[Clip], max_bytes: int) -> None:
+        self.stills = tuple(stills)
+        self.max_bytes = max_bytes
+        self._resident: dict[int, tuple[Tensor, Tensor]] = {}
+        self._used_bytes = 0
+        self._lock = threading.Lock()
+
+    @property
+    def use(self) -> CacheUse:
+        return CacheUse(len(self._resident), len(self.stills), self._used_bytes, self.max_bytes)
+
+    def sizes(self, index: int) -> tuple[Tensor, Tensor]:
+        """A photograph, and the same at half its size for sharper, wider views."""
+        if index in self._resident:
+            return self._resident[index]
+        full = _planes(self.stills[index].read(0, 1))[0]
+        full = full[:, : full.shape[1] // 2 * 2, : full.shape[2] // 2 * 2].contiguous()
+        half = (bicubic_downsample(full.float(), 2).clamp(0, 255)).round().byte()
+        needed = full.numel() + half.numel()
+        with self._lock:
+            if index not in self._resident and self._used_bytes + needed <= self.max_bytes:
+                self._used_bytes += needed
+                self._resident[index] = (full, half)
+        return full, half
+
+    def preload(self) -> CacheUse:
+        for index in range(len(self.stills)):
+            self.sizes(index)
+        return self.use
+
+
+def _planes(frames: np.ndarray) -> Tensor:
+    """(T, H, W, 3) uint8 array -> (T, 3, H, W) tensor of the same memory."""
+    return torch.from_numpy(frames).permute(0, 3, 1, 2)
+
+
+def _degrade_frames(high: Tensor, kind: LowSource) -> Tensor:
+    """LR of every frame, one at a time to keep memory low: (T, 3, H, W) uint8 -> (T, 3, H / 4, W / 4) uint8."""
+    assert kind in FRAMEWISE
+    frames = (degrade(frame[None].float() / 255, kind) for frame in high)
+    return torch.cat([(frame * 255).round().byte() for frame in frames])

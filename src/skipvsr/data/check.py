@@ -1,0 +1,304 @@
+"""What is in a data folder, what is missing, and what in it is broken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from skipvsr.data.clips import count_frames, image_files, is_image, is_video, read_frames
+from skipvsr.data.datasets import (
+    DATASETS,
+    KINDS,
+    LOW_FOLDERS,
+    Dataset,
+    Low,
+    SplitLine,
+    find_clips,
+    first_place,
+    split_lines,
+)
+from skipvsr.data.degradations import SCALE
+from skipvsr.data.phase import detect_phase
+from skipvsr.errors import ConfigError, DataError, InputError, ShapeError
+from skipvsr.video.open import open_reader
+
+# Names that stand for all splits of one download.
+FAMILIES = {"reds": ("reds-train", "reds4", "reds-val4"), "vimeo": ("vimeo-train", "vimeo-test")}
+_LOWS: tuple[Low, ...] = ("bi", "bd")
+_NAMED = 6
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What `check_folder` found: facts to know, and faults to mend. `ok` if there are no faults."""
+
+    root: Path
+    dataset: str
+    facts: tuple[str, ...]
+    faults: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        return not self.faults
+
+    def lines(self) -> list[str]:
+        """The report as text, one finding a line."""
+        verdict = "nothing wrong" if self.ok else f"{len(self.faults)} faults"
+        return [
+            f"{self.root} as {self.dataset}: {verdict}",
+            *(f"  {fact}" for fact in self.facts),
+            *(f"  FAULT {fault}" for fault in self.faults),
+        ]
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A clip to look at: where HR and LR lie, and how many frames it should have."""
+
+    name: str
+    high: Path
+    low: dict[Low, Path]
+    frames: int | None
+
+
+@dataclass
+class _Findings:
+    """What has been found so far."""
+
+    facts: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    frames: int = 0
+    sizes: dict[tuple[int, int], int] = field(default_factory=dict)
+    phases: dict[tuple[Low, str], list[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Stream:
+    """A decoded source: sizes (width, height) of the frames that decode, and the faults of the others."""
+
+    frames: int
+    sizes: tuple[tuple[int, int], ...]
+    faults: tuple[str, ...]
+
+
+def check_folder(
+    root: Path | str,
+    dataset: str | None = None,
+    *,
+    every_frame: bool = True,
+    on_clip: Callable[[str], None] | None = None,
+) -> CheckReport:
+    """Look through a data folder and report everything that is wrong with it, not only the first fault.
+
+    Args:
+        root: the folder.
+        dataset: "reds" or "vimeo" (all their splits), a kind of `find_clips`, or None to tell by what is in it.
+        every_frame: decode all frames; else only the first, middle and last of each folder of images.
+        on_clip: called with the name of each clip before it is read.
+
+    Raises:
+        ConfigError: an unknown dataset.
+        DataError: no such folder.
+    """
+    root = Path(root)
+    if dataset is not None and dataset not in (*FAMILIES, *KINDS):
+        raise ConfigError(f"dataset is {dataset!r}; it must be one of {', '.join((*FAMILIES, *KINDS))}")
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder; docs/datasets.md says where datasets come from")
+    dataset = dataset or guess_dataset(root)
+    findings = _Findings()
+    try:
+        if dataset in ("folder", "stills"):
+            entries = _plain_entries(root, dataset)
+        else:
+            entries = [
+                entry
+                for name in FAMILIES.get(dataset, (dataset,))
+                for entry in _dataset_entries(root, DATASETS[name], findings)
+            ]
+    except DataError as error:
+        return CheckReport(root, dataset, (), (str(error),))
+    for entry in entries:
+        if on_clip is not None:
+            on_clip(entry.name)
+        _check_entry(entry, findings, every_frame)
+    _sum_up(entries, findings)
+    return CheckReport(root, dataset, tuple(findings.facts), tuple(findings.faults))
+
+
+def guess_dataset(root: Path) -> str:
+    """Which dataset a folder looks like: a key of FAMILIES or a kind of `find_clips`."""
+    if any((root / name).is_dir() for name in ("train/train_sharp", "train_sharp", "trainval_sharp")):
+        return "reds"
+    if any((root / name).is_file() for name in (*DATASETS["vimeo-train"].own_list, *DATASETS["vimeo-test"].own_list)):
+        return "vimeo"
+    base = root / "GT" if (root / "GT").is_dir() else root
+    names = {path.name for path in base.iterdir() if path.is_dir()}
+    if {"calendar", "city", "foliage", "walk"} & names:
+        return "vid4"
+    if {"000", "011", "015", "020"} == names:
+        return "reds4"
+    if {"archpeople", "archwall", "polyflow"} & names:
+        return "udm10"
+    if any((base / name / "truth").is_dir() for name in names):
+        return "spmcs"
+    clips = any(is_video(path) or image_files(path) for path in base.iterdir())
+    return "stills" if not clips and any(is_image(path) for path in base.iterdir()) else "folder"
+
+
+def _plain_entries(root: Path, kind: str) -> list[_Entry]:
+    clips = find_clips(kind, root)
+    entries = []
+    for clip in clips:
+        places = {low: [root / name / clip.high.name for name in LOW_FOLDERS[low]] for low in _LOWS}
+        low = {low: next(place for place in places[low] if place.exists()) for low in _LOWS if _any_exists(places[low])}
+        entries.append(_Entry(clip.name, clip.high, low if kind == "folder" else {}, clip.length))
+    return entries
+
+
+def _any_exists(places: list[Path]) -> bool:
+    return any(place.exists() for place in places)
+
+
+def _dataset_entries(root: Path, dataset: Dataset, findings: _Findings) -> list[_Entry]:
+    """The clips of a split that are there; notes those that are not."""
+    try:
+        lines = split_lines(dataset, root)
+    except DataError as error:
+        findings.faults.append(str(error))
+        return []
+    entries, missing, without_low = [], [], {low: [] for low in _LOWS}
+    for line in lines:
+        high = first_place(dataset.high, line, root)
+        if high is None:
+            missing.append(line)
+            continue
+        found = {low: first_place(dataset.bi if low == "bi" else dataset.bd, line, root) for low in _LOWS}
+        entries.append(_Entry(line.name, high, {low: place for low, place in found.items() if place}, line.frames))
+        for low in _LOWS:
+            if found[low] is None:
+                without_low[low].append(line.name)
+    findings.facts.append(f"{dataset.title}: {len(entries)} of {dataset.clips or len(lines)} clips")
+    if missing:
+        findings.faults.append(_missing_text(dataset, missing, len(lines)))
+    elif dataset.clips is not None and len(lines) != dataset.clips:
+        findings.faults.append(f"{dataset.title} has {dataset.clips} clips; there are {len(lines)}")
+    for low in _LOWS:
+        if 0 < len(without_low[low]) < len(entries):
+            findings.faults.append(f"{dataset.title}: LR frames ({low}) are missing for {_some(without_low[low])}")
+        elif entries and not without_low[low]:
+            findings.facts.append(f"{dataset.title}: has LR frames of its own ({low})")
+    return entries
+
+
+def _missing_text(dataset: Dataset, missing: list[SplitLine], total: int) -> str:
+    wanted = " or ".join(missing[0].place(template) for template in dataset.high)
+    return (
+        f"{dataset.title}: {len(missing)} of {total} clips are missing: {_some([line.name for line in missing])}; "
+        f"the first is looked for at {wanted}"
+    )
+
+
+def _check_entry(entry: _Entry, findings: _Findings, every_frame: bool) -> None:
+    high = _decode(entry.high, every_frame)
+    findings.frames += high.frames
+    findings.faults += high.faults
+    if entry.frames is not None and high.frames != entry.frames:
+        findings.faults.append(f"{entry.high}: {high.frames} frames; there must be {entry.frames}")
+    if len(high.sizes) > 1:
+        findings.faults.append(f"{entry.high}: frames of several sizes: {_sizes(high.sizes)}")
+    for size in high.sizes:
+        findings.sizes[size] = findings.sizes.get(size, 0) + 1
+    for low, source in entry.low.items():
+        _check_low(entry, high, low, source, findings, every_frame)
+
+
+def _check_low(entry: _Entry, high: _Stream, low: Low, source: Path, findings: _Findings, every_frame: bool) -> None:
+    """LR frames against their HR: as many, a quarter of the size, in the right phase."""
+    stream = _decode(source, every_frame)
+    findings.faults += stream.faults
+    if stream.frames != high.frames:
+        findings.faults.append(f"{source}: {stream.frames} LR frames for {high.frames} HR frames")
+    wanted = {(width // SCALE, height // SCALE) for width, height in high.sizes}
+    if set(stream.sizes) - wanted:
+        findings.faults.append(
+            f"{source}: LR is {_sizes(stream.sizes)}; HR is {_sizes(high.sizes)}, 4 times {_sizes(wanted)}"
+        )
+        return
+    if stream.faults or high.faults or not min(stream.frames, high.frames):
+        return
+    middle = min(stream.frames, high.frames) // 2
+    pair = [torch.from_numpy(read_frames(path, middle, 1)).permute(0, 3, 1, 2) / 255 for path in (entry.high, source)]
+    height, width = pair[1].shape[-2:]
+    try:
+        phase = detect_phase(pair[0][..., : SCALE * height, : SCALE * width], pair[1])
+    except ShapeError:
+        return  # too small to tell
+    description = f"{entry.name}: {phase.describe()}"
+    findings.phases.setdefault((low, phase.name), []).append(description)
+
+
+def _decode(source: Path, every_frame: bool) -> _Stream:
+    """Decode a source and note what fails; a broken image does not hide the images after it."""
+    if not source.is_dir():
+        return _decode_file(source)
+    files = image_files(source)
+    wanted = range(len(files)) if every_frame else sorted({0, len(files) // 2, len(files) - 1} & set(range(len(files))))
+    sizes, faults = set(), []
+    for index in wanted:
+        try:
+            sizes.add(_size(read_frames(source, index, 1)[0]))
+        except DataError as error:
+            faults.append(str(error))
+    if not files:
+        faults.append(f"{source}: no images in it")
+    return _Stream(len(files), tuple(sorted(sizes)), tuple(faults))
+
+
+def _decode_file(source: Path) -> _Stream:
+    sizes, frames = set(), 0
+    try:
+        said = count_frames(source)
+        with open_reader(source) as reader:
+            for frame in reader:
+                sizes.add(_size(frame.pixels))
+                frames += 1
+    except (InputError, DataError) as error:
+        return _Stream(frames, tuple(sorted(sizes)), (f"{source}: frame {frames} does not decode: {error}",))
+    faults = () if frames == said else (f"{source}: {frames} frames decode; the file says it has {said}",)
+    return _Stream(frames, tuple(sorted(sizes)), faults)
+
+
+def _sum_up(entries: list[_Entry], findings: _Findings) -> None:
+    findings.facts.append(f"{len(entries)} clips, {findings.frames} frames")
+    for (width, height), clips in sorted(findings.sizes.items(), key=lambda item: -item[1])[:_NAMED]:
+        cut = width % SCALE or height % SCALE
+        note = f"; cut to {width // SCALE * SCALE}x{height // SCALE * SCALE} when read" if cut else ""
+        findings.facts.append(f"{width}x{height}: {clips} clips{note}")
+    for (low, name), described in findings.phases.items():
+        if name in ("centred", "undetermined"):
+            what = "sits where it should (4j + 1.5)" if name == "centred" else "shows too little to tell its phase"
+            findings.facts.append(f"LR ({low}) of {len(described)} clips {what}")
+        else:
+            more = f" (and {len(described) - 1} more clips)" if len(described) > 1 else ""
+            findings.faults.append(f"LR ({low}) of {described[0]}{more}")
+
+
+def _size(pixels: np.ndarray) -> tuple[int, int]:
+    return pixels.shape[1], pixels.shape[0]
+
+
+def _sizes(sizes: Iterable[tuple[int, int]]) -> str:
+    return ", ".join(f"{width}x{height}" for width, height in sizes) or "nothing"
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more

@@ -1,0 +1,262 @@
+"""Batches of random crops for training: each a pure function of (seed, step, position in the global batch).
+
+So a resumed run sees what it would have seen, and any number of processes, each taking its own positions, see together
+what one process would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skipvsr.data.cache import FRAMEWISE, ClipCache, LowSource, StillCache, Window
+from skipvsr.data.clips import Clip
+from skipvsr.data.degradations import SCALE, Degradation, degrade
+from skipvsr.data.motion import CameraPath, MotionRange, draw_path, exact_flow, render
+from skipvsr.errors import ConfigError, DataError
+
+# LR pixels around a crop that are degraded with it and cut off again: the reach of the kernels of BI and BD, and for
+# compressed video also that of motion search and of the wider blur.
+_MARGIN_PX = 2
+_VIDEO_MARGIN_PX = 8
+_GIB = 2**30
+
+
+@dataclass(frozen=True)
+class CropSettings:
+    """What a batch is made of.
+
+    Attributes:
+        batch: crops of the global batch, over all processes.
+        frames: frames read per crop.
+        crop_px: side of the square LR crop; the HR crop is 4 times as large.
+        low: how LR comes about: a degradation, or "given" for the dataset's own LR frames.
+        mirror: append each crop's frames in reverse, T -> 2T (BasicVSR's recipe for the 7 frames of Vimeo-90K).
+        augment: mirror images, transpose and reverse time at random.
+        still_share: probability of a photograph in synthetic motion in the place of a clip.
+        motion: how a synthetic camera moves.
+        seed: any whole number from 0 upwards.
+        cache_bytes: the most memory that decoded frames may take.
+    """
+
+    batch: int
+    frames: int
+    crop_px: int
+    low: LowSource = "bi"
+    mirror: bool = False
+    augment: bool = True
+    still_share: float = 0.0
+    motion: MotionRange = field(default_factory=MotionRange)
+    seed: int = 0
+    cache_bytes: int = 4 * _GIB
+
+    def __post_init__(self) -> None:
+        for name, least in (("batch", 1), ("frames", 1), ("crop_px", 2), ("seed", 0), ("cache_bytes", 0)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+        if not 0 <= self.still_share <= 1:
+            raise ConfigError(f"still_share is {self.still_share}; it must be from 0 to 1")
+        if self.low not in (*FRAMEWISE, "video", "given"):
+            raise ConfigError(f"low is {self.low!r}; it must be one of {', '.join((*FRAMEWISE, 'video', 'given'))}")
+        if self.low == "given" and self.still_share > 0:
+            raise ConfigError("still_share must be 0 with low = 'given': photographs have no LR frames of their own")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Aligned crops, 8 bit so that they are cheap to keep and to move.
+
+    low (B, T, 3, c, c) and high (B, T, 3, 4c, 4c), uint8 RGB; names says of each where it comes from, for messages.
+    """
+
+    low: Tensor
+    high: Tensor
+    names: tuple[str, ...]
+
+    def floats(self, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+        """(low, high) in [0, 1], float32, on `device`."""
+        return _floats(self.low, device), _floats(self.high, device)
+
+
+@dataclass(frozen=True)
+class FlowBatch:
+    """Pairs of neighbouring LR frames, some with exactly known flow.
+
+    reference, support: (B, 3, c, c) uint8. flow: (B, 2, c, c) in LR pixels, reference(x) = support(x + flow(x)); zero
+    where it is unknown. known: (B, 1, c, c) bool: flow is exact there, and its target is inside the picture; all False
+    for pairs from real clips.
+    """
+
+    reference: Tensor
+    support: Tensor
+    flow: Tensor
+    known: Tensor
+    names: tuple[str, ...]
+
+    def floats(self, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+        """(reference, support) in [0, 1], float32, on `device`."""
+        return _floats(self.reference, device), _floats(self.support, device)
+
+
+@dataclass(frozen=True)
+class _Crop:
+    low: Tensor
+    high: Tensor
+    name: str
+
+
+class CropSampler:
+    """Draws batches of crops from clips and photographs.
+
+    Args:
+        clips: at least one, unless `still_share` is 1.
+        settings: what a batch is made of.
+        stills: photographs (clips of one frame), needed where `still_share` is over 0.
+
+    Raises:
+        ConfigError: photographs are asked for and there are none.
+        DataError: a clip with fewer frames than a crop has.
+    """
+
+    def __init__(self, clips: Sequence[Clip], settings: CropSettings, stills: Sequence[Clip] = ()) -> None:
+        if settings.still_share > 0 and not stills:
+            raise ConfigError(
+                f"still_share is {settings.still_share} and there are no stills; give a folder of photographs"
+            )
+        if settings.still_share < 1 and not clips:
+            raise ConfigError("there are no clips to train on; give a dataset, or set still_share to 1")
+        needed = max(settings.frames, 2)
+        short = next((clip for clip in clips if clip.length < needed), None)
+        if short is not None:
+            raise DataError(
+                f"{short.high}: clip {short.name} has {short.length} frames and a crop takes {needed}; "
+                "leave the clip out or lower frames"
+            )
+        self.settings = settings
+        for_stills = settings.cache_bytes // 4 if settings.still_share > 0 else 0
+        self.stills = StillCache(stills, for_stills)
+        self.clips = ClipCache(clips, settings.low, settings.cache_bytes - for_stills)
+
+    def describe(self) -> str:
+        """One line on what is in memory, for a log."""
+        held = f"clips: {self.clips.use}"
+        return f"{held}; photographs: {self.stills.use}" if self.settings.still_share > 0 else held
+
+    def preload(self) -> None:
+        """Decode now what fits into memory, rather than as it is first asked for."""
+        self.clips.preload()
+        if self.settings.still_share > 0:
+            self.stills.preload()
+
+    def batch(self, step: int, positions: range | None = None) -> Batch:
+        """Crops of one training step: of the whole global batch, or of the positions that one process computes.
+
+        Raises:
+            DataError: a frame that does not decode, or is smaller than the crop; the message names file and frame.
+        """
+        crops = [self._crop(self._random(step, position, stream=0)) for position in self._positions(positions)]
+        low, high = (torch.stack([getattr(crop, side) for crop in crops]) for side in ("low", "high"))
+        if self.settings.mirror:
+            low, high = (torch.cat((side, side.flip(1)), dim=1) for side in (low, high))
+        return Batch(low, high, tuple(crop.name for crop in crops))
+
+    def flow_batch(self, step: int, positions: range | None = None) -> FlowBatch:
+        """Pairs of neighbouring frames for the flow stage; `frames` and `mirror` do not matter to it."""
+        pairs = [self._pair(self._random(step, position, stream=1)) for position in self._positions(positions)]
+        reference, support, flow, known, names = zip(*pairs, strict=True)
+        return FlowBatch(*(torch.stack(part) for part in (reference, support, flow, known)), names)
+
+    def _positions(self, positions: range | None) -> range:
+        return range(self.settings.batch) if positions is None else positions
+
+    def _random(self, step: int, position: int, stream: int) -> np.random.Generator:
+        return np.random.default_rng((self.settings.seed, step, position, stream))
+
+    def _crop(self, random: np.random.Generator) -> _Crop:
+        if random.random() < self.settings.still_share:
+            return self._moving_still(random, self.settings.frames)[0]
+        crop = self._real(random, self.settings.frames)
+        return _augmented(crop, random) if self.settings.augment else crop
+
+    def _pair(self, random: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor, str]:
+        if random.random() < self.settings.still_share:
+            crop, path = self._moving_still(random, 2, sharp=False)
+            side = self.settings.crop_px
+            flows, masks = exact_flow(path, torch.tensor([0]), torch.tensor([1]), side, side)
+            flow, known = flows[0], masks[0]
+        else:
+            crop = _augmented(self._real(random, 2), random)
+            side = self.settings.crop_px
+            flow, known = torch.zeros(2, side, side), torch.zeros(1, side, side, dtype=torch.bool)
+        return crop.low[0], crop.low[1], flow, known, crop.name
+
+    def _real(self, random: np.random.Generator, frames: int) -> _Crop:
+        """A window of a clip, cut at random."""
+        side = self.settings.crop_px
+        index = int(random.integers(len(self.clips.clips)))
+        clip = self.clips.clips[index]
+        start = int(random.integers(clip.length - frames + 1))
+        height, width = self.clips.size(index)
+        if min(height, width) < side:
+            raise DataError(
+                f"{clip.high}: frames are {SCALE * width}x{SCALE * height} and a crop takes {SCALE * side} pixels "
+                "a side; leave the clip out or lower crop_px"
+            )
+        y, x = int(random.integers(height - side + 1)), int(random.integers(width - side + 1))
+        low, high = self._cut(self.clips.window(index, start, frames), y, x, random)
+        return _Crop(low, high, f"{clip.name} frames {start}-{start + frames - 1} at LR ({x}, {y})")
+
+    def _cut(self, window: Window, y: int, x: int, random: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """The crop at LR (y, x); where LR is not at hand, it is made from the crop and what lies around it."""
+        side, low_kind = self.settings.crop_px, self.settings.low
+        high = window.high[..., SCALE * y : SCALE * (y + side), SCALE * x : SCALE * (x + side)]
+        if window.low is not None:
+            return window.low[..., y : y + side, x : x + side], high
+        assert low_kind != "given"
+        margin = _VIDEO_MARGIN_PX if low_kind == "video" else _MARGIN_PX
+        height, width = (size // SCALE for size in window.high.shape[-2:])
+        top, left = max(y - margin, 0), max(x - margin, 0)
+        bottom, right = min(y + side + margin, height), min(x + side + margin, width)
+        around = window.high[..., SCALE * top : SCALE * bottom, SCALE * left : SCALE * right]
+        low = _degrade_8_bit(around, low_kind, random)
+        return low[..., y - top : y - top + side, x - left : x - left + side], high
+
+    def _moving_still(
+        self, random: np.random.Generator, frames: int, *, sharp: bool = True
+    ) -> tuple[_Crop, CameraPath]:
+        """A photograph in synthetic motion, and the motion."""
+        side, low_kind = self.settings.crop_px, self.settings.low
+        assert low_kind != "given"
+        margin = _VIDEO_MARGIN_PX if low_kind == "video" else _MARGIN_PX
+        index = int(random.integers(len(self.stills.stills)))
+        still = self.stills.sizes(index)[random.integers(2)]
+        size_px = SCALE * (side + 2 * margin)
+        path = draw_path(frames, size_px, (still.shape[-2], still.shape[-1]), random, self.settings.motion)
+        high = (render(still, path, size_px, size_px, sharp=sharp) * 255).round().byte()
+        low = _degrade_8_bit(high, low_kind, random)[..., margin:-margin, margin:-margin]
+        high = high[..., SCALE * margin : -SCALE * margin, SCALE * margin : -SCALE * margin]
+        return _Crop(low, high, f"{self.stills.stills[index].name} in synthetic motion"), path
+
+
+def _degrade_8_bit(high: Tensor, kind: Degradation, random: np.random.Generator) -> Tensor:
+    return (degrade(high.float() / 255, kind, random) * 255).round().byte()
+
+
+def _augmented(crop: _Crop, random: np.random.Generator) -> _Crop:
+    """Mirror time, rows and columns, and transpose, each in half the cases, LR and HR alike."""
+    flips = [dim for dim in (0, 2, 3) if random.random() < 0.5]
+    transpose = random.random() < 0.5
+
+    def turned(frames: Tensor) -> Tensor:
+        frames = frames.flip(flips)
+        return frames.transpose(2, 3) if transpose else frames
+
+    return _Crop(turned(crop.low), turned(crop.high), crop.name)
+
+
+def _floats(pixels: Tensor, device: torch.device | str) -> Tensor:
+    return pixels.to(device, non_blocking=True).float() / 255

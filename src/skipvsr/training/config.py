@@ -1,0 +1,236 @@
+"""What a training run is: TOML, checked when it is read."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Sequence
+from dataclasses import field
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from skipvsr.errors import ConfigError
+from skipvsr.models.vsr import Flow, Tail, VSRConfig
+
+_STRICT = ConfigDict(extra="forbid", strict=True)
+Positive: TypeAlias = Annotated[int, Field(ge=1)]
+Natural: TypeAlias = Annotated[int, Field(ge=0)]
+Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+Rate: TypeAlias = Annotated[float, Field(gt=0)]
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Source:
+    """A set of clips: `dataset` is a name that `skipvsr.data.datasets.find_clips` knows, `root` its folder."""
+
+    dataset: str
+    root: str
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Network:
+    """The network's shape, as in VSRConfig."""
+
+    channels: Positive
+    blocks: Positive
+    flow: Flow
+    tail: Tail
+
+    def to_vsr(self) -> VSRConfig:
+        """As the network's own configuration."""
+        return VSRConfig(self.channels, self.blocks, self.flow, self.tail)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Data:
+    """What is trained on.
+
+    Args:
+        train: sets of clips, drawn from in proportion to their number of clips.
+        stills: folder of photographs for synthetic camera motion; none where empty.
+        stills_share: share of crops made from the stills.
+        degradation: "bi", "bd" or "video".
+        cache_bytes: decoded frames kept in memory at most.
+    """
+
+    train: list[Source]
+    degradation: Literal["bi", "bd", "video"]
+    stills: str = ""
+    stills_share: Share = 0.0
+    cache_bytes: Positive = 2 << 30
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Validation:
+    """What is validated on, always with the weights that are saved.
+
+    Args:
+        clips: sets of clips.
+        frames: the first so many frames of each clip; 0: all.
+        every: steps.
+    """
+
+    clips: list[Source]
+    frames: Natural = 0
+    every: Positive = 500
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Optimisation:
+    """Adam with a cosine schedule, as all stages use it.
+
+    Args:
+        steps: optimiser steps.
+        batch: clips a step, over all processes and accumulation steps.
+        crop: low-resolution pixels a side.
+        rate, rate_end: learning rate at the start and at the end of the cosine.
+        warmup: steps of linear rise to `rate`.
+        betas: Adam's.
+        clip_norm: largest norm of the gradient; 0: no clipping.
+        ema: decay of the averaged weights, which are then those validated and saved; 0: no averaging.
+        accumulation: forward passes a step on each process.
+        precision: "fp32", or "bf16" (autocast; for GPUs).
+        log_every, checkpoint_every: steps.
+    """
+
+    steps: Positive
+    batch: Positive
+    crop: Annotated[int, Field(ge=16)]
+    rate: Rate
+    rate_end: Annotated[float, Field(ge=0)] = 1e-7
+    warmup: Natural = 0
+    betas: tuple[float, float] = (0.9, 0.999)
+    clip_norm: Annotated[float, Field(ge=0)] = 0.0
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    accumulation: Positive = 1
+    precision: Literal["fp32", "bf16"] = "fp32"
+    log_every: Positive = 50
+    checkpoint_every: Positive = 250
+
+
+@dataclass(frozen=True, config=_STRICT)
+class FlowStage:
+    """Optical flow from nothing: photometric on real pairs, supervised on synthetic motion.
+
+    Args:
+        init: a SPyNet checkpoint to start from (BasicSR or mmagic layout); none where empty.
+        smooth: weight of the smoothness term.
+        census: weight of the census term.
+        supervised: weight of the end-point error on synthetic pairs.
+        synthetic_share: share of pairs that are synthetic.
+    """
+
+    kind: Literal["flow"]
+    optimisation: Optimisation
+    init: str = ""
+    smooth: Annotated[float, Field(ge=0)] = 0.02
+    census: Annotated[float, Field(ge=0)] = 0.1
+    supervised: Annotated[float, Field(ge=0)] = 0.02
+    synthetic_share: Share = 0.5
+
+
+@dataclass(frozen=True, config=_STRICT)
+class BackboneStage:
+    """BasicVSR with the Charbonnier loss.
+
+    Args:
+        frames: frames of a training clip.
+        init: a model to start from (what `load_model` takes); where empty, what the stage before left.
+        flow_rate: the flow network's learning rate as a share of the rest's; 0 freezes it.
+        flow_frozen_steps: steps before the flow network starts to learn.
+    """
+
+    kind: Literal["backbone"]
+    optimisation: Optimisation
+    frames: Annotated[int, Field(ge=2)]
+    init: str = ""
+    flow_rate: Share = 1.0
+    flow_frozen_steps: Natural = 0
+
+
+@dataclass(frozen=True, config=_STRICT)
+class SkipStage:
+    """The dynamic network, taught by the frozen backbone it starts from.
+
+    Args:
+        frames, init, flow_rate, flow_frozen_steps: as for the backbone stage; `init` is the teacher too.
+        distil: weight of the Charbonnier distance to the teacher's picture.
+    """
+
+    kind: Literal["skip"]
+    optimisation: Optimisation
+    frames: Annotated[int, Field(ge=2)]
+    init: str = ""
+    flow_rate: Share = 0.0
+    flow_frozen_steps: Natural = 0
+    distil: Annotated[float, Field(ge=0)] = 1.0
+
+
+Stage: TypeAlias = Annotated[FlowStage | BackboneStage | SkipStage, Field(discriminator="kind")]
+
+
+@dataclass(frozen=True, config=_STRICT)
+class TrainingConfig:
+    """A whole run: its stages follow one another, each starting from what the one before left."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
+    network: Network
+    data: Data
+    validation: Validation
+    stages: Annotated[list[Stage], Field(min_length=1)] = field(default_factory=list)
+    seed: Natural = 0
+
+
+def read_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainingConfig:
+    """Read and check a TOML file.
+
+    Args:
+        path: the file.
+        overrides: "key=value" each; the key's parts are joined by dots, stages are counted from 0
+            ("stages.0.optimisation.steps=100"); the value is TOML, or plain text where it is not.
+
+    Raises:
+        ConfigError: the file is missing or no TOML, or a key is unknown, missing or impossible; the message names it.
+    """
+    path = Path(path)
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read {path}: {error.strerror}; give a TOML file such as configs/smoke.toml"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    for override in overrides:
+        _override(values, override)
+    try:
+        # Through JSON, because only there do strict types take a table for a dataclass.
+        return TypeAdapter(TrainingConfig).validate_json(json.dumps(values, default=str))
+    except ValidationError as error:
+        first = error.errors()[0]
+        # The discriminator's value stands in the location of a stage's key ("stages.0.flow.crop"): no key of the file.
+        parts = [part for part in first["loc"] if part not in ("flow", "backbone", "skip") or part == first["loc"][-1]]
+        key = ".".join(str(part) for part in parts)
+        reason = "no such key" if first["type"] == "unexpected_keyword_argument" else first["msg"]
+        raise ConfigError(f"{path}: {key}: {reason}") from error
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator:
+        raise ConfigError(f"--set {override!r} has no '='; give key=value, as in stages.0.optimisation.steps=100")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *parents, last = key.strip().split(".")
+    at: Any = values
+    try:
+        for part in parents:
+            at = at[int(part)] if isinstance(at, list) else at.setdefault(part, {})
+        at[int(last) if isinstance(at, list) else last] = value
+    except (ValueError, IndexError, TypeError, AttributeError) as error:
+        raise ConfigError(f"--set {key}: no such key") from error

@@ -1,0 +1,55 @@
+"""Learning rates and averaged weights."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from skipvsr.models.vsr import SkipVSR
+from skipvsr.training.config import BackboneStage, FlowStage, Optimisation, SkipStage
+
+
+def rate_at(step: int, settings: Optimisation) -> float:
+    """Learning rate of the step (from 0): a linear rise over `warmup` steps, then a cosine from `rate` to `rate_end`."""
+    if step < settings.warmup:
+        return settings.rate * (step + 1) / settings.warmup
+    share = (step - settings.warmup) / max(settings.steps - settings.warmup, 1)
+    return settings.rate_end + 0.5 * (settings.rate - settings.rate_end) * (1 + math.cos(math.pi * min(share, 1.0)))
+
+
+def make_optimiser(network: SkipVSR, stage: FlowStage | BackboneStage | SkipStage) -> torch.optim.Adam:
+    """Adam over what the stage trains; the groups "flow" and "rest" have their own share of the rate."""
+    flow = [parameter for parameter in network.flow.parameters() if parameter.requires_grad]
+    flow_ids = {id(parameter) for parameter in flow}
+    rest = [p for p in network.parameters() if p.requires_grad and id(p) not in flow_ids]
+    groups = [{"params": flow, "name": "flow", "share": 1.0 if stage.kind == "flow" else stage.flow_rate}]
+    if stage.kind != "flow":
+        groups.append({"params": rest, "name": "rest", "share": 1.0})
+    groups = [group for group in groups if group["params"]]
+    return torch.optim.Adam(groups, lr=stage.optimisation.rate, betas=stage.optimisation.betas, eps=1e-8)
+
+
+def set_rates(optimiser: torch.optim.Optimizer, step: int, stage: FlowStage | BackboneStage | SkipStage) -> float:
+    """Set the rate of every group for the step, and return that of the rest of the network."""
+    rate = rate_at(step, stage.optimisation)
+    for group in optimiser.param_groups:
+        group["lr"] = rate * group["share"]
+    return rate
+
+
+def hold_flow(optimiser: torch.optim.Optimizer, step: int, stage: FlowStage | BackboneStage | SkipStage) -> None:
+    """Drop the flow network's gradients while it is not to learn yet; Adam passes over parameters without one."""
+    if stage.kind == "flow" or step >= stage.flow_frozen_steps:
+        return
+    for group in optimiser.param_groups:
+        if group["name"] == "flow":
+            for parameter in group["params"]:
+                parameter.grad = None
+
+
+def make_average(network: nn.Module, decay: float) -> AveragedModel:
+    """An exponential moving average of the weights; the first update copies them."""
+    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)

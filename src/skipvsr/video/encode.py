@@ -1,0 +1,111 @@
+"""Encoders: what they are called, and what makes each of them visually lossless."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import av
+from av.codec import Codec
+from av.codec.codec import UnknownCodecError
+
+from skipvsr.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class EncodeOptions:
+    """How a video is encoded.
+
+    Args:
+        codec: FFmpeg's name of the encoder.
+        quality: the encoder's constant rate factor, lower is better; None: visually lossless for the encoders that are
+            known here, otherwise the encoder's own default.
+        pixel_format: FFmpeg's name; None: yuv420p, or the encoder's first where it cannot do that.
+        preset: the encoder's name for its speed; None: its own default ("medium" for x264 and x265).
+    """
+
+    codec: str = "libx264"
+    quality: int | None = None
+    pixel_format: str | None = None
+    preset: str | None = None
+
+
+@dataclass(frozen=True)
+class _Known:
+    """The option that sets quality, and its visually lossless value; None: quality cannot be set."""
+
+    option: str | None
+    quality: int | None
+    fixed: tuple[tuple[str, str], ...] = ()
+
+
+_KNOWN = {
+    "libx264": _Known("crf", 16),
+    "libx265": _Known("crf", 18, (("x265-params", "log-level=error"),)),
+    "libsvtav1": _Known("crf", 20),
+    "libaom-av1": _Known("crf", 18),
+    "libvpx-vp9": _Known("crf", 18, (("b", "0"),)),
+    "ffv1": _Known(None, None),
+    "prores_ks": _Known(None, None, (("profile", "hq"),)),
+}
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Checked encoder settings: what `add_stream` needs."""
+
+    codec: str
+    pixel_format: str
+    options: dict[str, str]
+
+
+def choose_encoder(options: EncodeOptions, width: int, height: int) -> Encoder:
+    """Check the options against this build of FFmpeg and the size of the picture.
+
+    Raises:
+        ConfigError: an unknown encoder or pixel format, a quality that the encoder does not take, or an odd side that the
+            pixel format cannot hold.
+    """
+    try:
+        codec = Codec(options.codec, "w")
+    except UnknownCodecError as error:
+        known = ", ".join(name for name in _KNOWN if _exists(name))
+        raise ConfigError(f"there is no encoder {options.codec!r}; try one of {known}") from error
+    if codec.type != "video":
+        raise ConfigError(f"{options.codec!r} encodes {codec.type}, not video; try libx264")
+    formats = [video_format.name for video_format in codec.video_formats or []]
+    pixel_format = options.pixel_format or ("yuv420p" if not formats or "yuv420p" in formats else formats[0])
+    if formats and pixel_format not in formats:
+        raise ConfigError(f"{options.codec} cannot store {pixel_format!r}; it can store {', '.join(formats)}")
+    try:
+        layout = av.VideoFormat(pixel_format, width, height)
+    except ValueError as error:
+        raise ConfigError(f"there is no pixel format {pixel_format!r}; try yuv420p or yuv444p") from error
+    for side, name, chroma in ((width, "width", layout.chroma_width(2)), (height, "height", layout.chroma_height(2))):
+        if side % 2 and chroma == 1:
+            raise ConfigError(f"{pixel_format} needs an even {name}, not {side}; choose another size, or yuv444p")
+    known = _KNOWN.get(options.codec, _Known("crf", None))
+    settings = dict(known.fixed)
+    quality = options.quality if options.quality is not None else known.quality
+    if quality is not None:
+        if known.option is None:
+            raise ConfigError(f"{options.codec} has no quality setting; leave it out")
+        if not 0 <= quality <= 63:
+            raise ConfigError(f"the quality is {quality}; it must be from 0 (best) to 51 (63 for AV1 and VP9)")
+        settings[known.option] = str(quality)
+    if options.preset is not None:
+        settings["preset"] = options.preset
+    return Encoder(options.codec, pixel_format, settings)
+
+
+def encoder_rate(frame_rate: Fraction | None) -> Fraction:
+    """What rate control is told; timestamps say the truth."""
+    return frame_rate.limit_denominator(1001000) if frame_rate else Fraction(25)
+
+
+def _exists(name: str) -> bool:
+    try:
+        Codec(name, "w")
+    except UnknownCodecError:
+        return False
+    return True

@@ -1,0 +1,50 @@
+"""The border where FFmpeg's and the operating system's errors become ours."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from av.error import FFmpegError
+
+from skipvsr.errors import InputError, OutputError, SkipVSRError
+
+# Only plain files: a playlist or a crafted header must not make us open anything else.
+OPEN_OPTIONS = {"protocol_whitelist": "file"}
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn foreign errors into InputError."""
+    try:
+        yield
+    except SkipVSRError:
+        raise
+    except PermissionError as error:
+        raise InputError(f"{path} may not be read; check its permissions") from error
+    except (OSError, FFmpegError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as a video or picture ({_reason(error)}); is it complete?") from error
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn foreign errors into OutputError."""
+    try:
+        yield
+    except SkipVSRError:
+        raise
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise OutputError(
+                f"the disk is full: {path} could not be written; free some space and start again"
+            ) from error
+        raise OutputError(f"{path} cannot be written ({_reason(error)})") from error
+    except (FFmpegError, ValueError) as error:
+        raise OutputError(f"{path} cannot be written ({_reason(error)})") from error
+
+
+def _reason(error: Exception) -> str:
+    text = getattr(error, "strerror", None) or str(error)
+    return " ".join(str(text).split())

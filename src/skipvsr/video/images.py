@@ -1,0 +1,217 @@
+"""Folders of images: read as a video of one frame each, written under the same names."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+
+import av
+import numpy as np
+from av.codec import CodecContext
+from av.video.codeccontext import VideoCodecContext
+
+from skipvsr.errors import DecodeError, InputError, OutputError
+from skipvsr.video.colour import FULL, RGB, SMPTE170M, ColourSpec, colour_of, from_rgb, to_rgb
+from skipvsr.video.faults import OPEN_OPTIONS, reading, writing
+from skipvsr.video.frame import Frame
+from skipvsr.video.probe import MIN_SIDE_PX, VideoInfo, describe
+
+# Ending: encoder, pixel format for 8 bit, for 16 bit.
+_WRITTEN = {
+    ".png": ("png", "rgb24", "rgb48be"),
+    ".bmp": ("bmp", "bgr24", "bgr24"),
+    ".tif": ("tiff", "rgb24", "rgb48le"),
+    ".tiff": ("tiff", "rgb24", "rgb48le"),
+    ".jpg": ("mjpeg", "yuvj444p", "yuvj444p"),
+    ".jpeg": ("mjpeg", "yuvj444p", "yuvj444p"),
+}
+READ = (*_WRITTEN, ".webp")
+
+
+class ImageFolderReader:
+    """The images of a folder in the order of their names (2 before 10), as an iterator of frames. A context manager.
+
+    Raises:
+        InputError: no images, a number missing from a numbered sequence, or a first image that cannot be used.
+        DecodeError: while iterating, at an image that does not decode or has another size than the first.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.files = _image_files(self.path)
+        _check_numbers(self.path, self.files)
+        with reading(self.files[0]), av.open(str(self.files[0]), options=OPEN_OPTIONS) as container:
+            first = next(container.decode(video=0))
+            info = describe(self.files[0], container, container.streams.video[0], first)
+        height, width = _upright(np.empty((first.height, first.width, 3), np.uint8), first).shape[:2]
+        self.info = VideoInfo(
+            path=self.path,
+            width=width,
+            height=height,
+            display_matrix=None,
+            rotation_degrees=0,
+            sample_aspect_ratio=Fraction(1),
+            time_base=Fraction(1),
+            frame_rate=None,
+            frame_count=len(self.files),
+            duration_seconds=None,
+            pixel_format=info.pixel_format,
+            bit_depth=info.bit_depth,
+            colour=ColourSpec(RGB, FULL),
+            audio_streams=0,
+            subtitle_streams=0,
+        )
+
+    @property
+    def names(self) -> list[str]:
+        """File names, in order."""
+        return [file.name for file in self.files]
+
+    def __enter__(self) -> ImageFolderReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing is open between frames."""
+
+    def __iter__(self) -> Iterator[Frame]:
+        for index, file in enumerate(self.files):
+            try:
+                pixels = read_image(file)
+            except InputError as error:
+                raise DecodeError(f"image {index + 1} of {self.path} does not decode: {error}") from error
+            if pixels.shape[:2] != (self.info.height, self.info.width):
+                raise DecodeError(
+                    f"{file} is {pixels.shape[1]}x{pixels.shape[0]}, the images before it are "
+                    f"{self.info.width}x{self.info.height}; a folder must hold images of one size"
+                )
+            yield Frame(pixels, pts=index, duration=1, time_base=Fraction(1))
+
+
+class ImageFolderWriter:
+    """A folder of images that takes frames. A context manager: left normally, the folder is moved into its place; left by
+    an exception, nothing is left behind.
+
+    Args:
+        path: the folder to make.
+        names: file names, one for each frame to come; endings that cannot be written become .png.
+    """
+
+    def __init__(self, path: str | Path, names: list[str]) -> None:
+        self.path = Path(path)
+        self._names = iter(_output_names(names))
+        self._work = self.path.with_name(f".{self.path.name}.part")
+        with writing(self.path):
+            if not self.path.parent.is_dir():
+                raise OutputError(f"the folder {self.path.parent} does not exist; make it first")
+            shutil.rmtree(self._work, ignore_errors=True)
+            self._work.mkdir()
+
+    def __enter__(self) -> ImageFolderWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                with writing(self.path):
+                    if self.path.exists():
+                        shutil.rmtree(self.path)
+                    self._work.replace(self.path)
+        finally:
+            shutil.rmtree(self._work, ignore_errors=True)
+
+    def write(self, frame: Frame) -> None:
+        """Write a frame under the next name."""
+        write_image(self._work / next(self._names), frame.pixels)
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """An image file as (H, W, 3) full-range RGB, uint8 or uint16, turned upright; alpha is dropped.
+
+    Raises:
+        InputError: it is missing or does not decode, or is under 16 pixels a side.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path} does not exist; check the path")
+    with reading(path), av.open(str(path), options=OPEN_OPTIONS) as container:
+        frame = next(container.decode(video=0), None)
+        if frame is None:
+            raise InputError(f"{path} holds no picture; is it complete?")
+        if min(frame.width, frame.height) < MIN_SIDE_PX:
+            raise InputError(f"{path} is {frame.width}x{frame.height}; each side must be at least {MIN_SIDE_PX} pixels")
+        return np.ascontiguousarray(_upright(to_rgb(frame, colour_of(frame, still=True)), frame))
+
+
+def write_image(path: str | Path, pixels: np.ndarray) -> None:
+    """Write (H, W, 3) full-range RGB, uint8 or uint16, as PNG, TIFF, BMP or JPEG (4:4:4, best quality) by the ending.
+
+    Raises:
+        OutputError: another ending, or a place that cannot be written.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in _WRITTEN:
+        raise OutputError(f"{path} has an ending that cannot be written; use {', '.join(_WRITTEN)}")
+    codec, shallow, deep = _WRITTEN[path.suffix.lower()]
+    with writing(path):
+        context = CodecContext.create(codec, "w")
+        assert isinstance(context, VideoCodecContext)
+        context.pix_fmt = deep if pixels.dtype == np.uint16 else shallow
+        context.height, context.width = pixels.shape[:2]
+        context.time_base = Fraction(1)
+        yuv = codec == "mjpeg"
+        if yuv:
+            context.color_range = FULL
+            context.qmin = context.qmax = 1
+        frame = from_rgb(pixels, context.pix_fmt, ColourSpec(SMPTE170M if yuv else RGB, FULL))
+        frame.pts, frame.time_base = 0, Fraction(1)
+        path.write_bytes(b"".join(bytes(packet) for packet in [*context.encode(frame), *context.encode(None)]))
+
+
+def _image_files(folder: Path) -> list[Path]:
+    with reading(folder):
+        files = [file for file in folder.iterdir() if file.suffix.lower() in READ and not file.name.startswith(".")]
+    if not files:
+        raise InputError(f"{folder} holds no images; give a folder of {', '.join(READ)} files")
+    return sorted(files, key=_natural_key)
+
+
+def _natural_key(file: Path) -> tuple[tuple[int, str], ...]:
+    """Digits count as numbers, so that 2 comes before 10."""
+    parts = re.split(r"(\d+)", file.name)
+    return tuple((int(part), "") if part.isdecimal() else (-1, part) for part in parts)
+
+
+def _check_numbers(folder: Path, files: list[Path]) -> None:
+    """Names that differ only in one number are a sequence, and a sequence has no holes."""
+    numbered = [re.fullmatch(r"(.*?)(\d+)", file.stem) for file in files]
+    if not all(numbered) or len({match[1] for match in numbered if match}) != 1:
+        return
+    numbers = [int(match[2]) for match in numbered if match]
+    for earlier, later in zip(numbers, numbers[1:], strict=False):
+        if later == earlier:
+            raise InputError(f"{folder} holds two images of number {later}; keep one of them")
+        if later != earlier + 1:
+            raise InputError(
+                f"{folder} has no image {earlier + 1} (after {earlier} comes {later}); add it, or renumber"
+            )
+
+
+def _upright(pixels: np.ndarray, frame: av.VideoFrame) -> np.ndarray:
+    """Turn a picture as its orientation tag says (EXIF)."""
+    return np.rot90(pixels, round(frame.rotation / 90) % 4)
+
+
+def _output_names(names: list[str]) -> list[str]:
+    renamed = [name if Path(name).suffix.lower() in _WRITTEN else f"{Path(name).stem}.png" for name in names]
+    if len(set(renamed)) != len(renamed):
+        twice = next(name for name in renamed if renamed.count(name) > 1)
+        raise OutputError(f"two of the images would be written as {twice}; rename one of them")
+    return renamed

@@ -1,0 +1,100 @@
+"""The right reader and writer for a path."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+import numpy as np
+
+from skipvsr.errors import InputError, OutputError
+from skipvsr.video.frame import Frame
+from skipvsr.video.images import READ, ImageFolderReader, ImageFolderWriter, read_image
+from skipvsr.video.read import VideoReader
+from skipvsr.video.write import EncodeOptions, VideoWriter
+
+Reader: TypeAlias = VideoReader | ImageFolderReader
+
+
+class Writer(Protocol):
+    """What takes frames."""
+
+    def write(self, frame: Frame) -> None:
+        """Take a frame."""
+
+
+def open_reader(path: str | Path) -> Reader:
+    """A reader for a video file or a folder of images; raises InputError as they do."""
+    path = Path(path)
+    return ImageFolderReader(path) if path.is_dir() else VideoReader(path)
+
+
+def open_writer(
+    path: str | Path,
+    width: int,
+    height: int,
+    source: Reader,
+    *,
+    options: EncodeOptions | None = None,
+    sample_aspect_ratio: Fraction | None = None,
+    overwrite: bool = False,
+) -> VideoWriter | ImageFolderWriter:
+    """A writer of the source's kind: a video for a video, a folder for a folder.
+
+    Raises:
+        OutputError: the path exists and `overwrite` is off, is the source itself or of another kind than the source, or
+            cannot be written.
+        ConfigError: impossible encoder settings.
+    """
+    path = Path(path)
+    if path.exists():
+        if path.resolve() == source.path.resolve():
+            raise OutputError(f"{path} is the input; choose another output")
+        if path.is_dir() != isinstance(source, ImageFolderReader):
+            kind = "a folder" if path.is_dir() else "a file"
+            raise OutputError(f"{path} is {kind}, and the input is not; choose another output")
+        if not overwrite:
+            raise OutputError(f"{path} exists already; choose another output, or give --overwrite")
+    if isinstance(source, ImageFolderReader):
+        if path.suffix.lower() in {".mp4", ".mkv", ".mov", ".webm", ".avi"}:
+            raise OutputError(f"{path} looks like a video, and the input is a folder of images; give a folder")
+        return ImageFolderWriter(path, source.names)
+    return VideoWriter(
+        path, width, height, source=source.info, options=options, sample_aspect_ratio=sample_aspect_ratio
+    )
+
+
+def read_clip(path: str | Path, *, start: int = 0, frames: int | None = None) -> np.ndarray:
+    """A whole clip, or part of it, into memory: a video file, a folder of images, or one image.
+
+    Args:
+        path: what to read.
+        start: first frame wanted.
+        frames: how many; None: up to the end.
+
+    Returns:
+        (T, H, W, 3) uint8, full-range RGB; deeper sources are reduced to 8 bit.
+
+    Raises:
+        InputError, DecodeError: as the readers do; fewer frames than asked for.
+    """
+    path = Path(path)
+    if path.suffix.lower() in READ and path.is_file():
+        pixels = [read_image(path)]
+    else:
+        with open_reader(path) as reader:
+            stop = None if frames is None else start + frames
+            pixels = [frame.pixels for frame in islice(reader, start, stop)]
+    if not pixels or (frames is not None and len(pixels) < frames):
+        raise InputError(
+            f"{path} has only {start + len(pixels)} frames; frames {start} to {start + (frames or 1)} wanted"
+        )
+    return np.stack([_to_8_bit(picture) for picture in pixels])
+
+
+def _to_8_bit(pixels: np.ndarray) -> np.ndarray:
+    if pixels.dtype == np.uint8:
+        return pixels
+    return ((pixels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)

@@ -1,0 +1,135 @@
+"""What a video file or a folder of images holds, before it is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+from av.sidedata.sidedata import Type
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+from skipvsr.errors import InputError
+from skipvsr.video.colour import ColourSpec, bit_depth, colour_of
+from skipvsr.video.faults import OPEN_OPTIONS, reading
+
+MIN_SIDE_PX = 16
+_IDENTITY = (1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """A video stream and what comes with it.
+
+    Args:
+        path: the file, or the folder of images.
+        width, height: of the frames as they are decoded, before any rotation.
+        display_matrix: nine integers, as the container holds them, for the player to turn or mirror the picture; None: as is.
+        rotation_degrees: counter-clockwise, what `display_matrix` does: 0, 90, 180 or 270 (nearest).
+        sample_aspect_ratio: width of a pixel over its height; 1 where unknown.
+        time_base: seconds per unit of the timestamps.
+        frame_rate: average, frames a second; None where unknown.
+        frame_count: what the container says or implies, for showing progress; None where unknown.
+        duration_seconds: of the video stream, or else of the file; None where unknown.
+        pixel_format: FFmpeg's name.
+        bit_depth: of the deepest component.
+        colour: what the numbers mean.
+        audio_streams, subtitle_streams: how many there are.
+    """
+
+    path: Path
+    width: int
+    height: int
+    display_matrix: tuple[int, ...] | None
+    rotation_degrees: int
+    sample_aspect_ratio: Fraction
+    time_base: Fraction
+    frame_rate: Fraction | None
+    frame_count: int | None
+    duration_seconds: float | None
+    pixel_format: str
+    bit_depth: int
+    colour: ColourSpec
+    audio_streams: int
+    subtitle_streams: int
+
+
+def open_container(path: Path) -> InputContainer:
+    """Open a file for reading; raises InputError for what is missing, empty or no media at all."""
+    if not path.exists():
+        raise InputError(f"{path} does not exist; check the path")
+    if path.is_dir():
+        raise InputError(f"{path} is a folder, not a file")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path} is empty (0 bytes); copy or download it again")
+    with reading(path):
+        return av.open(str(path), options=OPEN_OPTIONS, metadata_errors="replace")
+
+
+def picture_stream(container: InputContainer, path: Path) -> VideoStream:
+    """The video stream that is the video: the first that is no cover picture."""
+    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not streams:
+        kinds = sorted({stream.type for stream in container.streams})
+        raise InputError(
+            f"{path} holds no video (only {', '.join(kinds) or 'nothing'}); give a file with a video stream"
+        )
+    return streams[0]
+
+
+def describe(path: Path, container: InputContainer, stream: VideoStream, first: av.VideoFrame) -> VideoInfo:
+    """Everything that the container, the stream and its first frame say.
+
+    Raises:
+        InputError: the picture is smaller than 16 pixels a side.
+    """
+    if min(first.width, first.height) < MIN_SIDE_PX:
+        raise InputError(f"{path} is {first.width}x{first.height}; each side must be at least {MIN_SIDE_PX} pixels")
+    assert stream.time_base is not None
+    duration = stream_duration_seconds(stream)
+    if duration is None and container.duration is not None:
+        duration = container.duration / av.time_base
+    rate = stream.average_rate or stream.guessed_rate
+    count = stream.frames or (round(duration * rate) if duration and rate else None)
+    return VideoInfo(
+        path=path,
+        width=first.width,
+        height=first.height,
+        display_matrix=_display_matrix(first),
+        rotation_degrees=90 * round(first.rotation / 90) % 360,
+        sample_aspect_ratio=stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or Fraction(1),
+        time_base=stream.time_base,
+        frame_rate=rate,
+        frame_count=count,
+        duration_seconds=duration,
+        pixel_format=first.format.name,
+        bit_depth=bit_depth(first.format),
+        colour=colour_of(first),
+        audio_streams=len(container.streams.audio),
+        subtitle_streams=len(container.streams.subtitles),
+    )
+
+
+def stream_duration_seconds(stream: VideoStream) -> float | None:
+    """How long the container says that this very stream is; None where it says nothing."""
+    if stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
+    # Matroska keeps it in a tag, as 00:00:01.200000000.
+    parts = stream.metadata.get("DURATION", "").split(":")
+    try:
+        hours, minutes, seconds = (float(part) for part in parts)
+    except ValueError:
+        return None
+    return 3600 * hours + 60 * minutes + seconds
+
+
+def _display_matrix(frame: av.VideoFrame) -> tuple[int, ...] | None:
+    """The 3x3 matrix of the frame's side data, None where there is none or it is the identity."""
+    data = frame.side_data.get(Type.DISPLAYMATRIX)  # pyright: ignore[reportCallIssue, reportArgumentType]
+    if data is None:
+        return None
+    matrix = tuple(memoryview(bytes(data)).cast("i"))
+    return None if matrix == _IDENTITY else matrix
