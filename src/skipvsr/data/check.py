@@ -154,17 +154,14 @@ def guess_dataset(root: Path) -> str:
 
 
 def _plain_entries(root: Path, kind: str) -> list[_Entry]:
-    clips = find_clips(kind, root)
     entries = []
-    for clip in clips:
-        places = {low: [root / name / clip.high.name for name in LOW_FOLDERS[low]] for low in _LOWS}
-        low = {low: next(place for place in places[low] if place.exists()) for low in _LOWS if _any_exists(places[low])}
-        entries.append(_Entry(clip.name, clip.high, low if kind == "folder" else {}, clip.length))
+    for clip in find_clips(kind, root):
+        lows: dict[Low, Path] = {}
+        for low in _LOWS if kind == "folder" else ():
+            places = [root / name / clip.high.name for name in LOW_FOLDERS[low]]
+            lows |= {low: place for place in places if place.exists()}
+        entries.append(_Entry(clip.name, clip.high, lows, clip.length))
     return entries
-
-
-def _any_exists(places: list[Path]) -> bool:
-    return any(place.exists() for place in places)
 
 
 def _dataset_entries(root: Path, dataset: Dataset, findings: _Findings) -> list[_Entry]:
@@ -180,11 +177,14 @@ def _dataset_entries(root: Path, dataset: Dataset, findings: _Findings) -> list[
         if high is None:
             missing.append(line)
             continue
-        found = {low: first_place(dataset.bi if low == "bi" else dataset.bd, line, root) for low in _LOWS}
-        entries.append(_Entry(line.name, high, {low: place for low, place in found.items() if place}, line.frames))
+        lows: dict[Low, Path] = {}
         for low in _LOWS:
-            if found[low] is None:
+            place = first_place(dataset.bi if low == "bi" else dataset.bd, line, root)
+            if place is None:
                 without_low[low].append(line.name)
+            else:
+                lows[low] = place
+        entries.append(_Entry(line.name, high, lows, line.frames))
     findings.facts.append(f"{dataset.title}: {len(entries)} of {dataset.clips or len(lines)} clips")
     if missing:
         findings.faults.append(_missing_text(dataset, missing, len(lines)))

@@ -167,8 +167,8 @@ class CropSampler:
     def flow_batch(self, step: int, positions: range | None = None) -> FlowBatch:
         """Pairs of neighbouring frames for the flow stage; `frames` and `mirror` do not matter to it."""
         pairs = [self._pair(self._random(step, position, stream=1)) for position in self._positions(positions)]
-        reference, support, flow, known, names = zip(*pairs, strict=True)
-        return FlowBatch(*(torch.stack(part) for part in (reference, support, flow, known)), names)
+        low, flow, known = (torch.stack([pair[part] for pair in pairs]) for part in range(3))
+        return FlowBatch(low[:, 0], low[:, 1], flow, known, tuple(pair[3] for pair in pairs))
 
     def _positions(self, positions: range | None) -> range:
         return range(self.settings.batch) if positions is None else positions
@@ -182,7 +182,8 @@ class CropSampler:
         crop = self._real(random, self.settings.frames)
         return _augmented(crop, random) if self.settings.augment else crop
 
-    def _pair(self, random: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor, str]:
+    def _pair(self, random: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, str]:
+        """LR frames (2, 3, c, c), reference first; flow, mask and name."""
         if random.random() < self.settings.still_share:
             crop, path = self._moving_still(random, 2, sharp=False)
             side = self.settings.crop_px
@@ -192,7 +193,7 @@ class CropSampler:
             crop = _augmented(self._real(random, 2), random)
             side = self.settings.crop_px
             flow, known = torch.zeros(2, side, side), torch.zeros(1, side, side, dtype=torch.bool)
-        return crop.low[0], crop.low[1], flow, known, crop.name
+        return crop.low, flow, known, crop.name
 
     def _real(self, random: np.random.Generator, frames: int) -> _Crop:
         """A window of a clip, cut at random."""

@@ -6,6 +6,7 @@ Every function takes a clip (T, 3, H, W), RGB float in [0, 1], and returns (T, 3
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -20,7 +21,6 @@ from skipvsr.video.compress import Codec, compress_clip
 
 SCALE = 4
 BLUR_SIGMA_PX = 1.6
-_BLUR_RADIUS_PX = 7
 
 Degradation = Literal["bi", "bd", "bd-duf", "video"]
 DEGRADATIONS: tuple[str, ...] = get_args(Degradation)
@@ -186,9 +186,10 @@ def _blur_and_resize(clip: Tensor, footage: Footage) -> Tensor:
 
 
 def _elliptic_gaussian(footage: Footage) -> Tensor:
-    """The blur kernel, (15, 15) float64: a Gaussian of two widths, turned by an angle."""
+    """The blur kernel, square and float64: a Gaussian of two widths, turned by an angle, cut off at three sigma."""
     angle = np.deg2rad(footage.blur_degrees)
-    side = torch.arange(-_BLUR_RADIUS_PX, _BLUR_RADIUS_PX + 1, dtype=torch.float64)
+    radius = math.ceil(3 * max(footage.blur_sigmas_px))
+    side = torch.arange(-radius, radius + 1, dtype=torch.float64)
     y, x = torch.meshgrid(side, side, indexing="ij")
     along = (x * np.cos(angle) + y * np.sin(angle)) / footage.blur_sigmas_px[0]
     across = (y * np.cos(angle) - x * np.sin(angle)) / footage.blur_sigmas_px[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Literal
 
 import av
@@ -66,7 +67,7 @@ def _encode(frames: np.ndarray, codec: Codec, crf: int, pixel_format: str) -> li
     assert isinstance(encoder, VideoCodecContext)
     encoder.height, encoder.width = frames.shape[1:3]
     encoder.pix_fmt = pixel_format
-    encoder.framerate = 25
+    encoder.framerate = Fraction(25)
     encoder.thread_count = 1
     # "veryfast" is near to what the encoders inside phones do.
     encoder.options = {"crf": str(crf), "preset": "veryfast", **options}

@@ -174,10 +174,12 @@ class _Copier:
             self._waiting = None
             if packet is None:
                 return
-            if packet.dts is None:
+            if packet.size == 0:
                 continue  # the demuxer's way of saying that a stream is at its end
-            assert packet.time_base is not None
-            if seconds is not None and packet.dts * packet.time_base > seconds:
+            if packet.dts is None:
+                packet.dts = packet.pts
+            time_base = packet.time_base
+            if seconds is not None and packet.dts is not None and packet.dts * time_base > seconds:
                 self._waiting = packet
                 return
             packet.stream = self._streams[packet.stream.index]
