@@ -6,25 +6,26 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from skipvsr.data.clips import count_frames, image_files, is_image, is_video, read_frames
+from skipvsr.data.clips import image_files, is_image, is_video, read_frames
 from skipvsr.data.datasets import (
     DATASETS,
     KINDS,
-    LOW_FOLDERS,
     Dataset,
     Low,
     SplitLine,
+    clip_sources,
     find_clips,
     first_place,
+    low_source,
+    source_name,
     split_lines,
 )
+from skipvsr.data.decode import Stream, decode_all
 from skipvsr.data.degradations import SCALE
 from skipvsr.data.phase import detect_phase
-from skipvsr.errors import ConfigError, DataError, InputError, ShapeError
-from skipvsr.video.open import open_reader
+from skipvsr.errors import ConfigError, DataError, ShapeError
 
 # Names that stand for all splits of one download.
 FAMILIES = {"reds": ("reds-train", "reds4", "reds-val4"), "vimeo": ("vimeo-train", "vimeo-test")}
@@ -77,15 +78,6 @@ class _Findings:
     frames: int = 0
     sizes: dict[tuple[int, int], int] = field(default_factory=dict)
     phases: dict[tuple[Low, str], list[str]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class _Stream:
-    """A decoded source: sizes (width, height) of the frames that decode, and the faults of the others."""
-
-    frames: int
-    sizes: tuple[tuple[int, int], ...]
-    faults: tuple[str, ...]
 
 
 def check_folder(
@@ -154,13 +146,17 @@ def guess_dataset(root: Path) -> str:
 
 
 def _plain_entries(root: Path, kind: str) -> list[_Entry]:
+    if kind == "stills":
+        return [_Entry(still.name, still.high, {}, None) for still in find_clips(kind, root)]
     entries = []
-    for clip in find_clips(kind, root):
+    for source in clip_sources(root):
         lows: dict[Low, Path] = {}
-        for low in _LOWS if kind == "folder" else ():
-            places = [root / name / clip.high.name for name in LOW_FOLDERS[low]]
-            lows |= {low: place for place in places if place.exists()}
-        entries.append(_Entry(clip.name, clip.high, lows, clip.length))
+        for low in _LOWS:
+            if (place := low_source(root, source, low)) is not None:
+                lows[low] = place
+        if len(set(lows.values())) < len(lows):  # a folder LR, of which kind nobody says
+            del lows["bd"]
+        entries.append(_Entry(source_name(source), source, lows, None))
     return entries
 
 
@@ -207,7 +203,7 @@ def _missing_text(dataset: Dataset, missing: list[SplitLine], total: int) -> str
 
 
 def _check_entry(entry: _Entry, findings: _Findings, every_frame: bool) -> None:
-    high = _decode(entry.high, every_frame)
+    high = decode_all(entry.high, every_frame)
     findings.frames += high.frames
     findings.faults += high.faults
     if entry.frames is not None and high.frames != entry.frames:
@@ -220,9 +216,9 @@ def _check_entry(entry: _Entry, findings: _Findings, every_frame: bool) -> None:
         _check_low(entry, high, low, source, findings, every_frame)
 
 
-def _check_low(entry: _Entry, high: _Stream, low: Low, source: Path, findings: _Findings, every_frame: bool) -> None:
+def _check_low(entry: _Entry, high: Stream, low: Low, source: Path, findings: _Findings, every_frame: bool) -> None:
     """LR frames against their HR: as many, a quarter of the size, in the right phase."""
-    stream = _decode(source, every_frame)
+    stream = decode_all(source, every_frame)
     findings.faults += stream.faults
     if stream.frames != high.frames:
         findings.faults.append(f"{source}: {stream.frames} LR frames for {high.frames} HR frames")
@@ -245,37 +241,6 @@ def _check_low(entry: _Entry, high: _Stream, low: Low, source: Path, findings: _
     findings.phases.setdefault((low, phase.name), []).append(description)
 
 
-def _decode(source: Path, every_frame: bool) -> _Stream:
-    """Decode a source and note what fails; a broken image does not hide the images after it."""
-    if not source.is_dir():
-        return _decode_file(source)
-    files = image_files(source)
-    wanted = range(len(files)) if every_frame else sorted({0, len(files) // 2, len(files) - 1} & set(range(len(files))))
-    sizes, faults = set(), []
-    for index in wanted:
-        try:
-            sizes.add(_size(read_frames(source, index, 1)[0]))
-        except DataError as error:
-            faults.append(str(error))
-    if not files:
-        faults.append(f"{source}: no images in it")
-    return _Stream(len(files), tuple(sorted(sizes)), tuple(faults))
-
-
-def _decode_file(source: Path) -> _Stream:
-    sizes, frames = set(), 0
-    try:
-        said = count_frames(source)
-        with open_reader(source) as reader:
-            for frame in reader:
-                sizes.add(_size(frame.pixels))
-                frames += 1
-    except (InputError, DataError) as error:
-        return _Stream(frames, tuple(sorted(sizes)), (f"{source}: frame {frames} does not decode: {error}",))
-    faults = () if frames == said else (f"{source}: {frames} frames decode; the file says it has {said}",)
-    return _Stream(frames, tuple(sorted(sizes)), faults)
-
-
 def _sum_up(entries: list[_Entry], findings: _Findings) -> None:
     findings.facts.append(f"{len(entries)} clips, {findings.frames} frames")
     for (width, height), clips in sorted(findings.sizes.items(), key=lambda item: -item[1])[:_NAMED]:
@@ -289,10 +254,6 @@ def _sum_up(entries: list[_Entry], findings: _Findings) -> None:
         else:
             more = f" (and {len(described) - 1} more clips)" if len(described) > 1 else ""
             findings.faults.append(f"LR ({low}) of {described[0]}{more}")
-
-
-def _size(pixels: np.ndarray) -> tuple[int, int]:
-    return pixels.shape[1], pixels.shape[0]
 
 
 def _sizes(sizes: Iterable[tuple[int, int]]) -> str:

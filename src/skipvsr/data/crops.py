@@ -68,38 +68,39 @@ class CropSettings:
 
 @dataclass(frozen=True)
 class Batch:
-    """Aligned crops, 8 bit so that they are cheap to keep and to move.
+    """Aligned crops: low (B, T, 3, c, c) and high (B, T, 3, 4c, 4c), RGB; `names` says where each comes from.
 
-    low (B, T, 3, c, c) and high (B, T, 3, 4c, 4c), uint8 RGB; names says of each where it comes from, for messages.
+    Drawn as uint8, which is cheap to keep and to move; `floats` makes of it what a network takes.
     """
 
     low: Tensor
     high: Tensor
     names: tuple[str, ...]
 
-    def floats(self, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
-        """(low, high) in [0, 1], float32, on `device`."""
-        return _floats(self.low, device), _floats(self.high, device)
+    def floats(self, device: torch.device | str = "cpu") -> Batch:
+        """The same batch on `device`, as float32 in [0, 1]."""
+        return Batch(_floats(self.low, device), _floats(self.high, device), self.names)
 
 
 @dataclass(frozen=True)
 class FlowBatch:
     """Pairs of neighbouring LR frames, some with exactly known flow.
 
-    reference, support: (B, 3, c, c) uint8. flow: (B, 2, c, c) in LR pixels, reference(x) = support(x + flow(x)); zero
-    where it is unknown. known: (B, 1, c, c) bool: flow is exact there, and its target is inside the picture; all False
-    for pairs from real clips.
+    reference, support: (B, 3, c, c), RGB, drawn as uint8. flow: (B, 2, c, c) float32 in LR pixels, with
+    reference(x) = support(x + flow(x)); zero where it is not known. valid: (B, 1, c, c) bool: flow is exact there and
+    points into the picture; False everywhere for pairs from real clips.
     """
 
     reference: Tensor
     support: Tensor
     flow: Tensor
-    known: Tensor
+    valid: Tensor
     names: tuple[str, ...]
 
-    def floats(self, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
-        """(reference, support) in [0, 1], float32, on `device`."""
-        return _floats(self.reference, device), _floats(self.support, device)
+    def floats(self, device: torch.device | str = "cpu") -> FlowBatch:
+        """The same batch on `device`, pictures as float32 in [0, 1]."""
+        flow, valid = (part.to(device, non_blocking=True) for part in (self.flow, self.valid))
+        return FlowBatch(_floats(self.reference, device), _floats(self.support, device), flow, valid, self.names)
 
 
 @dataclass(frozen=True)
@@ -167,8 +168,14 @@ class CropSampler:
     def flow_batch(self, step: int, positions: range | None = None) -> FlowBatch:
         """Pairs of neighbouring frames for the flow stage; `frames` and `mirror` do not matter to it."""
         pairs = [self._pair(self._random(step, position, stream=1)) for position in self._positions(positions)]
-        low, flow, known = (torch.stack([pair[part] for pair in pairs]) for part in range(3))
-        return FlowBatch(low[:, 0], low[:, 1], flow, known, tuple(pair[3] for pair in pairs))
+        low, flow, valid, names = zip(*pairs, strict=True)
+        return FlowBatch(
+            torch.stack([pair[0] for pair in low]),
+            torch.stack([pair[1] for pair in low]),
+            torch.stack(flow),
+            torch.stack(valid),
+            names,
+        )
 
     def _positions(self, positions: range | None) -> range:
         return range(self.settings.batch) if positions is None else positions
@@ -188,12 +195,12 @@ class CropSampler:
             crop, path = self._moving_still(random, 2, sharp=False)
             side = self.settings.crop_px
             flows, masks = exact_flow(path, torch.tensor([0]), torch.tensor([1]), side, side)
-            flow, known = flows[0], masks[0]
+            flow, valid = flows[0], masks[0]
         else:
             crop = _augmented(self._real(random, 2), random)
             side = self.settings.crop_px
-            flow, known = torch.zeros(2, side, side), torch.zeros(1, side, side, dtype=torch.bool)
-        return crop.low, flow, known, crop.name
+            flow, valid = torch.zeros(2, side, side), torch.zeros(1, side, side, dtype=torch.bool)
+        return crop.low, flow, valid, crop.name
 
     def _real(self, random: np.random.Generator, frames: int) -> _Crop:
         """A window of a clip, cut at random."""

@@ -193,29 +193,41 @@ def _find_stills(root: Path) -> list[Clip]:
     return stills
 
 
-def _find_folder(root: Path, low: Low | None) -> list[Clip]:
+def clip_sources(root: Path) -> list[Path]:
+    """The videos and folders of images of a folder of clips, in natural order: those in GT or HR, if there is one.
+
+    Raises:
+        DataError: there are none, or two would have the same name.
+    """
     base = next((root / name for name in HIGH_FOLDERS if (root / name).is_dir()), root)
     sources = [path for path in sorted(base.iterdir(), key=natural_key) if is_video(path) or image_files(path)]
     if not sources:
         loose = any(is_image(path) for path in base.iterdir())
         hint = "; loose images are a clip only inside a folder of their own" if loose else ""
         raise DataError(f"{base}: no clips in it; a clip is a video file or a folder of images{hint}")
-    clips = []
-    for source in sources:
-        name = source.stem if is_video(source) else source.name
-        clips.append(Clip(name, source, count_frames(source), _low_of(root, source, low)))
-    names = [clip.name for clip in clips]
+    names = [source_name(source) for source in sources]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise DataError(f"{base}: two clips are called {twice}; rename one")
+    return sources
+
+
+def source_name(source: Path) -> str:
+    """How the clip of a video file or a folder is called."""
+    return source.stem if is_video(source) else source.name
+
+
+def low_source(root: Path, source: Path, low: Low) -> Path | None:
+    """Where a folder of clips keeps the LR frames of one of its clips; None where it does not."""
+    return next((place for name in LOW_FOLDERS[low] if (place := root / name / source.name).exists()), None)
+
+
+def _find_folder(root: Path, low: Low | None) -> list[Clip]:
+    clips = []
+    for source in clip_sources(root):
+        found = None if low is None else low_source(root, source, low)
+        if low is not None and found is None:
+            wanted = " or ".join(f"{name}/{source.name}" for name in LOW_FOLDERS[low])
+            raise DataError(f"{root}: clip {source_name(source)} has no LR frames; it looks for {wanted}")
+        clips.append(Clip(source_name(source), source, count_frames(source), found))
     return clips
-
-
-def _low_of(root: Path, source: Path, low: Low | None) -> Path | None:
-    if low is None:
-        return None
-    places = [root / folder / source.name for folder in LOW_FOLDERS[low]]
-    found = next((place for place in places if place.exists()), None)
-    if found is None:
-        raise DataError(f"{root}: clip {source.name} has no LR frames; it looks for {' or '.join(map(str, places))}")
-    return found

@@ -102,7 +102,7 @@ def upscale_video(
         windows = Windows(window, lookahead)
         cuts = _CountedCuts(SceneCuts()) if scene_cuts else None
         meter = ProgressMeter(reader.info.frame_count)
-        with open_writer(destination, width, height, source=reader, options=encode, overwrite=overwrite) as writer:
+        with open_writer(destination, width, height, reader, options=encode, overwrite=overwrite) as writer:
             run = _Run(reader, writer, (height, width))
             for _ in run.results(network, windows, cuts):
                 progress = meter.step()

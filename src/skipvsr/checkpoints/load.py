@@ -1,0 +1,67 @@
+"""`load_model`: a network from a packaged name, a folder, a file or a Hub id."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import torch
+
+from skipvsr.checkpoints.foreign import read_foreign
+from skipvsr.checkpoints.native import CONFIG, Checkpoint, build, read_folder
+from skipvsr.errors import ModelError
+from skipvsr.models.vsr import SkipVSR
+
+PACKAGED = Path(__file__).parent.parent / "weights"
+_HUB_ID = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
+
+
+def load_model(source: str | Path, *, device: str | torch.device = "cpu") -> SkipVSR:
+    """A network ready to run, in eval mode.
+
+    Args:
+        source: the name of a packaged model ("compact"), a model folder, a checkpoint file of BasicSR or mmagic, or a Hub
+            id ("owner/name" or "owner/name@revision"), which is downloaded once.
+        device: where to put it.
+
+    Raises:
+        ModelError: there is no such model, or the Hub cannot be reached.
+        CheckpointError: it is there, and damaged or no network that this package has.
+    """
+    return build(read_checkpoint(source)).to(device)
+
+
+def read_checkpoint(source: str | Path) -> Checkpoint:
+    """What `load_model` would build, as shape, weights and provenance; arguments and errors as there."""
+    name, path = str(source), Path(source)
+    if isinstance(source, str) and name in packaged_names():
+        return read_folder(PACKAGED / name)
+    if path.is_dir():
+        return read_folder(path)
+    if path.is_file():
+        return read_foreign(path)
+    match = _HUB_ID.fullmatch(name)
+    if isinstance(source, str) and match and not path.suffix and not name.startswith("."):
+        return read_folder(_download(match[1], match[2]))
+    names = ", ".join(packaged_names()) or "none"
+    raise ModelError(f"there is no model {name!r}; give a packaged name ({names}), a folder, a checkpoint or a Hub id")
+
+
+def packaged_names() -> list[str]:
+    """Names of the models that come with the package."""
+    return sorted(path.parent.name for path in PACKAGED.glob(f"*/{CONFIG}"))
+
+
+def _download(repository: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        folder = snapshot_download(repository, revision=revision, allow_patterns=["*.json", "*.safetensors", "*.md"])
+    except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
+        names = ", ".join(packaged_names()) or "none"
+        raise ModelError(
+            f"there is no file or folder {repository!r}, and the Hub gives no model of that name "
+            f"({type(error).__name__}); packaged models are: {names}"
+        ) from error
+    return Path(folder)

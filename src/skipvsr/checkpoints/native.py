@@ -1,0 +1,158 @@
+"""Our own checkpoint: a folder in the layout of the Hugging Face Hub.
+
+config.json         {"format": "skipvsr", "format_version": 1, "network": {...}, "provenance": {...}}
+model.safetensors   the weights, fp32 or fp16
+README.md           the model card
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from skipvsr.errors import CheckpointError, ConfigError, OutputError
+from skipvsr.models.vsr import SkipVSR, VSRConfig
+
+FORMAT, FORMAT_VERSION = "skipvsr", 1
+CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A network's shape, its weights, and where they come from.
+
+    Args:
+        config: the network's shape.
+        weights: our names to fp32 tensors; exactly those of `SkipVSR(config).state_dict()`.
+        provenance: what made it (command, data, iterations, commit), and the numbers measured; plain JSON values.
+    """
+
+    config: VSRConfig
+    weights: dict[str, Tensor]
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+
+def build(checkpoint: Checkpoint) -> SkipVSR:
+    """The network of a checkpoint, in eval mode on the CPU."""
+    network = SkipVSR(checkpoint.config)
+    network.load_state_dict(checkpoint.weights)
+    return network.eval()
+
+
+def read_folder(folder: Path) -> Checkpoint:
+    """Read a model folder.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, made by a later version, or does not fit the network it describes.
+    """
+    description = _read_config(folder / CONFIG)
+    try:
+        config = VSRConfig.from_dict(description["network"])
+    except (KeyError, TypeError, ConfigError) as error:
+        raise CheckpointError(
+            f"{folder / CONFIG} does not describe a network ({error}); get the model again"
+        ) from error
+    weights = read_safetensors(folder / WEIGHTS)
+    check_weights(weights, config, folder / WEIGHTS)
+    return Checkpoint(config, weights, description.get("provenance", {}))
+
+
+def save_folder(
+    checkpoint: Checkpoint,
+    folder: str | Path,
+    *,
+    card: str = "",
+    dtype: torch.dtype = torch.float32,
+    overwrite: bool = False,
+) -> None:
+    """Write a model folder, whole or not at all.
+
+    Args:
+        checkpoint: what to write.
+        folder: to be made.
+        card: the text of its README.md.
+        dtype: of the stored weights: torch.float32, or torch.float16 for half the size.
+        overwrite: replace a model folder that is there.
+
+    Raises:
+        OutputError: the folder exists, or cannot be written.
+    """
+    folder = Path(folder)
+    if folder.exists() and not (overwrite and (folder / CONFIG).is_file()):
+        reason = (
+            "exists already; choose another, or give --overwrite" if not overwrite else "is there and no model folder"
+        )
+        raise OutputError(f"{folder} {reason}")
+    description = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "network": checkpoint.config.to_dict(),
+        "provenance": checkpoint.provenance,
+    }
+    work = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    try:
+        work.mkdir(parents=True)
+        weights = {name: tensor.detach().to(dtype).contiguous().cpu() for name, tensor in checkpoint.weights.items()}
+        save_file(weights, work / WEIGHTS, metadata={"format": "pt"})
+        (work / CONFIG).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+        (work / CARD).write_text(card, encoding="utf-8")
+        if folder.exists():
+            shutil.rmtree(folder)
+        work.replace(folder)
+    except (OSError, SafetensorError) as error:
+        raise OutputError(f"{folder} cannot be written ({error})") from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file, floating-point ones in fp32. Raises CheckpointError."""
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing; get the model again")
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}); get it again") from error
+    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+
+
+def check_weights(weights: dict[str, Tensor], config: VSRConfig, path: Path) -> None:
+    """Raise CheckpointError unless the weights are those of the network, name for name, shape for shape, all finite."""
+    with torch.device("meta"):
+        expected = {name: tensor.shape for name, tensor in SkipVSR(config).state_dict().items()}
+    missing, extra = sorted(set(expected) - set(weights)), sorted(set(weights) - set(expected))
+    if missing or extra:
+        which = f"lacks {missing[0]!r}" if missing else f"holds {extra[0]!r}, which it should not"
+        raise CheckpointError(f"{path} does not fit its network: it {which} ({len(missing) + len(extra)} in all)")
+    for name, shape in expected.items():
+        if weights[name].shape != shape:
+            got, wanted = tuple(weights[name].shape), tuple(shape)
+            raise CheckpointError(f"{path} does not fit its network: {name!r} is {got}, not {wanted}")
+        if not torch.isfinite(weights[name]).all():
+            raise CheckpointError(f"{path} holds values in {name!r} that are no numbers; get it again")
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise CheckpointError(f"{path.parent} is no model folder: it has no {CONFIG}")
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}); get it again") from error
+    if not isinstance(description, dict) or description.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path} does not belong to a skipvsr model; convert the checkpoint with 'skipvsr convert'"
+        )
+    version = description.get("format_version")
+    if version != FORMAT_VERSION:
+        raise CheckpointError(f"{path} has format version {version!r}; this skipvsr reads {FORMAT_VERSION}: update it")
+    return description
