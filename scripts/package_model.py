@@ -1,6 +1,6 @@
 """Turn what scripts/train_compact.py left into a packaged model.
 
-    python scripts/package_model.py runs/compact src/skipvsr/weights/compact --commit COMMIT
+python scripts/package_model.py runs/compact src/skipvsr/weights/compact --commit COMMIT
 """
 
 from __future__ import annotations
@@ -37,7 +37,11 @@ def main() -> None:
         "commit": args.commit,
         "iterations": saved["step"],
         "data": "train/clips of the project's data: 137 clips 320x320 (manifest.csv beside them), antialiased bicubic x1/4",
-        "validation": {"luma_psnr": round(mean, 3), "luma_psnr_of_bicubic": round(base, 3), "clips": scores[-1]["clips"]},
+        "validation": {
+            "luma_psnr": round(mean, 3),
+            "luma_psnr_of_bicubic": round(base, 3),
+            "clips": scores[-1]["clips"],
+        },
     }
     config = VSRConfig(channels=32, blocks=8, flow="light", tail="light")
     network = SkipVSR(config)

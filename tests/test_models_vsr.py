@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.conftest import make_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
@@ -13,6 +12,7 @@ from skipvsr.errors import ConfigError, ShapeError
 from skipvsr.evaluation.cost import cost_per_frame
 from skipvsr.models.flow import light_flow, spynet, warp
 from skipvsr.models.vsr import SkipVSR, VSRConfig
+from tests.conftest import make_network
 
 COMPACT = VSRConfig(channels=32, blocks=8, flow="light", tail="light")
 

@@ -8,7 +8,8 @@
     ├── InputError           a video, image or folder that cannot be read
     │   └── DecodeError      a stream that stopped decoding part of the way
     ├── OutputError          a place that cannot be written
-    └── DataError            training or test data that is missing or broken
+    ├── DataError            training or test data that is missing or broken
+    └── TrainingError        a training run that cannot go on
 
 Each message says what was got, what is allowed and what to do. The command line prints it on one line and exits
 with `exit_code`.
@@ -46,7 +47,9 @@ class InputError(SkipVSRError):
 
 
 class DecodeError(InputError):
-    """A stream that stopped decoding part of the way."""
+    """A stream that stopped decoding part of the way; what came before it is not lost."""
+
+    exit_code = 3
 
 
 class OutputError(SkipVSRError):
@@ -55,3 +58,7 @@ class OutputError(SkipVSRError):
 
 class DataError(SkipVSRError):
     """Training or test data that is missing or broken."""
+
+
+class TrainingError(SkipVSRError):
+    """A training run that cannot go on."""

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from skipvsr.errors import CheckpointError, ConfigError, OutputError
@@ -102,7 +102,7 @@ def save_folder(
     try:
         work.mkdir(parents=True)
         weights = {name: tensor.detach().to(dtype).contiguous().cpu() for name, tensor in checkpoint.weights.items()}
-        save_file(weights, work / WEIGHTS, metadata={"format": "pt"})
+        (work / WEIGHTS).write_bytes(save(weights, metadata={"format": "pt"}))
         (work / CONFIG).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
         (work / CARD).write_text(card, encoding="utf-8")
         if folder.exists():

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 import skipvsr
-from skipvsr.cli import convert, models, upscale
+from skipvsr.cli import convert, models, train, upscale
 from skipvsr.errors import SkipVSRError
 
 INTERRUPTED = 130
@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         if args.debug:
             raise
-        _complain(args, "interrupted; nothing was written in place of a whole output", INTERRUPTED)
+        _complain(args, "interrupted; no output was left half-written", INTERRUPTED)
         return INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has gone (`skipvsr models | head`).
@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="skipvsr", description="Video super-resolution x4 with a dial for compute.")
     parser.add_argument("--version", action="version", version=f"skipvsr {skipvsr.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for module in (upscale, convert, models):
+    for module in (upscale, train, convert, models):
         command = module.add_parser(commands)
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser

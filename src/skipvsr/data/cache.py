@@ -65,13 +65,13 @@ class ClipCache:
         self.max_bytes = max_bytes
         self._resident: dict[int, Window] = {}
         self._sizes: dict[int, tuple[int, int]] = {}
-        self._reserved: dict[int, int] = {}
+        self._reserved: set[int] = set()
+        self._used_bytes = 0
         self._lock = threading.Lock()
 
     @property
     def use(self) -> CacheUse:
-        with self._lock:
-            return CacheUse(len(self._resident), len(self.clips), sum(self._reserved.values()), self.max_bytes)
+        return CacheUse(len(self._resident), len(self.clips), self._used_bytes, self.max_bytes)
 
     def size(self, index: int) -> tuple[int, int]:
         """LR height and width of a clip; reads its first frame if it was not read before."""
@@ -99,15 +99,18 @@ class ClipCache:
                 self._load(index)
         return self.use
 
+    def _needed_bytes(self, index: int) -> int:
+        height, width = self.size(index)
+        return 3 * self.clips[index].length * height * width * (SCALE**2 + (0 if self.low == "video" else 1))
+
     def _reserve(self, index: int) -> bool:
         """Set the memory of a clip aside, once; False if there is not enough or another thread is loading it."""
-        height, width = self.size(index)
-        pixels = height * width * (SCALE**2 + (0 if self.low == "video" else 1))
-        needed = 3 * self.clips[index].length * pixels
+        needed = self._needed_bytes(index)
         with self._lock:
-            if index in self._reserved or sum(self._reserved.values()) + needed > self.max_bytes:
+            if index in self._reserved or self._used_bytes + needed > self.max_bytes:
                 return False
-            self._reserved[index] = needed
+            self._reserved.add(index)
+            self._used_bytes += needed
             return True
 
     def _load(self, index: int) -> Window:
@@ -117,7 +120,8 @@ class ClipCache:
                 whole = Window(whole.high, _degrade_frames(whole.high, self.low))
         except BaseException:
             with self._lock:
-                del self._reserved[index]
+                self._reserved.remove(index)
+                self._used_bytes -= self._needed_bytes(index)
             raise
         self._resident[index] = whole
         return whole

@@ -243,10 +243,13 @@ def _check_low(entry: _Entry, high: Stream, low: Low, source: Path, findings: _F
 
 def _sum_up(entries: list[_Entry], findings: _Findings) -> None:
     findings.facts.append(f"{len(entries)} clips, {findings.frames} frames")
-    for (width, height), clips in sorted(findings.sizes.items(), key=lambda item: -item[1])[:_NAMED]:
+    sizes = sorted(findings.sizes.items(), key=lambda item: -item[1])
+    for (width, height), clips in sizes[:_NAMED]:
         cut = width % SCALE or height % SCALE
         note = f"; cut to {width // SCALE * SCALE}x{height // SCALE * SCALE} when read" if cut else ""
         findings.facts.append(f"{width}x{height}: {clips} clips{note}")
+    if len(sizes) > _NAMED:
+        findings.facts.append(f"{len(sizes) - _NAMED} more sizes: {sum(clips for _, clips in sizes[_NAMED:])} clips")
     for (low, name), described in findings.phases.items():
         if name in ("centred", "undetermined"):
             what = "sits where it should (4j + 1.5)" if name == "centred" else "shows too little to tell its phase"

@@ -125,9 +125,7 @@ class CropSampler:
 
     def __init__(self, clips: Sequence[Clip], settings: CropSettings, stills: Sequence[Clip] = ()) -> None:
         if settings.still_share > 0 and not stills:
-            raise ConfigError(
-                f"still_share is {settings.still_share} and there are no stills; give a folder of photographs"
-            )
+            raise ConfigError(f"still_share is {settings.still_share} without stills; give a folder of photographs")
         if settings.still_share < 1 and not clips:
             raise ConfigError("there are no clips to train on; give a dataset, or set still_share to 1")
         needed = max(settings.frames, 2)

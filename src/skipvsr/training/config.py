@@ -52,12 +52,12 @@ class Data:
         train: sets of clips, drawn from in proportion to their number of clips.
         stills: folder of photographs for synthetic camera motion; none where empty.
         stills_share: share of crops made from the stills.
-        degradation: "bi", "bd" or "video".
+        degradation: "bi", "bd", "bd-duf" or "video".
         cache_bytes: decoded frames kept in memory at most.
     """
 
     train: list[Source]
-    degradation: Literal["bi", "bd", "video"]
+    degradation: Literal["bi", "bd", "bd-duf", "video"]
     stills: str = ""
     stills_share: Share = 0.0
     cache_bytes: Positive = 2 << 30
@@ -92,7 +92,6 @@ class Optimisation:
         clip_norm: largest norm of the gradient; 0: no clipping.
         ema: decay of the averaged weights, which are then those validated and saved; 0: no averaging.
         accumulation: forward passes a step on each process.
-        precision: "fp32", or "bf16" (autocast; for GPUs).
         log_every, checkpoint_every: steps.
     """
 
@@ -106,7 +105,6 @@ class Optimisation:
     clip_norm: Annotated[float, Field(ge=0)] = 0.0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     accumulation: Positive = 1
-    precision: Literal["fp32", "bf16"] = "fp32"
     log_every: Positive = 50
     checkpoint_every: Positive = 250
 
@@ -174,7 +172,13 @@ Stage: TypeAlias = Annotated[FlowStage | BackboneStage | SkipStage, Field(discri
 
 @dataclass(frozen=True, config=_STRICT)
 class TrainingConfig:
-    """A whole run: its stages follow one another, each starting from what the one before left."""
+    """A whole run: its stages follow one another, each starting from the best model of the one before.
+
+    Args:
+        name: of the run; its folder is runs/NAME unless told otherwise.
+        seed: of the weights, and of every draw of data.
+        precision: "fp32", or "bf16" (autocast; for GPUs).
+    """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
     network: Network
@@ -182,6 +186,7 @@ class TrainingConfig:
     validation: Validation
     stages: Annotated[list[Stage], Field(min_length=1)] = field(default_factory=list)
     seed: Natural = 0
+    precision: Literal["fp32", "bf16"] = "fp32"
 
 
 def read_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainingConfig:

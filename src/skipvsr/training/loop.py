@@ -2,118 +2,209 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+import math
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor
 
+from skipvsr.checkpoints.foreign import read_flow_weights
 from skipvsr.checkpoints.load import load_model
-from skipvsr.errors import TrainingError
+from skipvsr.checkpoints.native import Checkpoint, save_folder
+from skipvsr.errors import ConfigError, TrainingError
 from skipvsr.models.vsr import SkipVSR
-from skipvsr.training.config import FlowStage, Stage, TrainingConfig
-from skipvsr.training.data import TrainingData
+from skipvsr.training.config import Stage, TrainingConfig
+from skipvsr.training.data import AnyBatch, StageData
 from skipvsr.training.log import Log
 from skipvsr.training.objectives import make_objective
 from skipvsr.training.schedule import hold_flow, make_average, make_optimiser, set_rates
-from skipvsr.training.state import RunState, load_state, save_state, start_folder
-from skipvsr.training.validate import Validator
+from skipvsr.training.state import LAST, StageState, start_run
+from skipvsr.training.validate import Scores, Validator
+
+BEST = "best"
 
 
 @dataclass(frozen=True)
 class StageReport:
-    """How a stage ended: its last and best score (higher is better), and where its models are."""
+    """How a stage ended.
+
+    Args:
+        kind: of the stage.
+        steps: done, with those of runs that were resumed.
+        best: folder of the model with the best validation score.
+        best_score: mean luma PSNR in dB; for the flow stage the negative warping error in levels of 255.
+        wait_share: share of the time that was spent waiting for data.
+        cache: what is kept in memory.
+    """
 
     kind: str
     steps: int
-    score: float
-    best_score: float
     best: Path
-    last: Path
+    best_score: float
     wait_share: float
+    cache: str
 
 
-def train(config: TrainingConfig, out: Path, *, resume: bool = False, cpu: bool = False) -> list[StageReport]:
-    """Run all stages of a configuration, each from what the one before left.
+def train(config: TrainingConfig, out: str | Path, *, resume: bool = False, cpu: bool = False) -> list[StageReport]:
+    """Run all stages of a configuration, each starting from the best model of the one before.
 
     Args:
         config: the run.
-        out: folder of the run; one folder a stage in it, with `last.pt` (to continue from), `best/` and `last/` (models)
-            and the TensorBoard log.
-        resume: continue the run that is in `out`; on CPU the losses go on bit for bit.
+        out: folder of the run: one folder a stage in it, with `last.pt` to go on from, `best/` (a model folder), the
+            TensorBoard log and `log.jsonl`.
+        resume: go on with the run that is in `out`; on CPU the losses are those of a run that never stopped.
         cpu: do not use a GPU that is there.
 
     Raises:
         ConfigError: `out` holds a run and `resume` is off, or holds another run than this.
-        DataError: training or validation clips are missing or broken.
-        TrainingError: the loss is no number any more.
+        DataError: clips are missing or broken.
+        TrainingError: the loss is no number any more, or a checkpoint is damaged.
     """
     accelerator = Accelerator(cpu=cpu, mixed_precision="no" if config.precision == "fp32" else config.precision)
-    start_folder(out, config, resume=resume, main=accelerator.is_main_process)
+    start_run(Path(out), config, resume=resume, main=accelerator.is_main_process)
     accelerator.wait_for_everyone()
     torch.manual_seed(config.seed)
     network = SkipVSR(config.network.to_vsr())
-    reports = []
+    reports: list[StageReport] = []
     for index, stage in enumerate(config.stages):
-        if stage.init:
-            network = initial_network(config, stage)
-        report = run_stage(config, index, network, out / f"{index}-{stage.kind}", accelerator)
+        network = start_network(network, stage)
+        report = run_stage(config, stage, network, Path(out) / f"{index}-{stage.kind}", accelerator)
         reports.append(report)
         network = load_model(report.best)
     return reports
 
 
 def run_stage(
-    config: TrainingConfig, index: int, network: SkipVSR, folder: Path, accelerator: Accelerator
+    config: TrainingConfig, stage: Stage, network: SkipVSR, folder: Path, accelerator: Accelerator
 ) -> StageReport:
     """Train one stage to its end, from its last checkpoint where there is one."""
-    stage = config.stages[index]
     settings = stage.optimisation
-    network.to(memory_format=torch.channels_last)
+    network.to(accelerator.device)
+    network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - the stubs forget it
     objective = make_objective(network, stage)
     average = make_average(network, settings.ema) if settings.ema else None
-    optimiser = make_optimiser(network, stage)
-    model, optimiser = accelerator.prepare(objective, optimiser)
-    if average is not None:
-        average.to(accelerator.device)
-    state = RunState(network, average, optimiser)
-    start = load_state(folder / "last.pt", state, accelerator.device)
+    model, optimiser = accelerator.prepare(objective, make_optimiser(network, stage))
+    state = StageState(network, average, optimiser)
+    state.load(folder, accelerator.device)
 
-    data = TrainingData(config, stage, accelerator.process_index, accelerator.num_processes)
+    data = StageData(config, stage, accelerator.process_index, accelerator.num_processes)
     validator = Validator(config, stage)
-    log = Log(folder, stage, start, main=accelerator.is_main_process)
-    saved = average.module if average is not None else network
-    step = start
-    try:
-        with ThreadPoolExecutor(1, "batches") as executor:
-            batches = data.batches(start, settings.steps, executor)
-            for step in range(start, settings.steps):
-                rate = set_rates(optimiser, step, stage)
+    log = Log(folder, stage, state.step, main=accelerator.is_main_process)
+    model.train()
+    with ThreadPoolExecutor(1, "batches") as executor:
+        batches = data.batches(state.step, settings.steps, executor)
+        try:
+            while state.step < settings.steps:
+                rate = set_rates(optimiser, state.step, stage)
                 with log.waiting():
-                    parts, names = next(batches)
+                    parts = next(batches)
                 optimiser.zero_grad(set_to_none=True)
-                terms = backward_all(model, parts, accelerator)
-                check_finite(terms, step, names, folder)
-                hold_flow(optimiser, step, stage)
+                terms = backward(model, parts, accelerator)
+                check_finite(terms, state.step, parts, folder)
+                hold_flow(optimiser, state.step, stage)
                 if settings.clip_norm:
                     accelerator.clip_grad_norm_(model.parameters(), settings.clip_norm)
                 optimiser.step()
-                if average is not None:
-                    average.update_parameters(network)
-                log.step(step + 1, terms, rate)
+                if state.average is not None:
+                    state.average.update_parameters(network)
+                state.step += 1
+                log.step(state.step, terms, rate)
 
-                last = step + 1 == settings.steps
-                if (step + 1) % config.validation.every == 0 or last:
-                    scores = validator.run(saved, accelerator)
-                    log.validation(step + 1, scores, saved, validator)
-                    state.note(scores.score)
-                    if accelerator.is_main_process and state.is_best:
-                        save_model_folder(...)
-                if (step + 1) % settings.checkpoint_every == 0 or last:
-                    save_state(...)
-    except KeyboardInterrupt:
-        ...
+                last = state.step == settings.steps
+                if state.step % config.validation.every == 0 or last:
+                    scores = validator.run(state.saved_network, accelerator)
+                    log.validation(state.step, scores)
+                    if scores.score > state.best_score:
+                        state.best_score = scores.score
+                        save_best(config, stage, state, scores, folder, accelerator)
+                if state.step % settings.checkpoint_every == 0 or last:
+                    save_state(state, folder, accelerator)
+        except KeyboardInterrupt:
+            save_state(state, folder, accelerator)
+            raise
+        finally:
+            log.close()
+    return StageReport(stage.kind, state.step, folder / BEST, state.best_score, log.wait_share, data.sampler.describe())
+
+
+def backward(model: torch.nn.Module, parts: list[AnyBatch], accelerator: Accelerator) -> dict[str, Tensor]:
+    """Gradients of the mean loss over the parts of a step, on all processes; returns the mean of each term."""
+    totals: dict[str, Tensor] = {}
+    for index, part in enumerate(parts):
+        last = index + 1 == len(parts)
+        # Gradients travel between processes once a step, with the last part.
+        with nullcontext() if last else accelerator.no_sync(model):
+            terms = model(part.floats(accelerator.device))
+            accelerator.backward(terms["loss"] / len(parts))
+        for name, value in terms.items():
+            share = value.detach() / len(parts)
+            totals[name] = totals[name] + share if name in totals else share
+    return {name: _mean_over_processes(value, accelerator) for name, value in totals.items()}
+
+
+def check_finite(terms: dict[str, Tensor], step: int, parts: list[AnyBatch], folder: Path) -> None:
+    """Raise TrainingError where the loss is no number, naming the step, the clips and the last good checkpoint."""
+    if math.isfinite(float(terms["loss"])):
+        return
+    names = ", ".join(name for part in parts for name in part.names)
+    checkpoint = folder / LAST
+    good = f"the last good checkpoint is {checkpoint}" if checkpoint.exists() else "there is no checkpoint yet"
+    raise TrainingError(f"the loss is {float(terms['loss'])} at step {step}, on {names}; {good}; try a lower rate")
+
+
+def start_network(network: SkipVSR, stage: Stage) -> SkipVSR:
+    """What a stage starts from: the network so far, or what its `init` names.
+
+    Raises:
+        ConfigError: `init` is a network of another shape.
+        ModelError, CheckpointError: `init` cannot be read.
+    """
+    if not stage.init:
+        return network
+    if stage.kind == "flow":
+        try:
+            network.flow.load_state_dict(read_flow_weights(Path(stage.init)))
+        except RuntimeError as error:
+            raise ConfigError(f"{stage.init} is SPyNet; it fits networks with flow = 'spynet' only") from error
+        return network
+    initial = load_model(stage.init)
+    if initial.config != network.config:
+        raise ConfigError(
+            f"{stage.init} is {initial.config}, and this run trains {network.config}; they must be the same"
+        )
+    return initial
+
+
+def save_best(
+    config: TrainingConfig, stage: Stage, state: StageState, scores: Scores, folder: Path, accelerator: Accelerator
+) -> None:
+    """Write the model that was just validated as a model folder."""
+    if not accelerator.is_main_process:
+        return
+    network = state.saved_network
+    provenance = {
+        "run": config.name,
+        "stage": stage.kind,
+        "iterations": state.step,
+        "validation": scores.means,
+        "settings": asdict(config),
+    }
+    weights = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+    save_folder(Checkpoint(network.config, weights, provenance), folder / BEST, overwrite=True)
+
+
+def save_state(state: StageState, folder: Path, accelerator: Accelerator) -> None:
+    """Write the checkpoint to go on from, on the main process; the others wait for it."""
+    if accelerator.is_main_process:
+        state.save(folder)
+    accelerator.wait_for_everyone()
+
+
+def _mean_over_processes(value: Tensor, accelerator: Accelerator) -> Tensor:
+    reduced = accelerator.reduce(value, reduction="mean")
+    assert isinstance(reduced, Tensor)
+    return reduced

@@ -79,7 +79,7 @@ def end_point(flow_network: PyramidFlow, reference: Tensor, support: Tensor, tru
             break
         ratio = flow.shape[-1] / truth.shape[-1]
         error = torch.sqrt((flow - ratio * _at_size(truth, flow)).square().sum(dim=1, keepdim=True) + 1e-4)
-        weight = (_at_size(valid, flow) > 0.99).to(error.dtype)
+        weight = (_at_size(valid.float(), flow) > 0.99).to(error.dtype)
         total = total + 0.5**depth * (error * weight).sum() / weight.sum().clamp(min=1)
     return total
 

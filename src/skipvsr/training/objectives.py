@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from skipvsr.data.crops import Batch, FlowBatch
 from skipvsr.models.vsr import SkipVSR
-from skipvsr.training.config import BackboneStage, FlowStage, SkipStage
+from skipvsr.training.config import BackboneStage, FlowStage, SkipStage, Stage
 from skipvsr.training.losses import charbonnier, end_point, photometric
 
 Terms = dict[str, Tensor]
@@ -19,7 +19,8 @@ class FlowObjective(nn.Module):
 
     def __init__(self, network: SkipVSR, stage: FlowStage) -> None:
         super().__init__()
-        self.network = network
+        self.network = network.requires_grad_(False)
+        network.flow.requires_grad_(True)
         self.stage = stage
 
     def forward(self, batch: FlowBatch) -> Terms:
@@ -41,8 +42,7 @@ class BackboneObjective(nn.Module):
 
     def __init__(self, network: SkipVSR, stage: BackboneStage) -> None:
         super().__init__()
-        self.network = network
-        freeze_flow(network, stage.flow_rate)
+        self.network = trainable(network, stage.flow_rate)
 
     def forward(self, batch: Batch) -> Terms:
         """The loss under "loss"."""
@@ -54,10 +54,9 @@ class SkipObjective(nn.Module):
 
     def __init__(self, network: SkipVSR, stage: SkipStage) -> None:
         super().__init__()
-        self.network = network
-        self.stage = stage
         self.teacher = deepcopy(network).eval().requires_grad_(False)
-        freeze_flow(network, stage.flow_rate)
+        self.network = trainable(network, stage.flow_rate)
+        self.stage = stage
 
     def forward(self, batch: Batch) -> Terms:
         """The loss under "loss", and its parts."""
@@ -68,6 +67,17 @@ class SkipObjective(nn.Module):
         return {"loss": loss, "reconstruction": reconstruction, "distil": distance}
 
 
-def freeze_flow(network: SkipVSR, flow_rate: float) -> None:
-    """Take the flow network out of training where its rate is 0."""
+def trainable(network: SkipVSR, flow_rate: float) -> SkipVSR:
+    """The network with everything to be trained, but its flow where the flow's rate is 0."""
+    network.requires_grad_(True)
     network.flow.requires_grad_(flow_rate > 0)
+    return network
+
+
+def make_objective(network: SkipVSR, stage: Stage) -> nn.Module:
+    """The objective of a stage."""
+    if stage.kind == "flow":
+        return FlowObjective(network, stage)
+    if stage.kind == "backbone":
+        return BackboneObjective(network, stage)
+    return SkipObjective(network, stage)

@@ -16,11 +16,11 @@ from skipvsr.checkpoints.load import load_model
 from skipvsr.errors import ConfigError, DecodeError
 from skipvsr.models.vsr import SkipVSR
 from skipvsr.upscale.frames import to_array, to_tensor
-from skipvsr.upscale.pipeline import WriteBehind, read_ahead
 from skipvsr.upscale.progress import Progress, ProgressMeter
 from skipvsr.upscale.scenes import SceneCuts
 from skipvsr.upscale.size import OutputSize, resize
 from skipvsr.upscale.stream import DEFAULT_LOOKAHEAD, Windows, default_window, upscale_stream
+from skipvsr.video.ahead import WriteBehind, read_ahead
 from skipvsr.video.frame import Frame
 from skipvsr.video.open import Writer, open_reader, open_writer
 from skipvsr.video.probe import VideoInfo
@@ -133,13 +133,14 @@ def place(model: SkipVSR | str | Path, device: str | torch.device | None) -> Ski
         device = "cuda" if torch.cuda.is_available() else "cpu"
     network = model if isinstance(model, SkipVSR) else load_model(model)
     try:
-        network = network.to(device=device, memory_format=torch.channels_last)
+        network = network.to(device) if device is not None else network
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(
             f"cannot use the device {str(device)!r} ({reason}); choose cpu, or cuda with a GPU"
         ) from error
-    return network.eval()
+    # Weights alone decide the layout that convolutions choose; the results do not change.
+    return network.to(memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue] - the stubs forget it
 
 
 class _Run:

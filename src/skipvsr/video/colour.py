@@ -51,7 +51,7 @@ def colour_of(frame: av.VideoFrame, *, still: bool = False) -> ColourSpec:
     if matrix not in _SWSCALE:
         small = frame.height <= 576 and frame.width <= 1024
         matrix = SMPTE170M if small or still else BT709
-    full = frame.color_range == FULL or name.startswith("yuvj") or name.startswith("gray")
+    full = frame.color_range == FULL or name.startswith(("yuvj", "gray"))
     return ColourSpec(matrix, FULL if full else LIMITED, frame.color_primaries, frame.color_trc)
 
 

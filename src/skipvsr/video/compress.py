@@ -22,6 +22,8 @@ _CODECS = {
     "h265": ("libx265", "hevc", {"x265-params": "log-level=error:pools=none:frame-threads=1"}),
 }
 MAX_CRF = 51
+# x265 takes no less, and subsampled colour needs even sides.
+_MIN_SIDE_PX = 16
 _COLOUR = ColourSpec(BT709, LIMITED)
 
 
@@ -50,10 +52,10 @@ def compress_clip(frames: np.ndarray, codec: Codec, crf: int, pixel_format: str 
     if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or 0 in frames.shape:
         raise ShapeError(f"frames are {frames.dtype} of shape {frames.shape}; they must be uint8 (T, H, W, 3)")
     count, height, width, _ = frames.shape
-    # Subsampled colour needs even sides.
-    even = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    below, right = (max(_MIN_SIDE_PX, side + side % 2) - side for side in (height, width))
+    padded = np.pad(frames, ((0, 0), (0, below), (0, right), (0, 0)), mode="edge")
     try:
-        decoded = _decode(_encode(even, codec, crf, pixel_format), codec)
+        decoded = _decode(_encode(padded, codec, crf, pixel_format), codec)
     except (FFmpegError, ValueError) as error:
         raise ConfigError(f"{codec} at crf {crf} in {pixel_format} does not work with this FFmpeg: {error}") from error
     if len(decoded) != count:

@@ -6,6 +6,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 
@@ -195,7 +196,7 @@ def _check_numbers(folder: Path, files: list[Path]) -> None:
     if not all(numbered) or len({match[1] for match in numbered if match}) != 1:
         return
     numbers = [int(match[2]) for match in numbered if match]
-    for earlier, later in zip(numbers, numbers[1:], strict=False):
+    for earlier, later in pairwise(numbers):
         if later == earlier:
             raise InputError(f"{folder} holds two images of number {later}; keep one of them")
         if later != earlier + 1:

@@ -1,4 +1,4 @@
-"""Decoding, the network and encoding at the same time: single-thread executors with short queues between them."""
+"""Reading ahead and writing behind: the work of others in threads of their own, with short queues between them."""
 
 from __future__ import annotations
 

@@ -1,0 +1,65 @@
+"""The batches of a training stage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from pathlib import Path
+
+from skipvsr.data.clips import Clip
+from skipvsr.data.crops import Batch, CropSampler, CropSettings, FlowBatch
+from skipvsr.data.datasets import find_clips
+from skipvsr.errors import ConfigError
+from skipvsr.training.config import Source, Stage, TrainingConfig
+from skipvsr.video.ahead import read_ahead
+
+AnyBatch = Batch | FlowBatch
+
+
+class StageData:
+    """Draws the batches of one stage, for one of several processes.
+
+    Args:
+        config, stage: what is trained.
+        process, processes: this process and how many there are; together they draw the global batch.
+
+    Raises:
+        ConfigError: the global batch does not divide by processes and accumulation steps.
+        DataError: clips are missing or too short.
+    """
+
+    def __init__(self, config: TrainingConfig, stage: Stage, process: int, processes: int) -> None:
+        settings = stage.optimisation
+        parts = processes * settings.accumulation
+        if settings.batch % parts:
+            raise ConfigError(
+                f"the batch is {settings.batch} clips; it must be a multiple of {parts} "
+                f"({processes} processes x {settings.accumulation} accumulation steps)"
+            )
+        flow = stage.kind == "flow"
+        share = stage.synthetic_share if stage.kind == "flow" else config.data.stills_share
+        crops = CropSettings(
+            batch=settings.batch,
+            frames=2 if stage.kind == "flow" else stage.frames,
+            crop_px=settings.crop,
+            low=config.data.degradation,
+            still_share=share if config.data.stills else 0.0,
+            seed=config.seed,
+            cache_bytes=config.data.cache_bytes // processes,
+        )
+        stills = find_clips("stills", config.data.stills) if config.data.stills else []
+        self.sampler = CropSampler(gather_clips(config.data.train), crops, stills)
+        self.draw = self.sampler.flow_batch if flow else self.sampler.batch
+        each = settings.batch // parts
+        mine = range(process * each * settings.accumulation, (process + 1) * each * settings.accumulation)
+        self._positions = [mine[start : start + each] for start in range(0, len(mine), each)]
+
+    def batches(self, start: int, stop: int, executor: Executor) -> Iterator[list[AnyBatch]]:
+        """This process's share of steps `start` to `stop`, drawn ahead in the executor: one part per accumulation step."""
+        steps = ([self.draw(step, part) for part in self._positions] for step in range(start, stop))
+        return read_ahead(steps, executor, depth=2)
+
+
+def gather_clips(sources: list[Source]) -> list[Clip]:
+    """All clips of several sets."""
+    return [clip for source in sources for clip in find_clips(source.dataset, Path(source.root))]

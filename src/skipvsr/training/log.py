@@ -1,0 +1,92 @@
+"""What a run says while it goes: a progress line, TensorBoard, and a file of JSON lines."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from skipvsr.training.config import Stage
+from skipvsr.training.validate import Scores
+
+
+class Log:
+    """The log of one stage; silent on all processes but the main one.
+
+    Args:
+        folder: where `log.jsonl` and TensorBoard's files go.
+        stage: what is trained.
+        start: steps done before.
+        main: whether this process writes.
+    """
+
+    def __init__(self, folder: Path, stage: Stage, start: int, *, main: bool) -> None:
+        self._every = stage.optimisation.log_every
+        self._steps = stage.optimisation.steps
+        self._sums: dict[str, float] = {}
+        self._counted = 0
+        self._waited = 0.0
+        self._began = time.monotonic()
+        self._psnr = ""
+        self._main = main
+        if not main:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = (folder / "log.jsonl").open("a", encoding="utf-8")
+        self._board = SummaryWriter(str(folder), purge_step=start or None)
+        self._bar = tqdm(total=self._steps, initial=start, desc=stage.kind, unit=" steps", dynamic_ncols=True)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Time spent here is time that the network stood still."""
+        began = time.monotonic()
+        yield
+        self._waited += time.monotonic() - began
+
+    @property
+    def wait_share(self) -> float:
+        """Share of the time so far that was spent waiting for data."""
+        return self._waited / max(time.monotonic() - self._began, 1e-9)
+
+    def step(self, step: int, terms: dict[str, Tensor], rate: float) -> None:
+        """Count a step; every `log_every` steps the means since the last time are written."""
+        for name, value in terms.items():
+            self._sums[name] = self._sums.get(name, 0.0) + float(value)
+        self._counted += 1
+        if self._main:
+            self._bar.set_postfix_str(f"loss {float(terms['loss']):.4f}{self._psnr}", refresh=False)
+            self._bar.update()
+        if step % self._every == 0 or step == self._steps:
+            means = {name: total / self._counted for name, total in self._sums.items()}
+            self._sums, self._counted = {}, 0
+            self._write({"step": step, "rate": rate, **means}, "train", step, {**means, "rate": rate})
+
+    def validation(self, step: int, scores: Scores) -> None:
+        """Write the scores, and the pictures to TensorBoard."""
+        if "psnr_y" in scores.means:
+            self._psnr = f", PSNR {scores.means['psnr_y']:.2f} dB"
+        self._write({"step": step, "validation": scores.means, "clips": scores.clips}, "validation", step, scores.means)
+        if self._main:
+            for name, picture in scores.pictures.items():
+                self._board.add_image(f"validation/{name}", picture, step)
+
+    def close(self) -> None:
+        """Finish the line and the files."""
+        if self._main:
+            self._bar.close()
+            self._board.close()
+            self._file.close()
+
+    def _write(self, row: dict[str, Any], group: str, step: int, scalars: dict[str, float]) -> None:
+        if not self._main:
+            return
+        print(json.dumps(row), file=self._file, flush=True)
+        for name, value in scalars.items():
+            self._board.add_scalar(f"{group}/{name}", value, step)

@@ -1,0 +1,107 @@
+"""What a run leaves on disk, and how it goes on from there."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.optim.swa_utils import AveragedModel
+
+from skipvsr.errors import ConfigError, TrainingError
+from skipvsr.models.vsr import SkipVSR
+from skipvsr.training.config import TrainingConfig
+
+RUN = "run.json"
+LAST = "last.pt"
+
+
+@dataclass
+class StageState:
+    """Everything that a stage changes as it goes."""
+
+    network: SkipVSR
+    average: AveragedModel | None
+    optimiser: torch.optim.Optimizer
+    step: int = 0
+    best_score: float = float("-inf")
+
+    @property
+    def saved_network(self) -> SkipVSR:
+        """The weights that are validated and saved: the averaged ones where there are any."""
+        if self.average is None:
+            return self.network
+        assert isinstance(self.average.module, SkipVSR)
+        return self.average.module
+
+    def save(self, folder: Path) -> None:
+        """Write `last.pt`: whole, or the one before stays."""
+        content = {
+            "network": self.network.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "step": self.step,
+            "best_score": self.best_score,
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        work = folder / f".{LAST}.part"
+        with work.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        work.replace(folder / LAST)
+
+    def load(self, folder: Path, device: torch.device) -> bool:
+        """Go on from `last.pt`; False where there is none. Raises TrainingError where it is damaged."""
+        path = folder / LAST
+        if not path.exists():
+            return False
+        try:
+            content = torch.load(path, map_location=device, weights_only=True)
+            self.network.load_state_dict(content["network"])
+            if self.average is not None:
+                self.average.load_state_dict(content["average"])
+            self.optimiser.load_state_dict(content["optimiser"])
+            self.step, self.best_score = content["step"], content["best_score"]
+        except (OSError, RuntimeError, ValueError, KeyError, EOFError) as error:
+            raise TrainingError(
+                f"{path} cannot be continued from ({error}); remove it to start the stage again"
+            ) from error
+        return True
+
+
+def start_run(out: Path, config: TrainingConfig, *, resume: bool, main: bool) -> None:
+    """Make the folder of a run, or check that what is in it is this run.
+
+    Raises:
+        ConfigError: the folder holds a run and `resume` is off, or holds a run with other settings.
+    """
+    path = out / RUN
+    settings = json.loads(json.dumps(asdict(config)))
+    if path.exists():
+        if not resume:
+            raise ConfigError(f"{out} holds a run already; go on with --resume, or choose another --out")
+        before = json.loads(path.read_text())
+        if before != settings:
+            key = _first_difference(before, settings)
+            raise ConfigError(
+                f"{out} was started with another {key}; a run is resumed with the settings it was started with"
+            )
+    elif main:
+        out.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(settings, indent=2) + "\n")
+
+
+def _first_difference(before: Any, after: Any, key: str = "") -> str:
+    if isinstance(before, dict) and isinstance(after, dict):
+        for name in sorted({*before, *after}):
+            if before.get(name) != after.get(name):
+                return _first_difference(before.get(name), after.get(name), f"{key}.{name}".lstrip("."))
+    if isinstance(before, list) and isinstance(after, list):
+        for index, (old, new) in enumerate(zip(before, after, strict=False)):
+            if old != new:
+                return _first_difference(old, new, f"{key}.{index}")
+    return f"{key} ({before!r}, now {after!r})"

@@ -1,0 +1,95 @@
+"""Validation, always with the weights that are saved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch import Tensor
+
+from skipvsr.data.clips import Clip
+from skipvsr.data.degradations import SCALE, Degradation, degrade
+from skipvsr.evaluation.metrics import psnr, psnr_y, quantise
+from skipvsr.models.flow import warp
+from skipvsr.models.vsr import SkipVSR
+from skipvsr.training.config import Stage, TrainingConfig
+from skipvsr.training.data import gather_clips
+from skipvsr.training.losses import stays_inside
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What validation found.
+
+    Args:
+        score: what is to be maximised: mean luma PSNR; for the flow stage the negative warping error in levels of 255.
+        means: each measure, clips averaged equally.
+        clips: each measure of each clip.
+        pictures: a frame of the first clip for the log, (3, H, W) in [0, 1].
+    """
+
+    score: float
+    means: dict[str, float]
+    clips: dict[str, dict[str, float]]
+    pictures: dict[str, Tensor]
+
+
+class Validator:
+    """Runs a network over whole validation clips; several processes share them."""
+
+    def __init__(self, config: TrainingConfig, stage: Stage) -> None:
+        self._clips = gather_clips(config.validation.clips)
+        self._frames = config.validation.frames
+        self._degradation: Degradation = config.data.degradation
+        self._flow = stage.kind == "flow"
+
+    @torch.inference_mode()
+    def run(self, network: SkipVSR, accelerator: Accelerator) -> Scores:
+        """Score the network on all clips."""
+        training = network.training
+        network.eval()
+        rows: list[tuple[str, dict[str, float]]] = []
+        pictures: dict[str, Tensor] = {}
+        for clip in self._clips[accelerator.process_index :: accelerator.num_processes]:
+            low, high = self._read(clip, accelerator.device)
+            if self._flow:
+                rows.append((clip.name, {"warping_error": warping_error(network, low)}))
+                continue
+            output = network(low[None])[0]
+            rows.append(
+                (
+                    clip.name,
+                    {
+                        "psnr_y": psnr_y(output, high).mean().item(),
+                        "psnr_rgb": psnr(quantise(output), high, 1.0).mean().item(),
+                    },
+                )
+            )
+            if not pictures:
+                middle = len(output) // 2
+                pictures = {"output": output[middle].clamp(0, 1).cpu(), "ground_truth": high[middle].cpu()}
+        network.train(training)
+        clips = dict(gather_object(rows))
+        names = next(iter(clips.values()))
+        means = {name: sum(values[name] for values in clips.values()) / len(clips) for name in names}
+        score = -means["warping_error"] if self._flow else means["psnr_y"]
+        return Scores(score, means, clips, pictures)
+
+    def _read(self, clip: Clip, device: torch.device) -> tuple[Tensor, Tensor]:
+        frames = min(self._frames or clip.length, clip.length)
+        high = torch.from_numpy(clip.read(0, frames)).permute(0, 3, 1, 2).float() / 255
+        height, width = (side // SCALE * SCALE for side in high.shape[-2:])
+        high = high[..., :height, :width]
+        low = degrade(high, self._degradation, np.random.default_rng(0))
+        return low.to(device), high.to(device)
+
+
+def warping_error(network: SkipVSR, low: Tensor) -> float:
+    """How far warped neighbours are from each frame of (T, 3, H, W): mean absolute difference in levels of 255."""
+    flow = network.estimate_flow(low[:-1], low[1:])
+    inside = stays_inside(flow)
+    difference = (warp(low[1:], flow, padding="border") - low[:-1]).abs().mean(dim=1, keepdim=True)
+    return 255 * ((difference * inside).sum() / inside.sum().clamp(min=1)).item()

@@ -1,0 +1,197 @@
+"""BI and BD against naive transcriptions of their MATLAB scripts, their phases, and compressed video."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from skipvsr.data.degradations import Footage, bd, bd_duf, bi, degrade, draw_footage, round_to_8_bit, video
+from skipvsr.errors import ConfigError, DecodeError, ShapeError
+from skipvsr.video import compress
+from skipvsr.video.compress import compress_clip
+from tests.media import picture
+from tests.test_models_resize import imresize_matrix
+
+CLEAN = Footage((0.05, 0.05), 0.0, "bicubic", 0.0, 0.0, False, "h264", 0, 0)
+
+
+def clip_of(frames: int = 3, height: int = 48, width: int = 64) -> Tensor:
+    """8-bit noise over a gradient."""
+    generator = torch.Generator().manual_seed(height)
+    ramp = torch.linspace(0, 0.5, width).expand(frames, 3, height, width)
+    return round_to_8_bit(ramp + 0.5 * torch.rand(frames, 3, height, width, generator=generator))
+
+
+def moving(frames: int, height: int = 64, width: int = 80) -> np.ndarray:
+    return np.stack([picture(index, width, height) for index in range(frames)])
+
+
+def levels(images: Tensor) -> list[int]:
+    return (images * 255).round().int().tolist()
+
+
+def blur_by_loops(image: np.ndarray, taps: int, first: int, start: int, pad: str) -> np.ndarray:
+    """Correlation with fspecial('gaussian', taps, 1.6) at pixels start, start + 4, ..., tap by tap.
+
+    first: offset of the first tap, as MATLAB's imfilter or DUF's padding places it; pad: "replicate" or "reflect".
+    """
+    x = np.arange(taps) - (taps - 1) / 2
+    kernel = np.exp(-(x[:, None] ** 2 + x[None] ** 2) / (2 * 1.6**2))
+    kernel /= kernel.sum()
+    height, width = image.shape
+
+    def inside(index: int, side: int) -> int:
+        if pad == "replicate":
+            return min(max(index, 0), side - 1)
+        return abs(index) if index < side else 2 * (side - 1) - index
+
+    low = np.zeros((height // 4, width // 4))
+    for i, j in np.ndindex(*low.shape):
+        for a, b in np.ndindex(taps, taps):
+            row, column = inside(start + 4 * i + first + a, height), inside(start + 4 * j + first + b, width)
+            low[i, j] += kernel[a, b] * image[row, column]
+    return low
+
+
+def test_bi_is_matlabs_imresize_rounded():
+    clip = clip_of()
+    expected = imresize_matrix(48, 0.25) @ clip.double() @ imresize_matrix(64, 0.25).T
+    assert levels(bi(clip)) == levels(expected.clamp(0, 1))
+
+
+def test_bi_of_a_step_by_hand():
+    # Keys' cubic at 0.625, 0.875, ... 1.875 sums up to 0.30859; a quarter of it is 0.07715 = 19.7 / 255.
+    clip = torch.zeros(1, 3, 32, 32)
+    clip[..., 16:] = 1
+    assert levels(bi(clip)[0, 0, 4]) == [0, 0, 0, 20, 235, 255, 255, 255]
+
+
+def test_bd_is_basicvsrs_script():
+    clip = clip_of(1, 16, 24)
+    # 12 taps from -5 to +6, rows and columns 2:4:end-2 of MATLAB, edge repeated.
+    expected = blur_by_loops(clip[0, 0].double().numpy(), taps=12, first=-5, start=1, pad="replicate")
+    assert levels(bd(clip)[0, 0]) == np.rint(expected * 255).astype(int).tolist()
+
+
+def test_bd_duf_is_dufs_downsampling():
+    clip = clip_of(1, 16, 24)
+    expected = blur_by_loops(clip[0, 0].double().numpy(), taps=13, first=-6, start=0, pad="reflect")
+    assert levels(bd_duf(clip)[0, 0]) == np.rint(expected * 255).astype(int).tolist()
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"), [("bi", [17.5, 21.5, 25.5]), ("bd", [17.5, 21.5, 25.5]), ("bd-duf", [16, 20, 24])]
+)
+@pytest.mark.parametrize("axis", [-1, -2])
+def test_phase_on_a_ramp(kind, expected: list[float], axis: int):
+    # Two levels a pixel, so that half a pixel survives rounding.
+    ramp = torch.arange(64).expand(1, 3, 64, 64) * 2 / 255
+    low = degrade(ramp if axis == -1 else ramp.transpose(-1, -2), kind)
+    assert (low.select(-2 if axis == -1 else -1, 8)[0, 0, 4:7] * 255 / 2).tolist() == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["bi", "bd", "bd-duf"])
+def test_a_crop_with_its_surroundings_gives_the_same_bits(kind):
+    clip = clip_of(2, 64, 96)
+    whole = degrade(clip, kind)
+    crop = degrade(clip[..., 12:44, 20:72].contiguous(), kind)
+    assert torch.equal(crop[..., 2:-2, 2:-2], whole[..., 5:9, 7:16])
+    corner = degrade(clip[..., :32, 64:].contiguous(), kind)
+    assert torch.equal(corner[..., :-2, 2:], whole[..., :6, 18:])
+
+
+@pytest.mark.parametrize("clip", [torch.zeros(1, 3, 16, 18), torch.zeros(1, 3, 4, 4), torch.zeros(3, 16, 16)])
+def test_clips_of_the_wrong_shape_are_refused(clip: Tensor):
+    with pytest.raises(ShapeError):
+        bi(clip)
+
+
+def test_an_unknown_degradation_is_refused():
+    with pytest.raises(ConfigError, match="bi, bd, bd-duf, video"):
+        degrade(clip_of(), "cubic")  # pyright: ignore[reportArgumentType]
+
+
+def test_video_depends_on_its_generator_alone():
+    clip = torch.from_numpy(moving(4)).permute(0, 3, 1, 2) / 255
+    first, again, other = (degrade(clip, "video", np.random.default_rng(seed)) for seed in (5, 5, 6))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert first.shape == (4, 3, 16, 20)
+    assert torch.equal(first, round_to_8_bit(first))
+
+
+@pytest.mark.parametrize("resize", ["bicubic", "bilinear", "area"])
+def test_clean_footage_is_close_to_bi(resize):
+    # Grey, as colour is stored at half resolution.
+    clip = (torch.from_numpy(moving(5)).permute(0, 3, 1, 2) / 255).mean(dim=1, keepdim=True).expand(-1, 3, -1, -1)
+    low = video(clip, replace(CLEAN, resize=resize, lead_frames=3), np.random.default_rng(0))
+    assert (low - bi(clip)).abs().mean() < 1 / 255
+
+
+def test_noise_has_the_strength_asked_for():
+    clip = torch.full((2, 3, 256, 256), 0.5)
+    low = video(clip, replace(CLEAN, read_noise=0.03, shot_noise=0.002), np.random.default_rng(0))
+    # Luma is stored at full resolution; that of independent noise in R, G, B is weaker.
+    grey = video(clip, replace(CLEAN, read_noise=0.03, shot_noise=0.002, grey_noise=True), np.random.default_rng(0))
+    assert grey.mean(dim=1).std().item() == pytest.approx((0.03**2 + 0.002 * 0.5) ** 0.5, rel=0.05)
+    assert low.mean(dim=1).std() < 0.8 * grey.mean(dim=1).std()
+
+
+def test_drawn_footage_is_varied_and_possible():
+    random = np.random.default_rng(1)
+    drawn = [draw_footage(random) for _ in range(100)]
+    assert {footage.codec for footage in drawn} == {"h264", "h265"}
+    assert {footage.resize for footage in drawn} == {"bicubic", "bilinear", "area"}
+    assert {footage.grey_noise for footage in drawn} == {False, True}
+    assert 0.5 < np.mean([footage.read_noise > 0 for footage in drawn]) < 0.9
+    assert all(0 < min(footage.blur_sigmas_px) <= max(footage.blur_sigmas_px) <= 2.4 for footage in drawn)
+
+
+@pytest.mark.parametrize("codec", ["h264", "h265"])
+def test_compression_costs_more_at_worse_quality(codec):
+    frames = moving(9)
+    # Luma only matters here: 4:4:4 leaves nothing else to lose.
+    errors = [
+        np.square(compress_clip(frames, codec, crf, "yuv444p") - frames.astype(float)).mean() for crf in (1, 18, 30, 42)
+    ]
+    assert errors == sorted(errors)
+    assert errors[0] < 2 < errors[-1]
+
+
+@pytest.mark.parametrize("codec", ["h264", "h265"])
+@pytest.mark.parametrize("shape", [(1, 16, 16), (2, 17, 31), (2, 9, 20), (12, 24, 20)])
+def test_compression_keeps_count_and_size(codec, shape: tuple[int, int, int]):
+    frames = moving(*shape)
+    decoded = compress_clip(frames, codec, 20)
+    assert decoded.shape == frames.shape
+    assert np.array_equal(decoded, compress_clip(frames, codec, 20))
+
+
+@pytest.mark.parametrize("codec", ["h264", "h265"])
+@pytest.mark.parametrize("colour", [(255, 0, 0), (0, 0, 255), (200, 180, 40), (128, 128, 128), (0, 0, 0)])
+def test_compression_keeps_colours(codec, colour: tuple[int, int, int]):
+    frames = np.full((3, 32, 32, 3), colour, np.uint8)
+    assert np.abs(compress_clip(frames, codec, 4).astype(int) - colour).max() <= 3
+
+
+def test_compression_refuses_what_cannot_be():
+    frames = moving(2)
+    with pytest.raises(ConfigError, match="h264, h265"):
+        compress_clip(frames, "av2", 20)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ConfigError, match="0 \\(best\\) to 51"):
+        compress_clip(frames, "h264", 60)
+    with pytest.raises(ConfigError, match="nonsense"):
+        compress_clip(frames, "h264", 20, "nonsense")
+    with pytest.raises(ShapeError, match="uint8"):
+        compress_clip(frames.astype(np.float32), "h264", 20)
+
+
+def test_a_lost_frame_is_noticed(monkeypatch: pytest.MonkeyPatch):
+    decode = compress._decode
+    monkeypatch.setattr(compress, "_decode", lambda packets, codec: decode(packets, codec)[1:])
+    with pytest.raises(DecodeError, match="3 frames of 4"):
+        compress_clip(moving(4), "h264", 20)
