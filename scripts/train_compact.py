@@ -53,7 +53,8 @@ class Crops:
 
     def draw(self) -> tuple[Tensor, Tensor]:
         pairs = [self._one() for _ in range(self.batch)]
-        return tuple(torch.stack(side).float() / 255 for side in zip(*pairs, strict=True))
+        low, high = (torch.stack(side).float() / 255 for side in zip(*pairs, strict=True))
+        return low, high
 
     def _one(self) -> tuple[Tensor, Tensor]:
         random = self.generator
@@ -98,7 +99,7 @@ def bicubic_scores(clips: dict[str, Tensor]) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Train the first packaged model.")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=2500)
@@ -113,7 +114,8 @@ def main() -> None:
         print(json.dumps(values), file=log, flush=True)
 
     torch.manual_seed(args.seed)
-    model = SkipVSR(VSRConfig(channels=32, blocks=8, flow="light", tail="light")).to(memory_format=torch.channels_last)
+    model = SkipVSR(VSRConfig(channels=32, blocks=8, flow="light", tail="light"))
+    model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - the stubs forget it
     optimiser = torch.optim.Adam(model.parameters(), lr=args.rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda step: 0.5 * (1 + math.cos(math.pi * min(step / args.steps, 1.0)))

@@ -114,7 +114,7 @@ def packets(path: Path, kind: str) -> list[tuple[Fraction, bytes]]:
     with av.open(str(path)) as container:
         stream = next(stream for stream in container.streams if stream.type == kind)
         return [
-            (Fraction(packet.pts or 0) * packet.time_base, bytes(packet))
+            (Fraction(packet.pts or 0) * (packet.time_base or 1), bytes(packet))
             for packet in container.demux(stream)
             if packet.size
         ]

@@ -102,7 +102,7 @@ def test_memory_is_bounded_and_stated(clips: list[Clip], stills: list[Clip]):
         assert use.used_bytes == sum(tensor.numel() for tensor in held if tensor is not None)
         assert use.used_bytes <= use.max_bytes
     assert sampler.clips.use.max_bytes + sampler.stills.use.max_bytes == 400_000
-    assert "of 3 clips" in sampler.describe()
+    assert "of 3 decoded" in sampler.describe()
     assert "GiB" in sampler.describe()
 
 
@@ -125,17 +125,18 @@ def test_crops_are_aligned_parts_of_their_clip(clips: list[Clip]):
         assert torch.equal(low, small[start : end + 1, :, y : y + 8, x : x + 8])
 
 
-def test_augmentation_turns_lr_and_hr_alike(clips: list[Clip]):
-    sampler = CropSampler(clips, replace(SETTINGS, crop_px=10, batch=40))
-    plain = CropSampler(clips, replace(SETTINGS, crop_px=10, batch=40, augment=False))
+@pytest.mark.parametrize("low", ["bi", "bd", "bd-duf"])
+def test_augmentation_turns_lr_and_hr_alike(clips: list[Clip], low):
+    sampler = CropSampler(clips, replace(SETTINGS, low=low, crop_px=10, batch=40))
+    plain = CropSampler(clips, replace(SETTINGS, low=low, crop_px=10, batch=40, augment=False))
     batch, still = sampler.batch(1), plain.batch(1)
     assert batch.names == still.names
     turned = [not torch.equal(one, other) for one, other in zip(batch.high, still.high, strict=True)]
-    assert 30 < sum(turned) < 40
+    assert 24 < sum(turned) < 40
     # The border of a crop does not know its surroundings.
-    for low, high in zip(batch.low[:8], batch.high[:8], strict=True):
-        made = (degrade(high / 255, "bi") * 255).round().byte()
-        assert torch.equal(made[..., 2:-2, 2:-2], low[..., 2:-2, 2:-2])
+    for small, high in zip(batch.low[:8], batch.high[:8], strict=True):
+        made = (degrade(high / 255, low) * 255).round()
+        assert (made - small)[..., 2:-2, 2:-2].abs().max() <= 1
     # Time is reversed in half the crops.
     same = [
         torch.equal(one.sum((1, 2, 3)), other.sum((1, 2, 3))) for one, other in zip(batch.high, still.high, strict=True)

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from skipvsr.upscale.size import OutputSize
     from skipvsr.video.write import EncodeOptions
 
-__version__ = "0.1.0"
-
 # Where each public name lives. They are imported when first used, so that `import skipvsr` costs nothing.
 _HOMES = {
     "EncodeOptions": "skipvsr.video.write",
@@ -53,6 +51,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("skipvsr")
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'skipvsr' has no attribute {name!r}")

@@ -6,8 +6,8 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 
-import skipvsr
 from skipvsr.cli import convert, models, train, upscale
 from skipvsr.errors import SkipVSRError
 
@@ -49,7 +49,7 @@ def _complain(args: argparse.Namespace, message: str, exit_code: int) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="skipvsr", description="Video super-resolution x4 with a dial for compute.")
-    parser.add_argument("--version", action="version", version=f"skipvsr {skipvsr.__version__}")
+    parser.add_argument("--version", action="version", version=f"skipvsr {version('skipvsr')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for module in (upscale, train, convert, models):
         command = module.add_parser(commands)

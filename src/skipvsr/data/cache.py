@@ -42,7 +42,7 @@ class CacheUse:
     def __str__(self) -> str:
         gib = 2**30
         return (
-            f"{self.resident} of {self.clips} clips and photographs decoded in memory, "
+            f"{self.resident} of {self.clips} decoded in memory, "
             f"{self.used_bytes / gib:.2f} of at most {self.max_bytes / gib:.2f} GiB"
         )
 

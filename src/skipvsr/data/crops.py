@@ -34,9 +34,10 @@ class CropSettings:
         batch: crops of the global batch, over all processes.
         frames: frames read per crop.
         crop_px: side of the square LR crop; the HR crop is 4 times as large.
-        low: how LR comes about: a degradation, or "given" for the dataset's own LR frames.
+        low: how LR comes about: a degradation, or "given" for the dataset's own LR frames, which must then be in the
+            phase of BI: crops are mirrored.
         mirror: append each crop's frames in reverse, T -> 2T (BasicVSR's recipe for the 7 frames of Vimeo-90K).
-        augment: mirror images, transpose and reverse time at random.
+        augment: mirror images, transpose and reverse time at random ("bd-duf" is not mirrored: it has no symmetry).
         still_share: probability of a photograph in synthetic motion in the place of a clip.
         motion: how a synthetic camera moves.
         seed: any whole number from 0 upwards.
@@ -185,7 +186,7 @@ class CropSampler:
         if random.random() < self.settings.still_share:
             return self._moving_still(random, self.settings.frames)[0]
         crop = self._real(random, self.settings.frames)
-        return _augmented(crop, random) if self.settings.augment else crop
+        return self._augmented(crop, random) if self.settings.augment else crop
 
     def _pair(self, random: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, str]:
         """LR frames (2, 3, c, c), reference first; flow, mask and name."""
@@ -195,7 +196,7 @@ class CropSampler:
             flows, masks = exact_flow(path, torch.tensor([0]), torch.tensor([1]), side, side)
             flow, valid = flows[0], masks[0]
         else:
-            crop = _augmented(self._real(random, 2), random)
+            crop = self._augmented(self._real(random, 2), random)
             side = self.settings.crop_px
             flow, valid = torch.zeros(2, side, side), torch.zeros(1, side, side, dtype=torch.bool)
         return crop.low, flow, valid, crop.name
@@ -247,21 +248,23 @@ class CropSampler:
         high = high[..., SCALE * margin : -SCALE * margin, SCALE * margin : -SCALE * margin]
         return _Crop(low, high, f"{self.stills.stills[index].name} in synthetic motion"), path
 
+    def _augmented(self, crop: _Crop, random: np.random.Generator) -> _Crop:
+        """Mirror time, rows and columns, and transpose, each in half the cases, LR and HR alike."""
+        flips = [dim for dim in (0, 2, 3) if random.random() < 0.5]
+        transpose = random.random() < 0.5
+        if self.settings.low == "bd-duf":
+            # Mirrored, LR pixels at 4j would sit at 4j + 3.
+            flips = [dim for dim in flips if dim == 0]
+
+        def turned(frames: Tensor) -> Tensor:
+            frames = frames.flip(flips)
+            return frames.transpose(2, 3) if transpose else frames
+
+        return _Crop(turned(crop.low), turned(crop.high), crop.name)
+
 
 def _degrade_8_bit(high: Tensor, kind: Degradation, random: np.random.Generator) -> Tensor:
     return (degrade(high.float() / 255, kind, random) * 255).round().byte()
-
-
-def _augmented(crop: _Crop, random: np.random.Generator) -> _Crop:
-    """Mirror time, rows and columns, and transpose, each in half the cases, LR and HR alike."""
-    flips = [dim for dim in (0, 2, 3) if random.random() < 0.5]
-    transpose = random.random() < 0.5
-
-    def turned(frames: Tensor) -> Tensor:
-        frames = frames.flip(flips)
-        return frames.transpose(2, 3) if transpose else frames
-
-    return _Crop(turned(crop.low), turned(crop.high), crop.name)
 
 
 def _floats(pixels: Tensor, device: torch.device | str) -> Tensor:

@@ -125,7 +125,10 @@ def light_flow() -> PyramidFlow:
     """
     flow = PyramidFlow(levels=5, widths=(24, 24, 24), kernel_px=3)
     for level in flow.levels:
+        assert isinstance(level, nn.Sequential)
         last = level[-1]
+        assert isinstance(last, nn.Conv2d)
+        assert last.bias is not None
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
     return flow

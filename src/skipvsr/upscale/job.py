@@ -18,7 +18,7 @@ from skipvsr.models.vsr import SkipVSR
 from skipvsr.upscale.frames import to_array, to_tensor
 from skipvsr.upscale.progress import Progress, ProgressMeter
 from skipvsr.upscale.scenes import SceneCuts
-from skipvsr.upscale.size import OutputSize, resize
+from skipvsr.upscale.size import OutputSize, pixel_aspect, resize
 from skipvsr.upscale.stream import DEFAULT_LOOKAHEAD, Windows, default_window, upscale_stream
 from skipvsr.video.ahead import WriteBehind, read_ahead
 from skipvsr.video.frame import Frame
@@ -102,7 +102,10 @@ def upscale_video(
         windows = Windows(window, lookahead)
         cuts = _CountedCuts(SceneCuts()) if scene_cuts else None
         meter = ProgressMeter(reader.info.frame_count)
-        with open_writer(destination, width, height, reader, options=encode, overwrite=overwrite) as writer:
+        aspect = pixel_aspect(reader.info.sample_aspect_ratio, reader.info.height, reader.info.width, height, width)
+        with open_writer(
+            destination, width, height, reader, options=encode, sample_aspect_ratio=aspect, overwrite=overwrite
+        ) as writer:
             run = _Run(reader, writer, (height, width))
             for _ in run.results(network, windows, cuts):
                 progress = meter.step()

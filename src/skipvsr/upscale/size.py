@@ -44,6 +44,15 @@ class OutputSize:
         return self.height, self.width
 
 
+def pixel_aspect(before: Fraction, height: int, width: int, new_height: int, new_width: int) -> Fraction:
+    """The pixel aspect with which a resized picture is shown in its old shape.
+
+    Within 1 % of the old one it stays as it was: nobody sees that, and square pixels are worth having.
+    """
+    aspect = before * Fraction(width * new_height, height * new_width)
+    return before if abs(aspect / before - 1) < Fraction(1, 100) else aspect.limit_denominator(1000)
+
+
 def resize(frame: Tensor, height: int, width: int) -> Tensor:
     """Bicubic, antialiased: (3, H, W), RGB in [0, 1] -> (3, height, width), clamped; of the right size already: as it is."""
     if frame.shape[-2:] == (height, width):
