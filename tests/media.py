@@ -113,11 +113,9 @@ def packets(path: Path, kind: str) -> list[tuple[Fraction, bytes]]:
     """(presentation time in seconds, contents) of every packet of the first stream of a kind."""
     with av.open(str(path)) as container:
         stream = next(stream for stream in container.streams if stream.type == kind)
-        return [
-            (Fraction(packet.pts or 0) * (packet.time_base or 1), bytes(packet))
-            for packet in container.demux(stream)
-            if packet.size
-        ]
+        assert stream.time_base is not None
+        base = stream.time_base
+        return [(Fraction(packet.pts or 0) * base, bytes(packet)) for packet in container.demux(stream) if packet.size]
 
 
 def times(path: Path) -> list[Fraction]:
