@@ -121,4 +121,4 @@ def packets(path: Path, kind: str) -> list[tuple[Fraction, bytes]]:
 def times(path: Path) -> list[Fraction]:
     """Presentation time in seconds of every decoded frame."""
     with av.open(str(path)) as container:
-        return [Fraction(frame.pts or 0) * frame.time_base for frame in container.decode(video=0)]
+        return [Fraction(frame.pts or 0) * (frame.time_base or 1) for frame in container.decode(video=0)]

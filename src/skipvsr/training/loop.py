@@ -103,8 +103,7 @@ def run_stage(
                 with log.waiting():
                     parts = next(batches)
                 optimiser.zero_grad(set_to_none=True)
-                terms = backward(model, parts, accelerator)
-                check_finite(terms, state.step, parts, folder)
+                terms = backward(model, parts, accelerator, state.step, folder)
                 hold_flow(optimiser, state.step, stage)
                 if settings.clip_norm:
                     accelerator.clip_grad_norm_(model.parameters(), settings.clip_norm)
@@ -131,14 +130,22 @@ def run_stage(
     return StageReport(stage.kind, state.step, folder / BEST, state.best_score, log.wait_share, data.sampler.describe())
 
 
-def backward(model: torch.nn.Module, parts: list[AnyBatch], accelerator: Accelerator) -> dict[str, Tensor]:
-    """Gradients of the mean loss over the parts of a step, on all processes; returns the mean of each term."""
+def backward(
+    model: torch.nn.Module, parts: list[AnyBatch], accelerator: Accelerator, step: int, folder: Path
+) -> dict[str, Tensor]:
+    """Gradients of the mean loss over the parts of a step, on all processes; returns the mean of each term.
+
+    Raises:
+        TrainingError: the loss of a part is no number.
+    """
     totals: dict[str, Tensor] = {}
     for index, part in enumerate(parts):
         last = index + 1 == len(parts)
         # Gradients travel between processes once a step, with the last part.
         with nullcontext() if last else accelerator.no_sync(model):
             terms = model(part.floats(accelerator.device))
+            # Before the gradients: torch's grid_sample crashes on the gradient of a coordinate that is no number.
+            check_finite(float(terms["loss"]), step, part, folder)
             accelerator.backward(terms["loss"] / len(parts))
         for name, value in terms.items():
             share = value.detach() / len(parts)
@@ -146,14 +153,14 @@ def backward(model: torch.nn.Module, parts: list[AnyBatch], accelerator: Acceler
     return {name: _mean_over_processes(value, accelerator) for name, value in totals.items()}
 
 
-def check_finite(terms: dict[str, Tensor], step: int, parts: list[AnyBatch], folder: Path) -> None:
+def check_finite(loss: float, step: int, part: AnyBatch, folder: Path) -> None:
     """Raise TrainingError where the loss is no number, naming the step, the clips and the last good checkpoint."""
-    if math.isfinite(float(terms["loss"])):
+    if math.isfinite(loss):
         return
-    names = ", ".join(name for part in parts for name in part.names)
+    names = ", ".join(part.names)
     checkpoint = folder / LAST
     good = f"the last good checkpoint is {checkpoint}" if checkpoint.exists() else "there is no checkpoint yet"
-    raise TrainingError(f"the loss is {float(terms['loss'])} at step {step}, on {names}; {good}; try a lower rate")
+    raise TrainingError(f"the loss is {loss} at step {step}, on {names}; {good}; try a lower rate")
 
 
 def start_network(network: SkipVSR, stage: Stage) -> SkipVSR:
