@@ -22,7 +22,7 @@ from skipvsr.training.data import AnyBatch, StageData
 from skipvsr.training.log import Log
 from skipvsr.training.objectives import make_objective
 from skipvsr.training.schedule import hold_flow, make_average, make_optimiser, set_rates
-from skipvsr.training.state import LAST, StageState, start_run
+from skipvsr.training.state import LAST, StageState, check_run, note_run
 from skipvsr.training.validate import Scores, Validator
 
 BEST = "best"
@@ -65,7 +65,10 @@ def train(config: TrainingConfig, out: str | Path, *, resume: bool = False, cpu:
         TrainingError: the loss is no number any more, or a checkpoint is damaged.
     """
     accelerator = Accelerator(cpu=cpu, mixed_precision="no" if config.precision == "fp32" else config.precision)
-    start_run(Path(out), config, resume=resume, main=accelerator.is_main_process)
+    check_run(Path(out), config, resume=resume)
+    accelerator.wait_for_everyone()  # all have looked before one writes
+    if accelerator.is_main_process:
+        note_run(Path(out), config)
     accelerator.wait_for_everyone()
     torch.manual_seed(config.seed)
     network = SkipVSR(config.network.to_vsr())
@@ -145,7 +148,7 @@ def backward(
         with nullcontext() if last else accelerator.no_sync(model):
             terms = model(part.floats(accelerator.device))
             # Before the gradients: torch's grid_sample crashes on the gradient of a coordinate that is no number.
-            check_finite(float(terms["loss"]), step, part, folder)
+            check_finite(terms["loss"].item(), step, part, folder)
             accelerator.backward(terms["loss"] / len(parts))
         for name, value in terms.items():
             share = value.detach() / len(parts)

@@ -73,26 +73,33 @@ class StageState:
         return True
 
 
-def start_run(out: Path, config: TrainingConfig, *, resume: bool, main: bool) -> None:
-    """Make the folder of a run, or check that what is in it is this run.
+def check_run(out: Path, config: TrainingConfig, *, resume: bool) -> None:
+    """Check that a run may go on, or begin, in this folder.
 
     Raises:
         ConfigError: the folder holds a run and `resume` is off, or holds a run with other settings.
     """
     path = out / RUN
-    settings = json.loads(json.dumps(asdict(config)))
-    if path.exists():
-        if not resume:
-            raise ConfigError(f"{out} holds a run already; go on with --resume, or choose another --out")
-        before = json.loads(path.read_text())
-        if before != settings:
-            key = _first_difference(before, settings)
-            raise ConfigError(
-                f"{out} was started with another {key}; a run is resumed with the settings it was started with"
-            )
-    elif main:
-        out.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(settings, indent=2) + "\n")
+    if not path.exists():
+        return
+    if not resume:
+        raise ConfigError(f"{out} holds a run already; go on with --resume, or choose another --out")
+    before, settings = json.loads(path.read_text()), _settings(config)
+    if before != settings:
+        key = _first_difference(before, settings)
+        raise ConfigError(
+            f"{out} was started with another {key}; a run is resumed with the settings it was started with"
+        )
+
+
+def note_run(out: Path, config: TrainingConfig) -> None:
+    """Write down what runs in this folder."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / RUN).write_text(json.dumps(_settings(config), indent=2) + "\n")
+
+
+def _settings(config: TrainingConfig) -> dict[str, Any]:
+    return json.loads(json.dumps(asdict(config)))
 
 
 def _first_difference(before: Any, after: Any, key: str = "") -> str:
