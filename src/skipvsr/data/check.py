@@ -46,9 +46,14 @@ class CheckReport:
     def ok(self) -> bool:
         return not self.faults
 
+    @property
+    def count(self) -> str:
+        """The number of faults, in words."""
+        return f"{len(self.faults)} fault{'' if len(self.faults) == 1 else 's'}"
+
     def lines(self) -> list[str]:
         """The report as text, one finding a line."""
-        verdict = "nothing wrong" if self.ok else f"{len(self.faults)} faults"
+        verdict = "nothing wrong" if self.ok else self.count
         return [
             f"{self.root} as {self.dataset}: {verdict}",
             *(f"  {fact}" for fact in self.facts),

@@ -93,7 +93,7 @@ def count_frames(source: Path) -> int:
         said = probe(source).frame_count
         return len(read_clip(source)) if said is None else said
     except InputError as error:
-        raise DataError(f"{source}: not a clip: {error}") from error
+        raise DataError(str(error)) from error
 
 
 def image_files(folder: Path) -> tuple[Path, ...]:

@@ -54,6 +54,7 @@ def _file(source: Path) -> Stream:
                 sizes.add((frame.pixels.shape[1], frame.pixels.shape[0]))
                 frames += 1
     except (InputError, DataError) as error:
-        return Stream(frames, tuple(sorted(sizes)), (f"{source}: frame {frames} does not decode: {error}",))
+        fault = f"{source}: frame {frames} does not decode: {error}" if frames else str(error)
+        return Stream(frames, tuple(sorted(sizes)), (fault,))
     faults = () if frames == said else (f"{source}: {frames} frames decode; the file says it has {said}",)
     return Stream(frames, tuple(sorted(sizes)), faults)
