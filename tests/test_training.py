@@ -307,6 +307,22 @@ def test_every_committed_configuration_is_valid(path: Path):
     assert read_config(path).stages
 
 
+@pytest.mark.parametrize("name", ["compact/compact", "base/base-bi", "paper/reds-bi-frozen-flow", "paper/vimeo-bd"])
+def test_committed_configurations_run(tmp_path: Path, data: Path, name: str):
+    """Every stage of the large recipes, two steps of each, with their own precision and data settings."""
+    sets = ["network.channels=8", "network.blocks=2", "data.stills=", "validation.frames=2"]
+    for key in ("data.train", "validation.clips"):
+        sets += [f"{key}.0.dataset=folder", f"{key}.0.root={data}"]
+    path = ROOT / "configs" / f"{name}.toml"
+    for index, stage in enumerate(read_config(path).stages):
+        sets += [f"stages.{index}.optimisation.{key}" for key in ("steps=2", "batch=1", "crop=16", "warmup=0")]
+        sets += [] if stage.kind == "flow" else [f"stages.{index}.frames=3", f"stages.{index}.flow_frozen_steps=0"]
+    config = read_config(path, sets)
+    reports = train(config, tmp_path / "run", resume=True, cpu=True)
+    assert [report.steps for report in reports] == [2] * len(config.stages)
+    assert load_model(reports[-1].best).config == config.network.to_vsr()
+
+
 def test_the_learning_rate_is_warm_up_and_cosine():
     settings = replace(smoke(ROOT).stages[1].optimisation, steps=110, warmup=10, rate=1.0, rate_end=0.2)
     assert rate_at(0, settings) == pytest.approx(0.1)

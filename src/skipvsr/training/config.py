@@ -136,6 +136,7 @@ class BackboneStage:
 
     Args:
         frames: frames of a training clip.
+        mirror: append the frames in reverse, T -> 2T: BasicVSR's recipe for the 7 frames of Vimeo-90K.
         init: a model to start from (what `load_model` takes); where empty, what the stage before left.
         flow_rate: the flow network's learning rate as a share of the rest's; 0 freezes it.
         flow_frozen_steps: steps before the flow network starts to learn.
@@ -144,6 +145,7 @@ class BackboneStage:
     kind: Literal["backbone"]
     optimisation: Optimisation
     frames: Annotated[int, Field(ge=2)]
+    mirror: bool = False
     init: str = ""
     flow_rate: Share = 1.0
     flow_frozen_steps: Natural = 0
@@ -154,13 +156,14 @@ class SkipStage:
     """The dynamic network, taught by the frozen backbone it starts from.
 
     Args:
-        frames, init, flow_rate, flow_frozen_steps: as for the backbone stage; `init` is the teacher too.
+        frames, mirror, init, flow_rate, flow_frozen_steps: as for the backbone stage; `init` is the teacher too.
         distil: weight of the Charbonnier distance to the teacher's picture.
     """
 
     kind: Literal["skip"]
     optimisation: Optimisation
     frames: Annotated[int, Field(ge=2)]
+    mirror: bool = False
     init: str = ""
     flow_rate: Share = 0.0
     flow_frozen_steps: Natural = 0

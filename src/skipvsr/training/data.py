@@ -36,20 +36,20 @@ class StageData:
                 f"the batch is {settings.batch} clips; it must be a multiple of {parts} "
                 f"({processes} processes x {settings.accumulation} accumulation steps)"
             )
-        flow = stage.kind == "flow"
         share = stage.synthetic_share if stage.kind == "flow" else config.data.stills_share
         crops = CropSettings(
             batch=settings.batch,
             frames=2 if stage.kind == "flow" else stage.frames,
             crop_px=settings.crop,
             low=config.data.degradation,
+            mirror=stage.kind != "flow" and stage.mirror,
             still_share=share if config.data.stills else 0.0,
             seed=config.seed,
             cache_bytes=config.data.cache_bytes // processes,
         )
         stills = find_clips("stills", config.data.stills) if config.data.stills else []
         self.sampler = CropSampler(gather_clips(config.data.train), crops, stills)
-        self.draw = self.sampler.flow_batch if flow else self.sampler.batch
+        self.draw = self.sampler.flow_batch if stage.kind == "flow" else self.sampler.batch
         each = settings.batch // parts
         mine = range(process * each * settings.accumulation, (process + 1) * each * settings.accumulation)
         self._positions = [mine[start : start + each] for start in range(0, len(mine), each)]

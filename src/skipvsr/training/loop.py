@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor
 
 from skipvsr.checkpoints.foreign import read_flow_weights
@@ -64,6 +65,7 @@ def train(config: TrainingConfig, out: str | Path, *, resume: bool = False, cpu:
         DataError: clips are missing or broken.
         TrainingError: the loss is no number any more, or a checkpoint is damaged.
     """
+    AcceleratorState._reset_state()  # one process may train twice, in another precision
     accelerator = Accelerator(cpu=cpu, mixed_precision="no" if config.precision == "fp32" else config.precision)
     check_run(Path(out), config, resume=resume)
     accelerator.wait_for_everyone()  # all have looked before one writes
