@@ -1,6 +1,6 @@
-"""Turn what scripts/train_compact.py left into a packaged model.
+"""Package the best model of a run of `skipvsr train`, with a card that says how it was made and what it reaches.
 
-python scripts/package_model.py runs/compact src/skipvsr/weights/compact --commit COMMIT
+python scripts/package_model.py runs/compact src/skipvsr/weights/compact --commit COMMIT --config configs/compact/compact.toml
 """
 
 from __future__ import annotations
@@ -8,83 +8,123 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from statistics import mean
 
+import numpy as np
 import torch
 
-from skipvsr.checkpoints.native import Checkpoint, save_folder
-from skipvsr.models.vsr import SkipVSR, VSRConfig
+from skipvsr.checkpoints.native import Checkpoint, read_folder, save_folder
+from skipvsr.data.degradations import degrade
+from skipvsr.evaluation.cost import cost_per_frame
+from skipvsr.evaluation.metrics import psnr_y, quantise
+from skipvsr.models.resize import bicubic_upsample
+from skipvsr.training.config import TrainingConfig, read_config
+from skipvsr.training.data import gather_clips
+
+UNITS = {"psnr_y": "luma PSNR, dB", "psnr_rgb": "RGB PSNR, dB", "warping_error": "warping error, levels of 255"}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Package the model of a training run.")
+    parser = argparse.ArgumentParser(description="Package the best model of a training run.")
     parser.add_argument("run", type=Path)
     parser.add_argument("destination", type=Path)
+    parser.add_argument("--config", type=Path, required=True, help="that was trained")
     parser.add_argument("--commit", required=True, help="of the code that trained it")
+    parser.add_argument("--half", action="store_true", help="store fp16")
+    parser.add_argument("--about", default="", help="a paragraph for the card: what it is for")
     args = parser.parse_args()
-    saved = torch.load(args.run / "last.pt", weights_only=True)
-    log = [json.loads(line) for line in (args.run / "log.jsonl").read_text().splitlines()]
-    scores = [row for row in log if "psnr_y" in row]
-    bicubic = next(row for row in log if "bicubic_psnr_y" in row)
-    rows = "\n".join(
-        f"| {name} | {bicubic['clips'][name]:.2f} | {score:.2f} | +{score - bicubic['clips'][name]:.2f} |"
-        for name, score in scores[-1]["clips"].items()
-    )
-    curve = "\n".join(f"| {row['step']:,} | {row['psnr_y']:.3f} |" for row in scores)
-    mean, base = scores[-1]["psnr_y"], bicubic["bicubic_psnr_y"]
-    command = f"python scripts/train_compact.py --data ../shared/data --out runs/compact --steps {saved['step']}"
+    config = read_config(args.config)
+    stages = [args.run / f"{index}-{stage.kind}" for index, stage in enumerate(config.stages)]
+    logs = [read_validations(folder / "log.jsonl") for folder in stages]
+    best = max(logs[-1], key=lambda row: row["validation"]["psnr_y"])
+    checkpoint = read_folder(stages[-1] / "best")
+    assert checkpoint.provenance["iterations"] == best["step"]
+    bicubic = score_bicubic(config)
     provenance = {
-        "command": command,
+        "command": f"skipvsr train {args.config.as_posix()}",
         "commit": args.commit,
-        "iterations": saved["step"],
-        "data": "train/clips of the project's data: 137 clips 320x320 (manifest.csv beside them), antialiased bicubic x1/4",
+        "iterations": {stage.kind: log[-1]["step"] for stage, log in zip(config.stages, logs, strict=True)},
+        "data": ", ".join(source.root for source in config.data.train) + f"; {config.data.degradation}",
         "validation": {
-            "luma_psnr": round(mean, 3),
-            "luma_psnr_of_bicubic": round(base, 3),
-            "clips": scores[-1]["clips"],
+            "luma_psnr": round(best["validation"]["psnr_y"], 3),
+            "luma_psnr_of_bicubic": round(mean(bicubic.values()), 3),
+            "clips": {name: round(values["psnr_y"], 3) for name, values in best["clips"].items()},
         },
     }
-    config = VSRConfig(channels=32, blocks=8, flow="light", tail="light")
-    network = SkipVSR(config)
-    network.load_state_dict(saved["model"])
-    card = CARD.format(command=command, commit=args.commit, steps=saved["step"], rows=rows, curve=curve, mean=mean,
-                       base=base, gain=mean - base)  # fmt: skip
-    weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    save_folder(Checkpoint(config, weights, provenance), args.destination, card=card, overwrite=True)
-    print(f"{args.destination}: step {saved['step']}, {mean:.3f} dB against {base:.3f} dB of bicubic")
+    card = write_card(args.destination.name, args.about, config, checkpoint, provenance, bicubic, logs)
+    dtype = torch.float16 if args.half else torch.float32
+    save_folder(
+        Checkpoint(checkpoint.config, checkpoint.weights, provenance),
+        args.destination, card=card, dtype=dtype, overwrite=True,
+    )  # fmt: skip
+    print(json.dumps(provenance, indent=2))
 
 
-CARD = """---
-library_name: skipvsr
-license: apache-2.0
-tags: [video-super-resolution]
----
-# compact
+def read_validations(path: Path) -> list[dict]:
+    """The validation rows of a stage's log, one a step (a stage that was resumed may have logged a step twice)."""
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    return list({row["step"]: row for row in rows if "validation" in row}.values())
 
-Video super-resolution x4 for ordinary machines: a BasicVSR of 32 channels and 8 residual blocks per direction, light flow
-and light tail, 395,122 parameters. For clean footage: it was trained on antialiased bicubic x1/4 (BI) alone, and will
-sharpen the compression noise of poor sources along with the picture.
 
-## How it was made
+def score_bicubic(config: TrainingConfig) -> dict[str, float]:
+    """Luma PSNR of MATLAB's bicubic on each validation clip, as the network is validated."""
+    scores = {}
+    for clip in gather_clips(config.validation.clips):
+        frames = min(config.validation.frames or clip.length, clip.length)
+        high = torch.from_numpy(clip.read(0, frames)).permute(0, 3, 1, 2).float() / 255
+        high = high[..., : high.shape[-2] // 4 * 4, : high.shape[-1] // 4 * 4]
+        low = degrade(high, config.data.degradation, np.random.default_rng(0))
+        scores[clip.name] = psnr_y(quantise(bicubic_upsample(low)), high).mean().item()
+    return scores
 
-    {command}
 
-{steps:,} steps of 4 clips x 7 frames x 48 px, Adam 8e-4 with a cosine to 0, Charbonnier loss, flow learnt through the
-reconstruction loss alone, at commit {commit}, on two CPU cores. Data: `train/clips` of the project's data, 137 clips of
-320x320 from 18 to 48 frames; its manifest.csv names source and licence of each. No clip or scene below was in it.
+def write_card(
+    name: str, about: str, config: TrainingConfig, checkpoint: Checkpoint, provenance: dict,
+    bicubic: dict[str, float], logs: list[list[dict]],
+) -> str:  # fmt: skip
+    """The model card, in Markdown."""
+    network = checkpoint.config
+    parameters = sum(weights.numel() for weights in checkpoint.weights.values())
+    scores = provenance["validation"]
+    base, reached = scores["luma_psnr_of_bicubic"], scores["luma_psnr"]
+    lines = [
+        "---", "library_name: skipvsr", "license: apache-2.0", "tags: [video-super-resolution]", "---",
+        f"# {name}", "",
+        f"Video super-resolution x4: BasicVSR of {network.channels} channels and {network.blocks} residual blocks a "
+        f"direction, {network.flow} flow, {network.tail} tail; {parameters:,} parameters, "
+        f"{cost_per_frame(network, 180, 320).total / 1e9:.1f} GMAC per 180x320 frame.", "",
+        *([about, ""] if about else []),
+        "## How it was made", "",
+        f"    {provenance['command']}", "",
+        f"at commit {provenance['commit']}, seed {config.seed}. Data: {provenance['data']}.",
+    ]  # fmt: skip
+    for stage, log in zip(config.stages, logs, strict=True):
+        settings = stage.optimisation
+        frames = "pairs" if stage.kind == "flow" else f"clips x {stage.frames} frames"
+        lines += [
+            "", f"**{stage.kind}**: {log[-1]['step']:,} steps of {settings.batch} {frames} x {settings.crop} LR px, "
+            f"Adam {settings.rate:g} with a cosine.", "",
+        ]  # fmt: skip
+        measures = list(log[0]["validation"])
+        lines += [
+            "| step | " + " | ".join(UNITS.get(measure, measure) for measure in measures) + " |",
+            "|---" * (len(measures) + 1) + "|",
+        ]
+        lines += [
+            f"| {row['step']:,} | " + " | ".join(f"{row['validation'][measure]:.3f}" for measure in measures) + " |"
+            for row in log
+        ]
+    lines += [
+        "", "## What it reaches", "",
+        f"Luma PSNR (BT.601, frames averaged per clip, prediction rounded to 8 bit) on clips that no training saw, "
+        f"{config.data.degradation}: **{reached:.2f} dB, against {base:.2f} dB of MATLAB's bicubic "
+        f"({reached - base:+.2f} dB)**.", "",
+        f"| clip | bicubic | {name} | gain |", "|---|---|---|---|",
+        *(f"| {clip} | {bicubic[clip]:.2f} | {score:.2f} | {score - bicubic[clip]:+.2f} |"
+          for clip, score in scores["clips"].items()), "",
+    ]  # fmt: skip
+    return "\n".join(lines)
 
-## What it reaches
-
-Mean luma PSNR (BT.601, frames averaged per clip, prediction rounded to 8 bit) on the six validation clips, BI:
-**{mean:.2f} dB, against {base:.2f} dB of MATLAB's bicubic (+{gain:.2f} dB)**.
-
-| clip | bicubic | compact | gain |
-|---|---|---|---|
-{rows}
-
-| step | luma PSNR |
-|---|---|
-{curve}
-"""
 
 if __name__ == "__main__":
     main()
