@@ -107,7 +107,7 @@ def write_card(
         ]  # fmt: skip
         measures = list(log[0]["validation"])
         lines += [
-            "| step | " + " | ".join(UNITS.get(measure, measure) for measure in measures) + " |",
+            "| step | " + " | ".join(UNITS.get(str(measure), str(measure)) for measure in measures) + " |",
             "|---" * (len(measures) + 1) + "|",
         ]
         lines += [
