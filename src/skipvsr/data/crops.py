@@ -71,16 +71,19 @@ class CropSettings:
 class Batch:
     """Aligned crops: low (B, T, 3, c, c) and high (B, T, 3, 4c, 4c), RGB; `names` says where each comes from.
 
+    `seeds` has a number for each crop, for whatever else is drawn at random in this step.
+
     Drawn as uint8, which is cheap to keep and to move; `floats` makes of it what a network takes.
     """
 
     low: Tensor
     high: Tensor
     names: tuple[str, ...]
+    seeds: tuple[int, ...] = ()
 
     def floats(self, device: torch.device | str = "cpu") -> Batch:
         """The same batch on `device`, as float32 in [0, 1]."""
-        return Batch(_floats(self.low, device), _floats(self.high, device), self.names)
+        return Batch(_floats(self.low, device), _floats(self.high, device), self.names, self.seeds)
 
 
 @dataclass(frozen=True)
@@ -162,7 +165,10 @@ class CropSampler:
         low, high = (torch.stack([getattr(crop, side) for crop in crops]) for side in ("low", "high"))
         if self.settings.mirror:
             low, high = (torch.cat((side, side.flip(1)), dim=1) for side in (low, high))
-        return Batch(low, high, tuple(crop.name for crop in crops))
+        seeds = tuple(
+            int(self._random(step, position, stream=2).integers(2**31)) for position in self._positions(positions)
+        )
+        return Batch(low, high, tuple(crop.name for crop in crops), seeds)
 
     def flow_batch(self, step: int, positions: range | None = None) -> FlowBatch:
         """Pairs of neighbouring frames for the flow stage; `frames` and `mirror` do not matter to it."""

@@ -24,7 +24,11 @@ class ResidualBlock(nn.Module):
             _zero_bias(conv)
 
     def forward(self, state: Tensor) -> Tensor:
-        return state + self.conv2(F.relu(self.conv1(state)))
+        return state + self.residual(state)
+
+    def residual(self, state: Tensor) -> Tensor:
+        """What the block adds to the state."""
+        return self.conv2(F.relu(self.conv1(state)))
 
 
 class Trunk(nn.Module):
@@ -42,10 +46,14 @@ class Trunk(nn.Module):
 
     def forward(self, frame: Tensor, state: Tensor) -> Tensor:
         """(N, 3, H, W) frame and (N, C, H, W) aligned state of the neighbouring frame -> (N, C, H, W) new state."""
-        state = F.leaky_relu(self.input(torch.cat((frame, state), dim=1)), 0.1)
+        state = self.enter(frame, state)
         for block in self.blocks:
             state = block(state)
         return state
+
+    def enter(self, frame: Tensor, state: Tensor) -> Tensor:
+        """What enters the first block; arguments as for `forward`."""
+        return F.leaky_relu(self.input(torch.cat((frame, state), dim=1)), 0.1)
 
 
 class BasicVSRTail(nn.Module):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, get_args
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 import torch.nn.functional as F
@@ -12,10 +12,21 @@ from torch import Tensor, nn
 from skipvsr.errors import ConfigError, ShapeError
 from skipvsr.models.blocks import SCALE, BasicVSRTail, LightTail, Trunk
 from skipvsr.models.flow import light_flow, spynet, warp
+from skipvsr.models.router import GainRouter, MaskGenerator
 
 MIN_SIDE_PX = 16
 Flow = Literal["spynet", "light"]
 Tail = Literal["basicvsr", "light"]
+Router = Literal["none", "gain", "paper"]
+Direction = Literal["backward", "forward"]
+
+
+class RunTrunk(Protocol):
+    """How a trunk is run: `skipvsr.execute.routed.RoutedTrunks` skips blocks; None runs everything."""
+
+    def __call__(self, trunk: Trunk, direction: Direction, frame: Tensor, state: Tensor, flow: Tensor | None) -> Tensor:
+        """The new state (N, C, H, W) from the frame (N, 3, H, W), the aligned state and the flow that aligned it."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -27,6 +38,7 @@ class VSRConfig:
         blocks: residual blocks in each of the two trunks (the paper: 30).
         flow: "spynet" (1.44 M parameters), or "light" (0.06 M).
         tail: "basicvsr" (two x2 pixel shuffles, two convolutions at full size), or "light" (one x4 pixel shuffle).
+        router: "none", "gain" (ours) or "paper" (its mask generator).
 
     Raises:
         ConfigError: a size is not positive, or a name is not one of those above.
@@ -36,13 +48,14 @@ class VSRConfig:
     blocks: int = 30
     flow: Flow = "spynet"
     tail: Tail = "basicvsr"
+    router: Router = "none"
 
     def __post_init__(self) -> None:
         for name in ("channels", "blocks"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ConfigError(f"{name} is {value!r}; it must be a whole number from 1 up")
-        for name, allowed in (("flow", get_args(Flow)), ("tail", get_args(Tail))):
+        for name, allowed in (("flow", get_args(Flow)), ("tail", get_args(Tail)), ("router", get_args(Router))):
             if getattr(self, name) not in allowed:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(allowed)}")
 
@@ -77,24 +90,47 @@ class SkipVSR(nn.Module):
         self.backward_trunk = Trunk(config.channels, config.blocks)
         self.forward_trunk = Trunk(config.channels, config.blocks)
         self.tail = BasicVSRTail(config.channels) if config.tail == "basicvsr" else LightTail(config.channels)
+        self.router: GainRouter | MaskGenerator | None = None
+        if config.router == "gain":
+            self.router = GainRouter(config.channels, config.blocks)
+        elif config.router == "paper":
+            self.router = MaskGenerator(config.channels)
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """(B, T, 3, H, W) -> (B, T, 3, 4H, 4W). Raises ShapeError on any other shape or a side under 16 pixels."""
+    def with_router(self, router: Router) -> SkipVSR:
+        """A copy of this network with an untrained router, or with none."""
+        copy = SkipVSR(replace(self.config, router=router))
+        weights = {name: weight for name, weight in self.state_dict().items() if not name.startswith("router.")}
+        copy.load_state_dict(weights, strict=False)
+        return copy.train(self.training)
+
+    def forward(
+        self, frames: Tensor, run: RunTrunk | None = None, flows: tuple[list[Tensor], list[Tensor]] | None = None
+    ) -> Tensor:
+        """(B, T, 3, H, W) -> (B, T, 3, 4H, 4W).
+
+        Args:
+            frames: the clip.
+            run: how the trunks are run; None runs every block everywhere.
+            flows: what `clip_flows` gives for these frames, where it is known already.
+
+        Raises:
+            ShapeError: any other shape, or a side under 16 pixels.
+        """
         check_clip(frames)
         length = frames.shape[1]
         x = frames.unbind(dim=1)
-        to_next, to_previous = self.clip_flows(frames)
+        to_next, to_previous = flows or self.clip_flows(frames)
 
         backward: list[Tensor] = [x[0]] * length
         state = None
         for t in reversed(range(length)):
-            state = self.propagate_backward(x[t], state, to_next[t] if t + 1 < length else None)
+            state = self.propagate_backward(x[t], state, to_next[t] if t + 1 < length else None, run)
             backward[t] = state
 
         outputs: list[Tensor] = []
         state = None
         for t in range(length):
-            state = self.propagate_forward(x[t], state, to_previous[t - 1] if t > 0 else None)
+            state = self.propagate_forward(x[t], state, to_previous[t - 1] if t > 0 else None, run)
             outputs.append(self.reconstruct(x[t], backward[t], state))
         return torch.stack(outputs, dim=1)
 
@@ -118,25 +154,32 @@ class SkipVSR(nn.Module):
         """Flow (N, 2, H, W) in pixels that brings `support` onto `reference`, both (N, 3, H, W)."""
         return self.flow(reference, support)
 
-    def propagate_backward(self, frame: Tensor, state: Tensor | None, flow: Tensor | None) -> Tensor:
+    def propagate_backward(
+        self, frame: Tensor, state: Tensor | None, flow: Tensor | None, run: RunTrunk | None = None
+    ) -> Tensor:
         """One step of the backward recurrence: the state of frame t from that of frame t+1 (None: start from zero)."""
-        return self._propagate(self.backward_trunk, frame, state, flow)
+        return self._propagate("backward", frame, state, flow, run)
 
-    def propagate_forward(self, frame: Tensor, state: Tensor | None, flow: Tensor | None) -> Tensor:
+    def propagate_forward(
+        self, frame: Tensor, state: Tensor | None, flow: Tensor | None, run: RunTrunk | None = None
+    ) -> Tensor:
         """One step of the forward recurrence: the state of frame t from that of frame t-1 (None: start from zero)."""
-        return self._propagate(self.forward_trunk, frame, state, flow)
+        return self._propagate("forward", frame, state, flow, run)
 
     def reconstruct(self, frame: Tensor, backward: Tensor, forward: Tensor) -> Tensor:
         """Frame (N, 3, H, W) and its two states (N, C, H, W) -> (N, 3, 4H, 4W)."""
         base = F.interpolate(frame, scale_factor=SCALE, mode="bilinear", align_corners=False)
         return self.tail(backward, forward) + base
 
-    def _propagate(self, trunk: Trunk, frame: Tensor, state: Tensor | None, flow: Tensor | None) -> Tensor:
+    def _propagate(
+        self, direction: Direction, frame: Tensor, state: Tensor | None, flow: Tensor | None, run: RunTrunk | None
+    ) -> Tensor:
+        trunk = self.backward_trunk if direction == "backward" else self.forward_trunk
         if state is None or flow is None:
-            state = frame.new_zeros(frame.shape[0], self.config.channels, *frame.shape[-2:])
+            state, flow = frame.new_zeros(frame.shape[0], self.config.channels, *frame.shape[-2:]), None
         else:
             state = warp(state, flow)
-        return trunk(frame, state)
+        return trunk(frame, state) if run is None else run(trunk, direction, frame, state, flow)
 
 
 def check_clip(frames: Tensor) -> None:

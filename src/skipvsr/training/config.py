@@ -153,11 +153,16 @@ class BackboneStage:
 
 @dataclass(frozen=True, config=_STRICT)
 class SkipStage:
-    """The dynamic network, taught by the frozen backbone it starts from.
+    """The dynamic network: full and at random budgets, with its router.
 
     Args:
-        frames, mirror, init, flow_rate, flow_frozen_steps: as for the backbone stage; `init` is the teacher too.
-        distil: weight of the Charbonnier distance to the teacher's picture.
+        frames, mirror, init, flow_rate, flow_frozen_steps: as for the backbone stage.
+        router: "gain".
+        tile_px: tiles of the crops; they divide the crop.
+        least_budget: budgets are drawn evenly from here to 1.
+        small: weight of the small network's losses beside the full one's.
+        distil: weight, within them, of the Charbonnier distance to the full network's picture.
+        router_weight: weight of the router's loss.
     """
 
     kind: Literal["skip"]
@@ -167,7 +172,12 @@ class SkipStage:
     init: str = ""
     flow_rate: Share = 0.0
     flow_frozen_steps: Natural = 0
-    distil: Annotated[float, Field(ge=0)] = 1.0
+    router: Literal["gain"] = "gain"
+    tile_px: Positive = 12
+    least_budget: Annotated[float, Field(gt=0, le=1)] = 0.1
+    small: Annotated[float, Field(ge=0)] = 1.0
+    distil: Annotated[float, Field(ge=0)] = 0.5
+    router_weight: Annotated[float, Field(ge=0)] = 0.001
 
 
 Stage: TypeAlias = Annotated[FlowStage | BackboneStage | SkipStage, Field(discriminator="kind")]

@@ -176,7 +176,7 @@ def start_network(network: SkipVSR, stage: Stage) -> SkipVSR:
         ModelError, CheckpointError: `init` cannot be read.
     """
     if not stage.init:
-        return network
+        return with_stage_router(network, stage)
     if stage.kind == "flow":
         try:
             network.flow.load_state_dict(read_flow_weights(Path(stage.init)))
@@ -184,11 +184,18 @@ def start_network(network: SkipVSR, stage: Stage) -> SkipVSR:
             raise ConfigError(f"{stage.init} is SPyNet; it fits networks with flow = 'spynet' only") from error
         return network
     initial = load_model(stage.init)
-    if initial.config != network.config:
+    if initial.with_router("none").config != network.with_router("none").config:
         raise ConfigError(
             f"{stage.init} is {initial.config}, and this run trains {network.config}; they must be the same"
         )
-    return initial
+    return with_stage_router(initial, stage)
+
+
+def with_stage_router(network: SkipVSR, stage: Stage) -> SkipVSR:
+    """The network with the router that a skip stage trains, new where it has none of that kind."""
+    if stage.kind != "skip" or network.config.router == stage.router:
+        return network
+    return network.with_router(stage.router)
 
 
 def save_best(

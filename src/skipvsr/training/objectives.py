@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
-
 from torch import Tensor, nn
 
 from skipvsr.data.crops import Batch, FlowBatch
+from skipvsr.execute import masked
+from skipvsr.execute.routed import RoutedTrunks
+from skipvsr.models.router import GainRouter
 from skipvsr.models.vsr import SkipVSR
+from skipvsr.routing.grid import TileGrid
 from skipvsr.training.config import BackboneStage, FlowStage, SkipStage, Stage
 from skipvsr.training.losses import charbonnier, end_point, photometric
+from skipvsr.training.routing import ExploringPolicy, gain_loss
 
 Terms = dict[str, Tensor]
 
@@ -50,21 +53,34 @@ class BackboneObjective(nn.Module):
 
 
 class SkipObjective(nn.Module):
-    """The dynamic network (student) against the ground truth and against the frozen backbone (teacher)."""
+    """Every step trains the full network and one at a random budget, which learns from the full one's picture too.
+
+    The router learns from the difference of the two what the skipped blocks would have brought.
+    """
 
     def __init__(self, network: SkipVSR, stage: SkipStage) -> None:
         super().__init__()
-        self.teacher = deepcopy(network).eval().requires_grad_(False)
         self.network = trainable(network, stage.flow_rate)
         self.stage = stage
 
     def forward(self, batch: Batch) -> Terms:
         """The loss under "loss", and its parts."""
-        student = self.network(batch.low)
-        reconstruction = charbonnier(student, batch.high)
-        distance = charbonnier(student, self.teacher(batch.low))
-        loss = reconstruction + self.stage.distil * distance
-        return {"loss": loss, "reconstruction": reconstruction, "distil": distance}
+        network, stage = self.network, self.stage
+        router = network.router
+        assert isinstance(router, GainRouter)
+        flows = network.clip_flows(batch.low)
+        policy = ExploringPolicy(router, batch.seeds, stage.least_budget)
+        full = network(batch.low, flows=flows)
+        small = network(batch.low, RoutedTrunks(policy, stage.tile_px, masked.run_blocks), flows)
+        grid = TileGrid.of(batch.low.shape[-2], batch.low.shape[-1], stage.tile_px)
+        terms = {
+            "full": charbonnier(full, batch.high),
+            "small": charbonnier(small, batch.high),
+            "distil": charbonnier(small, full.detach()),
+            "router": gain_loss(policy, full, small, batch.high, grid),
+        }
+        loss = terms["full"] + stage.small * (terms["small"] + stage.distil * terms["distil"])
+        return {"loss": loss + stage.router_weight * terms["router"], **terms}
 
 
 def trainable(network: SkipVSR, flow_rate: float) -> SkipVSR:

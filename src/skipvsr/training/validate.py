@@ -13,11 +13,16 @@ from torch import Tensor
 from skipvsr.data.clips import Clip
 from skipvsr.data.degradations import SCALE, Degradation, degrade
 from skipvsr.evaluation.metrics import psnr, psnr_y, quantise
+from skipvsr.execute.routed import RoutedTrunks
 from skipvsr.models.flow import warp
+from skipvsr.models.router import GainRouter
 from skipvsr.models.vsr import SkipVSR
+from skipvsr.routing.learned import GainBudget
 from skipvsr.training.config import Stage, TrainingConfig
 from skipvsr.training.data import gather_clips
 from skipvsr.training.losses import stays_inside
+
+BUDGETS = (0.5, 0.25)
 
 
 @dataclass(frozen=True)
@@ -25,7 +30,8 @@ class Scores:
     """What validation found.
 
     Args:
-        score: what is to be maximised: mean luma PSNR; for the flow stage the negative warping error in levels of 255.
+        score: what is to be maximised: mean luma PSNR, for the skip stage over the budgets; for the flow stage the
+            negative warping error in levels of 255.
         means: each measure, clips averaged equally.
         clips: each measure of each clip.
         pictures: a frame of the first clip for the log, (3, H, W) in [0, 1].
@@ -45,6 +51,8 @@ class Validator:
         self._frames = config.validation.frames
         self._degradation: Degradation = config.data.degradation
         self._flow = stage.kind == "flow"
+        self._budgets = BUDGETS if stage.kind == "skip" else ()
+        self._tile_px = stage.tile_px if stage.kind == "skip" else 0
 
     @torch.inference_mode()
     def run(self, network: SkipVSR, accelerator: Accelerator) -> Scores:
@@ -59,15 +67,13 @@ class Validator:
                 rows.append((clip.name, {"warping_error": warping_error(network, low)}))
                 continue
             output = network(low[None])[0]
-            rows.append(
-                (
-                    clip.name,
-                    {
-                        "psnr_y": psnr_y(output, high).mean().item(),
-                        "psnr_rgb": psnr(quantise(output), high, 1.0).mean().item(),
-                    },
-                )
-            )
+            measures = {
+                "psnr_y": psnr_y(output, high).mean().item(),
+                "psnr_rgb": psnr(quantise(output), high, 1.0).mean().item(),
+            }
+            for budget in self._budgets:
+                measures[f"psnr_y_{budget}"] = psnr_y(self._routed(network, low, budget), high).mean().item()
+            rows.append((clip.name, measures))
             if not pictures:
                 middle = len(output) // 2
                 pictures = {"output": output[middle].clamp(0, 1).cpu(), "ground_truth": high[middle].cpu()}
@@ -75,8 +81,13 @@ class Validator:
         clips = dict(gather_object(rows))
         names = next(iter(clips.values()))
         means = {name: sum(values[name] for values in clips.values()) / len(clips) for name in names}
-        score = -means["warping_error"] if self._flow else means["psnr_y"]
+        kept = [value for name, value in means.items() if name.startswith("psnr_y")]
+        score = -means["warping_error"] if self._flow else sum(kept) / len(kept)
         return Scores(score, means, clips, pictures)
+
+    def _routed(self, network: SkipVSR, low: Tensor, budget: float) -> Tensor:
+        assert isinstance(network.router, GainRouter)
+        return network(low[None], RoutedTrunks(GainBudget(network.router, budget), self._tile_px))[0]
 
     def _read(self, clip: Clip, device: torch.device) -> tuple[Tensor, Tensor]:
         frames = min(self._frames or clip.length, clip.length)

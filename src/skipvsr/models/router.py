@@ -1,0 +1,108 @@
+"""The two routers: small networks that say what a residual block would bring to each tile of a frame.
+
+`GainRouter`, ours, looks once, before the trunk runs, at cheap features of the frame and of what enters the trunk, and
+predicts for every block of the trunk the marginal gain of running it. `MaskGenerator`, the paper's, is asked before every
+block and looks at how much the feature differs from that of the previous frame (equations 5 and 6).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_GREY = (0.299, 0.587, 0.114)
+_TEXTURES = 4
+_LOG_FLOOR = 1e-3
+
+
+class GainRouter(nn.Module):
+    """Predicted gain of each block on each tile.
+
+    The gain is in units of 1e-4 of mean squared error (RGB in [0, 1], over the tile's HR pixels): how much larger the error
+    would be without the block. It never rises from block to block, so that a threshold on it is a depth per tile.
+
+    Args:
+        channels: of the state.
+        blocks: of each trunk.
+    """
+
+    def __init__(self, channels: int, blocks: int, width: int = 32) -> None:
+        super().__init__()
+        self.backward_head = _head(channels, blocks, width)
+        self.forward_head = _head(channels, blocks, width)
+
+    def forward(
+        self, direction: str, frame: Tensor, state: Tensor, flow: Tensor | None, rows: int, columns: int
+    ) -> Tensor:
+        """Gains (N, blocks, rows, columns), at least 0, falling along the blocks.
+
+        Args:
+            direction: "backward" or "forward".
+            frame: (N, 3, H, W), RGB in [0, 1].
+            state: (N, C, H, W), what enters the first block.
+            flow: (N, 2, H, W) in pixels, or None on the first frame of a scene.
+            rows, columns: tiles.
+        """
+        head = self.backward_head if direction == "backward" else self.forward_head
+        steps = F.softplus(head(self.features(frame, state, flow, rows, columns)))
+        return steps.flip(1).cumsum(dim=1).flip(1)
+
+    @staticmethod
+    def features(frame: Tensor, state: Tensor, flow: Tensor | None, rows: int, columns: int) -> Tensor:
+        """What the router sees: (N, 6 + C, rows, columns).
+
+        Per tile: mean and root mean square of the luma's slope, mean curvature, luma; mean length of the flow, and whether
+        there is one; mean magnitude of each channel of the state, sampled at every other pixel.
+        """
+        luma = (frame * frame.new_tensor(_GREY).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
+        padded = F.pad(luma, (1, 1, 1, 1), mode="replicate")
+        centre = padded[..., 1:-1, 1:-1]
+        right, below = padded[..., 1:-1, 2:] - centre, padded[..., 2:, 1:-1] - centre
+        slope = right.abs() + below.abs()
+        curvature = (right + below - (centre - padded[..., 1:-1, :-2]) - (centre - padded[..., :-2, 1:-1])).abs()
+        texture = _pool(torch.cat((slope, slope.square(), curvature, luma), dim=1), rows, columns)
+        texture = torch.cat(
+            (
+                torch.log(texture[:, :1] + _LOG_FLOOR),
+                0.5 * torch.log(texture[:, 1:2] + _LOG_FLOOR**2),
+                torch.log(texture[:, 2:3] + _LOG_FLOOR),
+                texture[:, 3:],
+            ),
+            dim=1,
+        )
+        if flow is None:
+            motion = frame.new_zeros(frame.shape[0], 2, rows, columns)
+        else:
+            length = torch.log1p(flow.square().sum(dim=1, keepdim=True).sqrt())
+            motion = _pool(torch.cat((length, torch.ones_like(length)), dim=1), rows, columns).to(frame.dtype)
+        activity = _pool(state[..., ::2, ::2].abs(), rows, columns)
+        return torch.cat((texture, motion, activity), dim=1)
+
+
+class MaskGenerator(nn.Module):
+    """The paper's router: sigmoid(W * GAP(difference) + b), C -> 1; one per direction, shared by its blocks (equation 6)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.backward_head = nn.Linear(channels, 1)
+        self.forward_head = nn.Linear(channels, 1)
+
+    def forward(self, direction: str, difference: Tensor) -> Tensor:
+        """Pooled difference (N, C, rows, columns) -> score (N, rows, columns) in (0, 1)."""
+        head = self.backward_head if direction == "backward" else self.forward_head
+        return torch.sigmoid(head(difference.permute(0, 2, 3, 1))[..., 0])
+
+
+def _head(channels: int, blocks: int, width: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(_TEXTURES + 2 + channels, width, 1),
+        nn.LeakyReLU(0.1),
+        nn.Conv2d(width, width, 3, padding=1, padding_mode="replicate"),
+        nn.LeakyReLU(0.1),
+        nn.Conv2d(width, blocks, 1),
+    )
+
+
+def _pool(values: Tensor, rows: int, columns: int) -> Tensor:
+    return F.adaptive_avg_pool2d(values, (rows, columns))

@@ -1,0 +1,144 @@
+"""Policies that ask a router. The routers themselves are networks (`skipvsr.models.router`) and come in as functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from skipvsr.errors import ConfigError
+from skipvsr.routing.policies import Decide, TrunkStep, all_blocks, by_depth, check_share
+from skipvsr.routing.trace import Direction
+
+
+class Gains(Protocol):
+    """Predicted gain of every block on every tile, (N, blocks, rows, columns), falling along the blocks."""
+
+    def __call__(
+        self, direction: str, frame: Tensor, state: Tensor, flow: Tensor | None, rows: int, columns: int
+    ) -> Tensor: ...
+
+
+@dataclass
+class GainThreshold:
+    """Blocks run where the predicted gain exceeds the threshold: a depth per tile, settled before the trunk runs.
+
+    Args:
+        gains: the router.
+        threshold: in the router's units; 0 runs everything. It may be changed while a video runs.
+    """
+
+    gains: Gains
+    threshold: float
+
+    def __post_init__(self) -> None:
+        check_threshold(self.threshold)
+
+    def __call__(self, step: TrunkStep) -> Decide:
+        if self.threshold == 0:
+            return all_blocks(step)
+        return by_depth((ask(self.gains, step) > self.threshold).sum(dim=1))
+
+
+@dataclass(frozen=True)
+class GainBudget:
+    """The blocks and tiles of highest predicted gain, as many as the share allows in each frame.
+
+    Args:
+        gains: the router.
+        share: of the residual blocks' work, in (0, 1].
+    """
+
+    gains: Gains
+    share: float
+
+    def __post_init__(self) -> None:
+        check_share(self.share)
+
+    def __call__(self, step: TrunkStep) -> Decide:
+        return by_depth(depth_within(ask(self.gains, step), step.grid.pixels(), self.share))
+
+
+def ask(gains: Gains, step: TrunkStep) -> Tensor:
+    """The router's answer for a step."""
+    return gains(step.direction, step.frame, step.state, step.flow, step.grid.rows, step.grid.columns)
+
+
+def depth_within(gains: Tensor, pixels: Tensor, share: float) -> Tensor:
+    """The depth per tile that spends at most `share` of the work where the gain is highest.
+
+    Args:
+        gains: (N, blocks, rows, columns), falling along the blocks.
+        pixels: (rows, columns), what each tile costs.
+        share: of the work, for each of the N frames.
+
+    Returns:
+        (N, rows, columns) int64.
+    """
+    count, blocks = gains.shape[:2]
+    cost = pixels.to(gains.device).expand(blocks, *pixels.shape).flatten()
+    values = gains.flatten(1)
+    order = values.argsort(dim=1, descending=True, stable=True)
+    spent = cost[order].cumsum(dim=1)
+    chosen = torch.zeros_like(values, dtype=torch.bool)
+    chosen.scatter_(1, order, spent <= share * int(cost.sum()))
+    # Of equal gains a later block may have been chosen before an earlier one: what counts is how many.
+    return chosen.view(count, blocks, *pixels.shape).sum(dim=1)
+
+
+@dataclass
+class DifferenceThreshold:
+    """The paper's way: before each block, score the difference to what entered it on the previous frame (equations 5, 9).
+
+    On the first frame of a scene everything runs. What entered the blocks of the previous frame is kept as means of small
+    cells, so that memory stays bounded: 1 keeps every pixel (the paper), 4 a sixteenth.
+
+    Args:
+        score: direction and pooled difference (N, C, rows, columns) -> (N, rows, columns) in (0, 1).
+        threshold: alpha; a block runs where the score exceeds it.
+        cell_px: side of a cell.
+        align: brings the previous frame's feature onto this one, given the flow in cells; None compares it as it lies
+            (`raw`, the paper's words).
+    """
+
+    score: Callable[[str, Tensor], Tensor]
+    threshold: float
+    cell_px: int = 4
+    align: Callable[[Tensor, Tensor], Tensor] | None = None
+    _before: dict[Direction, dict[int, Tensor]] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        check_threshold(self.threshold)
+
+    def __call__(self, step: TrunkStep) -> Decide:
+        if step.flow is None:
+            self._before[step.direction] = {}
+        before = self._before.setdefault(step.direction, {})
+        flow = None if step.flow is None or self.align is None else self._cells(step.flow) / self.cell_px
+
+        def decide(block: int, state: Tensor) -> Tensor:
+            now, previous = self._cells(state), before.get(block)
+            before[block] = now.clone() if self.cell_px == 1 else now
+            if previous is None:
+                return step.everywhere(True)
+            if flow is not None and self.align is not None:
+                previous = self.align(previous, flow)
+            difference = F.adaptive_avg_pool2d((now - previous).abs(), (step.grid.rows, step.grid.columns))
+            return self.score(step.direction, difference) > self.threshold
+
+        return decide
+
+    def _cells(self, values: Tensor) -> Tensor:
+        if self.cell_px == 1:
+            return values
+        return F.avg_pool2d(values, self.cell_px, ceil_mode=True, count_include_pad=False)
+
+
+def check_threshold(threshold: float) -> None:
+    """Raise ConfigError unless the threshold is 0 or more."""
+    if not threshold >= 0:
+        raise ConfigError(f"the threshold is {threshold}; it must be 0 (run everything) or more")

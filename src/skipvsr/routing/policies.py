@@ -1,0 +1,171 @@
+"""Which blocks run on which tiles.
+
+A policy is called once before a trunk runs, with what is known then, and returns `decide`, which is called before each block
+with the state that would enter it and says on which tiles the block runs. Policies that settle everything at once return a
+depth per tile: block m runs on a tile where m < depth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from skipvsr.errors import ConfigError
+from skipvsr.routing.grid import TileGrid
+from skipvsr.routing.trace import Direction
+
+Decide = Callable[[int, Tensor], Tensor]
+Fixed = Literal["uniform", "shallow", "deep"]
+_GREY = (0.299, 0.587, 0.114)
+
+
+@dataclass(frozen=True)
+class TrunkStep:
+    """A trunk about to run on a frame.
+
+    Args:
+        direction: which trunk.
+        frame: (N, 3, H, W), RGB in [0, 1].
+        state: (N, C, H, W), what enters the first block.
+        flow: (N, 2, H, W) in pixels, to the frame before in this direction; None on the first frame of a scene.
+        grid: the tiles.
+        blocks: residual blocks of the trunk.
+    """
+
+    direction: Direction
+    frame: Tensor
+    state: Tensor
+    flow: Tensor | None
+    grid: TileGrid
+    blocks: int
+
+    def everywhere(self, value: bool) -> Tensor:
+        """(N, rows, columns) of one value."""
+        shape = (self.frame.shape[0], self.grid.rows, self.grid.columns)
+        return torch.full(shape, value, device=self.frame.device)
+
+
+class Policy(Protocol):
+    """Decides for one trunk step."""
+
+    def __call__(self, step: TrunkStep) -> Decide: ...
+
+
+def all_blocks(step: TrunkStep) -> Decide:
+    """Everything runs."""
+    mask = step.everywhere(True)
+    return lambda block, state: mask
+
+
+def by_depth(depth: Tensor) -> Decide:
+    """Block m runs where m < depth; depth is (N, rows, columns) int."""
+    return lambda block, state: depth > block
+
+
+@dataclass(frozen=True)
+class FixedBlocks:
+    """The same blocks on every tile of every frame (Table 4 of the paper).
+
+    Args:
+        kind: "uniform" spreads the blocks that run evenly; "deep" runs the first ones (the deep ones are skipped);
+            "shallow" runs the last ones.
+        share: of the blocks that run, in (0, 1]; rounded to whole blocks.
+    """
+
+    kind: Fixed
+    share: float
+
+    def __post_init__(self) -> None:
+        check_share(self.share)
+        if self.kind not in get_args(Fixed):
+            raise ConfigError(f"the policy is {self.kind!r}; choose one of {', '.join(get_args(Fixed))}")
+
+    def __call__(self, step: TrunkStep) -> Decide:
+        chosen = self.chosen(step.blocks)
+        return lambda block, state: step.everywhere(block in chosen)
+
+    def chosen(self, blocks: int) -> frozenset[int]:
+        """Indices of the blocks that run."""
+        count = max(1, round(self.share * blocks))
+        if self.kind == "deep":
+            return frozenset(range(count))
+        if self.kind == "shallow":
+            return frozenset(range(blocks - count, blocks))
+        return frozenset(int((i + 0.5) * blocks / count) for i in range(count))
+
+
+@dataclass(frozen=True)
+class RandomBlocks:
+    """Every block of every tile by the throw of a coin.
+
+    Args:
+        share: of the blocks that run, in (0, 1].
+        generator: of the draws.
+    """
+
+    share: float
+    generator: torch.Generator
+
+    def __post_init__(self) -> None:
+        check_share(self.share)
+
+    def __call__(self, step: TrunkStep) -> Decide:
+        shape = step.everywhere(True).shape
+
+        def decide(block: int, state: Tensor) -> Tensor:
+            drawn = torch.rand(shape, generator=self.generator, device=self.generator.device)
+            return (drawn < self.share).to(state.device)
+
+        return decide
+
+
+@dataclass(frozen=True)
+class GradientRank:
+    """Depth by the rank of a tile's luma gradient among the tiles of its frame: free, and hard to beat.
+
+    Args:
+        share: of the blocks that run, in (0, 1].
+    """
+
+    share: float
+
+    def __post_init__(self) -> None:
+        check_share(self.share)
+
+    def __call__(self, step: TrunkStep) -> Decide:
+        return by_depth(depth_by_rank(gradient_energy(step.frame, step.grid), self.share, step.blocks))
+
+
+def gradient_energy(frame: Tensor, grid: TileGrid) -> Tensor:
+    """Mean absolute luma difference to the right and lower neighbour, per tile: (N, 3, H, W) -> (N, rows, columns)."""
+    luma = (frame * frame.new_tensor(_GREY).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
+    slope = F.pad(luma.diff(dim=-1), (0, 1)).abs() + F.pad(luma.diff(dim=-2), (0, 0, 0, 1)).abs()
+    return grid.pool(slope)[:, 0]
+
+
+def depth_by_rank(energy: Tensor, share: float, blocks: int) -> Tensor:
+    """Depth 0 ... blocks, linear in the rank of the energy within its frame, with the given mean share.
+
+    Below one half the least get none, above it the most get all: rank r in (0, 1) gets blocks * clamp(r - 1/2 + s), where
+    s is what brings the mean to `share`.
+    """
+    count = energy[0].numel()
+    rank = (energy.flatten(1).argsort(dim=1).argsort(dim=1).float() + 0.5) / count
+    low, high = -0.5, 1.5
+    for _ in range(30):  # the mean rises with the shift
+        shift = (low + high) / 2
+        depth = (blocks * (rank[0] - 0.5 + shift).clamp(0, 1)).round()
+        low, high = (shift, high) if depth.mean().item() < share * blocks else (low, shift)
+    depth = (blocks * (rank - 0.5 + high).clamp(0, 1)).round()
+    return depth.long().view_as(energy)
+
+
+def check_share(share: float) -> None:
+    """Raise ConfigError unless the share lies in (0, 1]."""
+    if not 0 < share <= 1:
+        raise ConfigError(f"the share of blocks is {share}; it must be above 0 and at most 1")

@@ -1,0 +1,107 @@
+"""Teaching a network to do without blocks, and its router which ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from skipvsr.models.blocks import SCALE
+from skipvsr.models.router import GainRouter
+from skipvsr.routing.grid import TileGrid
+from skipvsr.routing.learned import ask, depth_within
+from skipvsr.routing.policies import Decide, TrunkStep, by_depth, depth_by_rank, gradient_energy
+from skipvsr.routing.trace import Direction
+
+GAIN_UNIT = 1e-4
+
+
+@dataclass
+class ExploringPolicy:
+    """Depths to learn from: each clip at a random budget, mostly as the router would spend it, with random tiles thrown in.
+
+    What it asked and decided is kept in `asked`, for `gain_loss`.
+
+    Args:
+        router: of the network; its gradient stays within it.
+        seeds: one for each clip; all that is drawn follows from them.
+        least: the smallest budget.
+        explore: share of tiles whose depth is drawn at random, for the whole clip.
+        by_gradient: share of clips that spend their budget by the rank of the luma gradient instead.
+    """
+
+    router: GainRouter
+    seeds: tuple[int, ...]
+    least: float
+    explore: float = 0.25
+    by_gradient: float = 0.3
+    asked: list[tuple[Direction, Tensor, Tensor]] = field(default_factory=list, init=False)
+    _drawn: dict[Direction, Tensor] = field(default_factory=dict, init=False)
+
+    def __call__(self, step: TrunkStep) -> Decide:
+        gains = ask(self.router, _detached(step))
+        if step.direction not in self._drawn:
+            self._drawn[step.direction] = self._draw(step)
+        energy = gradient_energy(step.frame, step.grid)
+        depths = []
+        for clip, seed in enumerate(self.seeds):
+            random = torch.Generator().manual_seed(seed)
+            budget = self.least + (1 - self.least) * torch.rand((), generator=random).item()
+            if torch.rand((), generator=random).item() < self.by_gradient:
+                depths.append(depth_by_rank(energy[clip : clip + 1], budget, step.blocks))
+            else:
+                depths.append(depth_within(gains[clip : clip + 1].detach(), step.grid.pixels(), budget))
+        depth = torch.cat(depths)
+        drawn = self._drawn[step.direction]
+        depth = torch.where(drawn >= 0, drawn, depth)
+        self.asked.append((step.direction, gains, depth))
+        return by_depth(depth)
+
+    def _draw(self, step: TrunkStep) -> Tensor:
+        """Random depths for some tiles, -1 for the others: (N, rows, columns) int64."""
+        shape = (step.grid.rows, step.grid.columns)
+        drawn = []
+        for seed in self.seeds:
+            random = torch.Generator().manual_seed(seed + (step.direction == "forward") * 2**31 + 2**32)
+            depth = torch.randint(0, step.blocks + 1, shape, generator=random)
+            drawn.append(torch.where(torch.rand(shape, generator=random) < self.explore, depth, -1))
+        return torch.stack(drawn).to(step.frame.device)
+
+
+def gain_loss(policy: ExploringPolicy, full: Tensor, small: Tensor, high: Tensor, grid: TileGrid) -> Tensor:
+    """How far the gains that the router promised of the skipped blocks are from what skipping them cost.
+
+    Args:
+        policy: after a pass over the clip in which it decided.
+        full, small: (B, T, 3, 4H, 4W), results of all blocks and of those that the policy chose.
+        high: the ground truth.
+        grid: the tiles of the LR frame.
+
+    Returns:
+        Mean over tiles and frames of (promised - cost)^2 / (promised + 0.1), both in units of 1e-4 of squared error. Its
+        minimum is the expected cost, whatever the weight; the weight keeps a few dramatic tiles from ruling.
+    """
+    cost = (excess(small, high, grid) - excess(full, high, grid)) / GAIN_UNIT
+    length = full.shape[1]
+    passes = {"backward": [], "forward": []}
+    for direction, gains, depth in policy.asked:
+        skipped = torch.arange(gains.shape[1], device=gains.device).view(1, -1, 1, 1) >= depth[:, None]
+        passes[direction].append((gains * skipped).sum(dim=1))
+    assert len(passes["backward"]) == len(passes["forward"]) == length
+    promised = torch.stack(passes["backward"][::-1], dim=1) + torch.stack(passes["forward"], dim=1)
+    return ((promised - cost.detach()).square() / (promised.detach() + 0.1)).mean()
+
+
+def excess(result: Tensor, high: Tensor, grid: TileGrid) -> Tensor:
+    """Mean squared error of each LR tile's HR pixels: (B, T, 3, 4H, 4W) twice -> (B, T, rows, columns)."""
+    error = (result.detach() - high).square().mean(dim=2).flatten(0, 1)[:, None]
+    tiles = grid.pool(F.avg_pool2d(error, SCALE))
+    return tiles.view(*result.shape[:2], *tiles.shape[-2:])
+
+
+def _detached(step: TrunkStep) -> TrunkStep:
+    """The router learns about what it sees, and does not change it."""
+    flow = None if step.flow is None else step.flow.detach()
+    return TrunkStep(step.direction, step.frame, step.state.detach(), flow, step.grid, step.blocks)
