@@ -1,6 +1,7 @@
 """Our own checkpoint: a folder in the layout of the Hugging Face Hub.
 
-config.json         {"format": "skipvsr", "format_version": 1, "network": {...}, "provenance": {...}}
+config.json         {"format": "skipvsr", "format_version": 1, "network": {...}, "provenance": {...}}, and "calibration"
+                    where the router was calibrated
 model.safetensors   the weights, fp32 or fp16
 README.md           the model card
 """
@@ -20,6 +21,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from skipvsr.errors import CheckpointError, ConfigError, OutputError
+from skipvsr.models.router import Calibration
 from skipvsr.models.vsr import SkipVSR, VSRConfig
 
 FORMAT, FORMAT_VERSION = "skipvsr", 1
@@ -34,17 +36,20 @@ class Checkpoint:
         config: the network's shape.
         weights: our names to fp32 tensors; exactly those of `SkipVSR(config).state_dict()`.
         provenance: what made it (command, data, iterations, commit), and the numbers measured; plain JSON values.
+        calibration: of its router, where there is one.
     """
 
     config: VSRConfig
     weights: dict[str, Tensor]
     provenance: dict[str, Any] = field(default_factory=dict)
+    calibration: Calibration | None = None
 
 
 def build(checkpoint: Checkpoint) -> SkipVSR:
     """The network of a checkpoint, in eval mode on the CPU."""
     network = SkipVSR(checkpoint.config)
     network.load_state_dict(checkpoint.weights)
+    network.calibration = checkpoint.calibration
     return network.eval()
 
 
@@ -57,13 +62,15 @@ def read_folder(folder: Path) -> Checkpoint:
     description = _read_config(folder / CONFIG)
     try:
         config = VSRConfig.from_dict(description["network"])
+        table = description.get("calibration")
+        calibration = None if table is None else Calibration.from_dict(table)
     except (KeyError, TypeError, ConfigError) as error:
         raise CheckpointError(
             f"{folder / CONFIG} does not describe a network ({error}); get the model again"
         ) from error
     weights = read_safetensors(folder / WEIGHTS)
     check_weights(weights, config, folder / WEIGHTS)
-    return Checkpoint(config, weights, description.get("provenance", {}))
+    return Checkpoint(config, weights, description.get("provenance", {}), calibration)
 
 
 def save_folder(
@@ -98,6 +105,8 @@ def save_folder(
         "network": checkpoint.config.to_dict(),
         "provenance": checkpoint.provenance,
     }
+    if checkpoint.calibration is not None:
+        description["calibration"] = checkpoint.calibration.to_dict()
     work = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     try:
         work.mkdir(parents=True)

@@ -37,6 +37,14 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
     parser.add_argument("--device", help="cpu, cuda, cuda:1 ... (a GPU if there is one)")
 
+    compute = parser.add_argument_group("how much of the network runs (all of it)")
+    compute.add_argument(
+        "--budget", type=float, metavar="B", help="share of the residual blocks' work, above 0 and up to 1"
+    )
+    compute.add_argument(
+        "--threshold", type=float, metavar="A", help="run a block where the router expects more than this of it"
+    )
+
     picture = parser.add_argument_group("size of the picture")
     picture.add_argument("--height", type=int, metavar="PX", help="resize the x4 result to this height, width to match")
     picture.add_argument("--size", type=_size, metavar="WxH", help="resize the x4 result to exactly this")
@@ -86,6 +94,8 @@ def command(args: argparse.Namespace) -> None:
             window=args.window,
             lookahead=args.lookahead,
             scene_cuts=not args.no_scene_cuts,
+            threshold=args.threshold,
+            budget=args.budget,
             size=size,
             encode=encode,
             overwrite=args.overwrite,
@@ -150,6 +160,11 @@ class Bar(Silent):
             f"{report.output_size[0]}x{report.output_size[1]}, {report.seconds:.1f} s "
             f"({report.frames_per_second:.2f} frames/s), peak memory {report.peak_bytes // _MIB:,} MiB"
         )
+        if report.share < 1:
+            print(
+                f"{report.share:.1%} of the residual blocks ran: {report.macs_per_frame / 1e9:.2f} GMAC and "
+                f"{report.seconds / report.frames:.3f} s a frame (all of them: {report.full_macs_per_frame / 1e9:.2f} GMAC)"
+            )
 
 
 class JsonLines(Silent):

@@ -34,6 +34,10 @@ class Cost:
         """Everything. Warping, resizing and activations have no multiply-accumulates worth counting."""
         return self.flow + self.without_flow
 
+    def with_share(self, share: float) -> int:
+        """Everything, with this share of the residual blocks' work."""
+        return self.total - self.blocks + round(share * self.blocks)
+
 
 def cost_per_frame(config: VSRConfig, height: int, width: int) -> Cost:
     """Cost of one frame of a long clip of the given low-resolution size (every pair of frames has two flows)."""

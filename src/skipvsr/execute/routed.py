@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from torch import Tensor
 
@@ -11,9 +12,17 @@ from skipvsr.execute import tiled
 from skipvsr.models.blocks import ResidualBlock, Trunk
 from skipvsr.routing.grid import TileGrid
 from skipvsr.routing.policies import Decide, Policy, TrunkStep
-from skipvsr.routing.trace import Direction, RoutingTrace, TracedTrunk
+from skipvsr.routing.trace import Direction, TracedTrunk
 
 RunBlocks = Callable[[Sequence[ResidualBlock], Tensor, Decide, TileGrid], tuple[Tensor, Tensor]]
+
+
+class Trace(Protocol):
+    """Takes note of what ran: `RoutingTrace` keeps everything, `Tally` the sums."""
+
+    def add(self, trunk: TracedTrunk) -> None:
+        """A trunk ran on a frame."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -31,7 +40,7 @@ class RoutedTrunks:
     policy: Policy
     tile_px: int
     execute: RunBlocks = tiled.run_blocks
-    trace: RoutingTrace | None = None
+    trace: Trace | None = None
     frame: int = -1
 
     def at(self, frame: int) -> RoutedTrunks:

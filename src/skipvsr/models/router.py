@@ -7,13 +7,69 @@ block and looks at how much the feature differs from that of the previous frame 
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from skipvsr.errors import ConfigError
+
 _GREY = (0.299, 0.587, 0.114)
 _TEXTURES = 4
 _LOG_FLOOR = 1e-3
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Which threshold spends which share of the residual blocks' work, as measured on clips.
+
+    Args:
+        tile_px: most pixels a side of the tiles it was measured with.
+        budgets: shares in (0, 1), rising.
+        thresholds: the threshold of each, above 0, falling.
+
+    Raises:
+        ConfigError: anything else.
+    """
+
+    tile_px: int
+    budgets: tuple[float, ...]
+    thresholds: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        rising = all(one < two for one, two in pairwise((0.0, *self.budgets, 1.0)))
+        falling = all(one > two for one, two in pairwise((math.inf, *self.thresholds, 0.0)))
+        if not (self.budgets and rising and falling and len(self.budgets) == len(self.thresholds) and self.tile_px > 0):
+            raise ConfigError("the calibration table is not one of rising budgets and falling thresholds")
+
+    def threshold_for(self, budget: float) -> float:
+        """The threshold for a budget in (0, 1]: 0 for 1, else by the logarithm between (and beyond) the measured ones."""
+        if not 0 < budget <= 1:
+            raise ConfigError(f"the budget is {budget}; it must be above 0 and at most 1")
+        if budget == 1:
+            return 0.0
+        if len(self.budgets) == 1:
+            return self.thresholds[0]
+        after = next((i for i, known in enumerate(self.budgets) if known >= budget), len(self.budgets) - 1)
+        low = max(after - 1, 0)
+        (b0, b1), (t0, t1) = self.budgets[low : low + 2], self.thresholds[low : low + 2]
+        return math.exp(math.log(t0) + (budget - b0) / (b1 - b0) * (math.log(t1) - math.log(t0)))
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Calibration:
+        """The inverse of `to_dict`. Raises ConfigError."""
+        try:
+            return cls(int(values["tile_px"]), tuple(values["budgets"]), tuple(values["thresholds"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConfigError(f"the calibration table is damaged ({error})") from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as stored in `config.json`."""
+        return {"tile_px": self.tile_px, "budgets": list(self.budgets), "thresholds": list(self.thresholds)}
 
 
 class GainRouter(nn.Module):

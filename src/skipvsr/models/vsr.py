@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from skipvsr.errors import ConfigError, ShapeError
 from skipvsr.models.blocks import SCALE, BasicVSRTail, LightTail, Trunk
 from skipvsr.models.flow import light_flow, spynet, warp
-from skipvsr.models.router import GainRouter, MaskGenerator
+from skipvsr.models.router import Calibration, GainRouter, MaskGenerator
 
 MIN_SIDE_PX = 16
 Flow = Literal["spynet", "light"]
@@ -90,6 +90,7 @@ class SkipVSR(nn.Module):
         self.backward_trunk = Trunk(config.channels, config.blocks)
         self.forward_trunk = Trunk(config.channels, config.blocks)
         self.tail = BasicVSRTail(config.channels) if config.tail == "basicvsr" else LightTail(config.channels)
+        self.calibration: Calibration | None = None
         self.router: GainRouter | MaskGenerator | None = None
         if config.router == "gain":
             self.router = GainRouter(config.channels, config.blocks)

@@ -49,6 +49,24 @@ class TracedTrunk:
 
 
 @dataclass
+class Tally:
+    """How much ran in all, of a stream of any length."""
+
+    passes: int = 0
+    _shares: float = 0.0
+
+    def add(self, trunk: TracedTrunk) -> None:
+        """Count a pass."""
+        self.passes += 1
+        self._shares += trunk.share
+
+    @property
+    def share(self) -> float:
+        """Share of the residual blocks' work that ran; 1 where nothing was traced."""
+        return self._shares / self.passes if self.passes else 1.0
+
+
+@dataclass
 class RoutingTrace:
     """All passes of both trunks, in the order in which they ran."""
 

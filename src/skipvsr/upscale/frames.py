@@ -14,7 +14,9 @@ from torch import Tensor
 
 from skipvsr.checkpoints.load import load_model
 from skipvsr.errors import ShapeError
+from skipvsr.execute.routed import Trace
 from skipvsr.models.vsr import SkipVSR
+from skipvsr.upscale.dial import Dial
 from skipvsr.upscale.scenes import SceneCuts
 from skipvsr.upscale.stream import DEFAULT_LOOKAHEAD, Windows, default_window, upscale_stream
 
@@ -30,6 +32,9 @@ def upscale_frames(
     window: int | None = None,
     lookahead: int = DEFAULT_LOOKAHEAD,
     scene_cuts: bool = True,
+    threshold: float | None = None,
+    budget: float | None = None,
+    trace: Trace | None = None,
 ) -> Iterator[AnyFrame]:
     """Super-resolve a stream of frames x4, of any length, in fixed memory.
 
@@ -40,16 +45,21 @@ def upscale_frames(
         window: frames per window; None: by `default_window`.
         lookahead: frames beyond a window from which the backward recurrence starts.
         scene_cuts: find scene cuts, and let nothing cross them.
+        threshold: blocks run where the model's router expects more than this of them; 0 runs everything.
+        budget: share of the residual blocks' work that may run, in (0, 1]; give this or a threshold, or neither.
+        trace: what ran is added to it (`skipvsr.routing.trace`).
 
     Yields:
         One frame for each frame, in order, of the same kind and dtype, clamped to its range: (4H, 4W, 3) or (3, 4H, 4W).
 
     Raises:
         ShapeError: a frame is not of the shape, size or dtype described above.
-        ConfigError: window under 1 or lookahead under 0.
+        ConfigError: window under 1, lookahead under 0, or a threshold or budget that is out of range or that the model
+            cannot follow.
         ModelError: the model cannot be found or read.
     """
     network = model if isinstance(model, SkipVSR) else load_model(model)
+    routed = Dial(threshold, budget).turn(network, trace)
     kinds: deque[AnyFrame] = deque()
 
     def tensors() -> Iterator[Tensor]:
@@ -65,7 +75,8 @@ def upscale_frames(
         window = default_window(network.config, *first.shape[-2:])
     starts_scene = SceneCuts() if scene_cuts else None
     stream = chain((first,), stream)
-    for result in upscale_stream(stream, network, Windows(window, lookahead), starts_scene=starts_scene):
+    windows = Windows(window, lookahead)
+    for result in upscale_stream(stream, network, windows, starts_scene=starts_scene, routed=routed):
         yield from_tensor(result, like=kinds.popleft())
 
 

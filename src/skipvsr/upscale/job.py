@@ -14,7 +14,11 @@ from torch import Tensor
 
 from skipvsr.checkpoints.load import load_model
 from skipvsr.errors import ConfigError, DecodeError
+from skipvsr.evaluation.cost import cost_per_frame
+from skipvsr.execute.routed import RoutedTrunks
 from skipvsr.models.vsr import SkipVSR
+from skipvsr.routing.trace import Tally
+from skipvsr.upscale.dial import Dial
 from skipvsr.upscale.frames import to_array, to_tensor
 from skipvsr.upscale.progress import Progress, ProgressMeter
 from skipvsr.upscale.scenes import SceneCuts
@@ -42,6 +46,9 @@ class UpscaleReport:
         seconds: from the first frame read to the finished file.
         frames_per_second: frames / seconds.
         peak_bytes: largest resident memory of this process seen.
+        share: of the residual blocks' work that ran, lookahead included.
+        macs_per_frame: multiply-accumulates of a frame with that share (without those of the lookahead).
+        full_macs_per_frame: the same with every block.
     """
 
     destination: Path
@@ -54,6 +61,9 @@ class UpscaleReport:
     seconds: float
     frames_per_second: float
     peak_bytes: int
+    share: float
+    macs_per_frame: int
+    full_macs_per_frame: int
 
 
 def upscale_video(
@@ -64,6 +74,8 @@ def upscale_video(
     window: int | None = None,
     lookahead: int = DEFAULT_LOOKAHEAD,
     scene_cuts: bool = True,
+    threshold: float | None = None,
+    budget: float | None = None,
     size: OutputSize | None = None,
     encode: EncodeOptions | None = None,
     overwrite: bool = False,
@@ -82,6 +94,8 @@ def upscale_video(
         window: frames per window; None: by `default_window`.
         lookahead: frames beyond a window from which the backward recurrence starts.
         scene_cuts: find scene cuts, and let nothing cross them.
+        threshold: blocks run where the model's router expects more than this of them; 0 runs everything.
+        budget: share of the residual blocks' work that may run, in (0, 1]; give this or a threshold, or neither.
         size: resize the x4 result to this; None: leave it.
         encode: codec, quality and pixel format; None: H.264, visually lossless.
         overwrite: replace an existing destination.
@@ -95,6 +109,8 @@ def upscale_video(
         ModelError, ConfigError: the model or a setting is wrong.
     """
     network = place(model, device)
+    tally = Tally()
+    routed = Dial(threshold, budget).turn(network, tally)
     with open_reader(source) as reader:
         height, width = _output_size(size or OutputSize(), reader.info)
         if window is None:
@@ -107,10 +123,11 @@ def upscale_video(
             destination, width, height, reader, options=encode, sample_aspect_ratio=aspect, overwrite=overwrite
         ) as writer:
             run = _Run(reader, writer, (height, width))
-            for _ in run.results(network, windows, cuts):
+            for _ in run.results(network, windows, cuts, routed):
                 progress = meter.step()
                 if on_progress is not None:
                     on_progress(progress)
+    cost = cost_per_frame(network.config, reader.info.height, reader.info.width)
     report = UpscaleReport(
         destination=Path(destination),
         frames=meter.frames_done,
@@ -122,6 +139,9 @@ def upscale_video(
         seconds=meter.seconds,
         frames_per_second=meter.frames_done / meter.seconds,
         peak_bytes=meter.peak_bytes,
+        share=tally.share,
+        macs_per_frame=cost.with_share(tally.share),
+        full_macs_per_frame=cost.total,
     )
     if run.stopped is not None:
         raise DecodeError(
@@ -154,11 +174,18 @@ class _Run:
         self._reader, self._writer, self._size = reader, writer, size
         self._waiting: deque[Frame] = deque()
 
-    def results(self, network: SkipVSR, windows: Windows, cuts: Callable[[Tensor], bool] | None) -> Iterator[None]:
+    def results(
+        self,
+        network: SkipVSR,
+        windows: Windows,
+        cuts: Callable[[Tensor], bool] | None,
+        routed: RoutedTrunks | None,
+    ) -> Iterator[None]:
         """Yield once for each frame that was handed to the encoder."""
         with ThreadPoolExecutor(1, "decode") as decoder, ThreadPoolExecutor(1, "encode") as encoder:
             behind = WriteBehind(self._write, encoder)
-            for result in upscale_stream(self._frames(decoder), network, windows, starts_scene=cuts):
+            frames = self._frames(decoder)
+            for result in upscale_stream(frames, network, windows, starts_scene=cuts, routed=routed):
                 behind.put((result, self._waiting.popleft()))
                 yield
             behind.finish()

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from skipvsr.errors import ConfigError, ShapeError
+from skipvsr.execute.routed import RoutedTrunks
 from skipvsr.models.vsr import SkipVSR, VSRConfig, check_clip
 
 DEFAULT_LOOKAHEAD = 8
@@ -57,9 +58,10 @@ def default_window(config: VSRConfig, height: int, width: int) -> int:
 
 @dataclass
 class _Pending:
-    """A frame whose result is still to come: (1, 3, H, W), and its flows (1, 2, H, W) to the frames beside it."""
+    """A frame whose result is still to come: (1, 3, H, W), its number, and its flows (1, 2, H, W) to its neighbours."""
 
     frame: Tensor
+    number: int
     to_previous: Tensor | None = None
     to_next: Tensor | None = None
 
@@ -70,6 +72,7 @@ def upscale_stream(
     windows: Windows,
     *,
     starts_scene: Callable[[Tensor], bool] | None = None,
+    routed: RoutedTrunks | None = None,
 ) -> Iterator[Tensor]:
     """Frames (3, H, W) in, frames (3, 4H, 4W) out, one for one and in order; RGB in [0, 1], results not clamped.
 
@@ -78,6 +81,7 @@ def upscale_stream(
         model: used as it is; put it where it should run.
         windows: how the stream is cut. At most `window + lookahead` frames and their states are held.
         starts_scene: called once on each frame in order; True where a new scene starts. None: one scene throughout.
+        routed: how the trunks run; None: every block everywhere.
 
     Raises:
         ShapeError: a frame is not (3, H, W), under 16 pixels a side, or of another size than the first.
@@ -87,12 +91,12 @@ def upscale_stream(
     state: Tensor | None = None
     last: Tensor | None = None
 
-    for frame in frames:
+    for number, frame in enumerate(frames):
         current = _as_batch(frame, like=parameter, last=last)
         if starts_scene is not None and starts_scene(current[0]) and last is not None:
-            yield from _drain(model, pending, windows.window, state)
+            yield from _drain(model, pending, windows.window, state, routed)
             pending, state, last = [], None, None
-        entry = _Pending(current)
+        entry = _Pending(current, number)
         if last is not None:
             to_next, entry.to_previous = _flows(model, last, current)
             if pending:
@@ -101,21 +105,23 @@ def upscale_stream(
         last = current
         if len(pending) > windows.window + windows.lookahead:
             # The scene goes on beyond the lookahead: the newest frame says so, and has no other part in this window.
-            state = yield from _advance(model, pending[:-1], windows.window, state)
+            state = yield from _advance(model, pending[:-1], windows.window, state, routed)
             del pending[: windows.window]
-    yield from _drain(model, pending, windows.window, state)
+    yield from _drain(model, pending, windows.window, state, routed)
 
 
-def _drain(model: SkipVSR, pending: list[_Pending], window: int, state: Tensor | None) -> Iterator[Tensor]:
+def _drain(
+    model: SkipVSR, pending: list[_Pending], window: int, state: Tensor | None, routed: RoutedTrunks | None
+) -> Iterator[Tensor]:
     """Results of all pending frames, the last of a scene, in windows, so that no more states are held than before."""
     while pending:
-        state = yield from _advance(model, pending, window, state)
+        state = yield from _advance(model, pending, window, state, routed)
         pending = pending[window:]
 
 
 @torch.inference_mode()
 def _advance(
-    model: SkipVSR, pending: list[_Pending], count: int, state: Tensor | None
+    model: SkipVSR, pending: list[_Pending], count: int, state: Tensor | None, routed: RoutedTrunks | None
 ) -> Generator[Tensor, None, Tensor | None]:
     """Yield the results of the first `count` pending frames, and return the forward state of the last of them.
 
@@ -124,11 +130,13 @@ def _advance(
     backward: list[Tensor] = []
     behind: Tensor | None = None
     for index in reversed(range(len(pending))):
-        behind = model.propagate_backward(pending[index].frame, behind, pending[index].to_next)
+        entry = pending[index]
+        run = routed and routed.at(entry.number)
+        behind = model.propagate_backward(entry.frame, behind, entry.to_next, run)
         if index < count:
             backward.append(behind)
     for entry in pending[:count]:
-        state = model.propagate_forward(entry.frame, state, entry.to_previous)
+        state = model.propagate_forward(entry.frame, state, entry.to_previous, routed and routed.at(entry.number))
         yield model.reconstruct(entry.frame, backward.pop(), state)[0]
     return state
 
