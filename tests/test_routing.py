@@ -23,7 +23,7 @@ from skipvsr.routing.policies import (
     depth_by_rank,
     gradient_energy,
 )
-from skipvsr.routing.trace import RoutingTrace, TracedTrunk
+from skipvsr.routing.trace import Direction, RoutingTrace, TracedTrunk
 
 SIDES = st.integers(1, 70)
 
@@ -170,7 +170,11 @@ def test_a_budget_with_equal_gains():
 def test_gain_budget_asks_the_router():
     gains = falling_gains(9)
     step = make_step()
-    masks = masks_of(GainBudget(lambda *_: gains, 0.4)(step), step)
+
+    def router(direction: str, frame: Tensor, state: Tensor, flow: Tensor | None, rows: int, columns: int) -> Tensor:
+        return gains
+
+    masks = masks_of(GainBudget(router, 0.4)(step), step)
     assert torch.equal(masks.sum(0), depth_within(gains, step.grid.pixels(), 0.4))
 
 
@@ -236,7 +240,7 @@ def test_impossible_shares(share: float):
         GradientRank(share)
 
 
-def traced(frame: int, mask: Tensor, direction="forward") -> TracedTrunk:
+def traced(frame: int, mask: Tensor, direction: Direction = "forward") -> TracedTrunk:
     return TracedTrunk(frame, direction, mask, TileGrid.of(10, 25, 10))
 
 

@@ -1,0 +1,147 @@
+"""Folders of images and the colour conversion beneath everything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from skipvsr.errors import DecodeError, InputError, OutputError
+from skipvsr.video.colour import BT709, BT2020_NCL, FULL, LIMITED, SMPTE170M, ColourSpec, from_rgb, to_rgb
+from skipvsr.video.images import ImageFolderReader, ImageFolderWriter, read_image, write_image
+from tests.media import picture
+
+KR_KB = {SMPTE170M: (0.299, 0.114), BT709: (0.2126, 0.0722), BT2020_NCL: (0.2627, 0.0593)}
+
+
+def rgb_of(yuv: np.ndarray, matrix: int, colour_range: int) -> np.ndarray:
+    """The formula of ITU-T H.273 for 8 bit: (3, H, W) YUV -> (H, W, 3) RGB, 0 to 255."""
+    kr, kb = KR_KB[matrix]
+    luma, cb, cr = yuv.astype(np.float64)
+    if colour_range == LIMITED:
+        luma, cb, cr = (luma - 16) / 219, (cb - 128) / 224, (cr - 128) / 224
+    else:
+        luma, cb, cr = luma / 255, (cb - 128) / 255, (cr - 128) / 255
+    red, blue = luma + 2 * (1 - kr) * cr, luma + 2 * (1 - kb) * cb
+    green = (luma - kr * red - kb * blue) / (1 - kr - kb)
+    return 255 * np.stack((red, green, blue), axis=-1).clip(0, 1)
+
+
+@pytest.mark.parametrize("matrix", KR_KB)
+@pytest.mark.parametrize(("colour_range", "tolerance"), [(LIMITED, 0.75), (FULL, 1.25)])
+def test_yuv_becomes_rgb_by_the_formula(matrix: int, colour_range: int, tolerance: float):
+    yuv = np.random.default_rng(matrix).integers(16, 236, (3, 48, 64), dtype=np.uint8)
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(yuv), format="yuv444p")
+    frame.colorspace, frame.color_range = matrix, colour_range
+    found = to_rgb(frame, ColourSpec(matrix, colour_range))
+    assert np.abs(found - rgb_of(yuv, matrix, colour_range)).max() <= tolerance
+
+
+@pytest.mark.parametrize("matrix", KR_KB)
+@pytest.mark.parametrize(("colour_range", "tolerance"), [(LIMITED, 2), (FULL, 2)])
+def test_colours_survive_there_and_back(matrix: int, colour_range: int, tolerance: int):
+    pixels = np.random.default_rng(3).integers(0, 256, (32, 48, 3), dtype=np.uint8)
+    colour = ColourSpec(matrix, colour_range)
+    again = to_rgb(from_rgb(pixels, "yuv444p", colour), colour)
+    assert np.abs(again.astype(int) - pixels).max() <= tolerance
+
+
+def test_flat_colours_survive_subsampling():
+    colour = ColourSpec(BT709, LIMITED)
+    for value in ((255, 0, 0), (12, 200, 90), (128, 128, 128), (255, 255, 255), (0, 0, 0)):
+        pixels = np.full((32, 48, 3), value, np.uint8)
+        assert np.abs(to_rgb(from_rgb(pixels, "yuv420p", colour), colour).astype(int) - pixels).max() <= 2
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif", ".bmp"])
+def test_images_come_back_exactly(tmp_path: Path, ending: str):
+    pixels = picture(5, 40, 56)
+    write_image(tmp_path / f"one{ending}", pixels)
+    assert np.array_equal(read_image(tmp_path / f"one{ending}"), pixels)
+    assert np.array_equal(np.asarray(Image.open(tmp_path / f"one{ending}").convert("RGB")), pixels)
+
+
+@pytest.mark.parametrize("ending", [".png", ".tiff"])
+def test_sixteen_bits_come_back_exactly(tmp_path: Path, ending: str):
+    pixels = np.random.default_rng(0).integers(0, 65536, (24, 32, 3), dtype=np.uint16)
+    write_image(tmp_path / f"deep{ending}", pixels)
+    assert np.array_equal(read_image(tmp_path / f"deep{ending}"), pixels)
+
+
+def test_jpeg_is_near(tmp_path: Path):
+    pixels = np.full((32, 48, 3), (40, 160, 220), np.uint8)
+    write_image(tmp_path / "flat.jpg", pixels)
+    for found in (read_image(tmp_path / "flat.jpg"), np.asarray(Image.open(tmp_path / "flat.jpg"))):
+        assert np.abs(found.astype(int) - pixels).max() <= 3
+
+
+def test_grey_and_transparent_images(tmp_path: Path):
+    grey = np.random.default_rng(0).integers(0, 256, (24, 32), dtype=np.uint8)
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    assert np.array_equal(read_image(tmp_path / "grey.png"), np.repeat(grey[..., None], 3, axis=2))
+    rgba = np.random.default_rng(0).integers(0, 256, (24, 32, 4), dtype=np.uint8)
+    Image.fromarray(rgba).save(tmp_path / "clear.png")
+    assert np.array_equal(read_image(tmp_path / "clear.png"), rgba[..., :3])
+
+
+def fill(folder: Path, *names: str) -> Path:
+    folder.mkdir()
+    for number, name in enumerate(names):
+        write_image(folder / name, picture(number, 24, 32))
+    return folder
+
+
+def test_a_folder_is_read_in_order_and_written_under_the_same_names(tmp_path: Path):
+    folder = fill(tmp_path / "in", "f8.png", "f9.png", "f10.png")
+    (folder / "notes.txt").write_text("not a picture")
+    (folder / ".hidden.png").write_bytes(b"neither")
+    reader = ImageFolderReader(folder)
+    assert reader.names == ["f8.png", "f9.png", "f10.png"]
+    frames = list(reader)
+    assert [frame.pts for frame in frames] == [0, 1, 2]
+    for number, frame in enumerate(frames):
+        assert np.array_equal(frame.pixels, picture(number, 24, 32))
+    with ImageFolderWriter(tmp_path / "out", reader.names) as writer:
+        for frame in frames:
+            writer.write(frame)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
+    assert ImageFolderReader(tmp_path / "out").names == reader.names
+
+
+def test_a_hole_in_a_sequence_is_named(tmp_path: Path):
+    with pytest.raises(InputError, match=r"no image 3 \(after 2 comes 4\)"):
+        ImageFolderReader(fill(tmp_path / "in", "a1.png", "a2.png", "a4.png"))
+    with pytest.raises(InputError, match="two images of number 1"):
+        ImageFolderReader(fill(tmp_path / "twice", "a1.png", "a01.png"))
+    assert len(ImageFolderReader(fill(tmp_path / "free", "sky.png", "sea7.png")).files) == 2
+
+
+def test_mixed_sizes_are_named(tmp_path: Path):
+    folder = fill(tmp_path / "in", "1.png", "2.png")
+    write_image(folder / "3.png", picture(0, 24, 36))
+    found = iter(ImageFolderReader(folder))
+    assert next(found).pts == 0
+    assert next(found).pts == 1
+    with pytest.raises(DecodeError, match=r"3\.png is 24x36.* 24x32"):
+        next(found)
+
+
+def test_other_faults(tmp_path: Path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(InputError, match="no images"):
+        ImageFolderReader(empty)
+    write_image(tmp_path / "small.png", picture(0, 12, 32))
+    with pytest.raises(InputError, match="at least 16"):
+        read_image(tmp_path / "small.png")
+    with pytest.raises(OutputError, match="cannot be written"):
+        write_image(tmp_path / "x.gif", picture(0, 24, 32))
+    with pytest.raises(OutputError, match=r"written as a\.png"):
+        ImageFolderWriter(tmp_path / "out", ["a.webp", "a.png"])
+    with pytest.raises(RuntimeError, match="stop"), ImageFolderWriter(tmp_path / "out", ["a.png"]):
+        raise RuntimeError("stop")
+    assert not (tmp_path / "out").exists()
+    assert not [path for path in tmp_path.iterdir() if path.name.endswith(".part")]
