@@ -10,11 +10,10 @@ import json
 from pathlib import Path
 from statistics import mean
 
-import numpy as np
 import torch
 
 from skipvsr.checkpoints.native import Checkpoint, read_folder, save_folder
-from skipvsr.data.degradations import degrade
+from skipvsr.data.low import low_and_high
 from skipvsr.evaluation.cost import cost_per_frame
 from skipvsr.evaluation.metrics import psnr_y, quantise
 from skipvsr.models.resize import bicubic_upsample
@@ -70,10 +69,7 @@ def score_bicubic(config: TrainingConfig) -> dict[str, float]:
     """Luma PSNR of MATLAB's bicubic on each validation clip, as the network is validated."""
     scores = {}
     for clip in gather_clips(config.validation.clips):
-        frames = min(config.validation.frames or clip.length, clip.length)
-        high = torch.from_numpy(clip.read(0, frames)).permute(0, 3, 1, 2).float() / 255
-        high = high[..., : high.shape[-2] // 4 * 4, : high.shape[-1] // 4 * 4]
-        low = degrade(high, config.data.degradation, np.random.default_rng(0))
+        low, high = low_and_high(clip, config.data.degradation, config.validation.frames)
         scores[clip.name] = psnr_y(quantise(bicubic_upsample(low)), high).mean().item()
     return scores
 

@@ -123,6 +123,25 @@ def save_folder(
         shutil.rmtree(work, ignore_errors=True)
 
 
+def store_calibration(folder: Path, calibration: Calibration) -> None:
+    """Put a calibration table into a model folder; nothing else in it changes.
+
+    Raises:
+        CheckpointError: it is no model folder.
+        OutputError: it cannot be written.
+    """
+    path = folder / CONFIG
+    description = {**_read_config(path), "calibration": calibration.to_dict()}
+    work = path.with_name(f".{CONFIG}.{os.getpid()}.part")
+    try:
+        work.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+        work.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written ({error.strerror})") from error
+    finally:
+        work.unlink(missing_ok=True)
+
+
 def read_safetensors(path: Path) -> dict[str, Tensor]:
     """All tensors of a safetensors file, floating-point ones in fp32. Raises CheckpointError."""
     if not path.is_file():

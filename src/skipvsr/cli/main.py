@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from skipvsr.cli import convert, data, models, train, upscale
+from skipvsr.cli import calibrate, convert, data, models, train, upscale
 from skipvsr.errors import SkipVSRError
 
 INTERRUPTED = 130
@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="skipvsr", description="Video super-resolution x4 with a dial for compute.")
     parser.add_argument("--version", action="version", version=f"skipvsr {version('skipvsr')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for module in (upscale, train, data, convert, models):
+    for module in (upscale, train, calibrate, data, convert, models):
         command = module.add_parser(commands)
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser

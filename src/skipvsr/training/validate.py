@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from skipvsr.data.clips import Clip
-from skipvsr.data.degradations import SCALE, Degradation, degrade
+from skipvsr.data.degradations import Degradation
+from skipvsr.data.low import low_and_high
 from skipvsr.evaluation.metrics import psnr, psnr_y, quantise
 from skipvsr.execute.routed import RoutedTrunks
 from skipvsr.models.flow import warp
@@ -62,7 +61,8 @@ class Validator:
         rows: list[tuple[str, dict[str, float]]] = []
         pictures: dict[str, Tensor] = {}
         for clip in self._clips[accelerator.process_index :: accelerator.num_processes]:
-            low, high = self._read(clip, accelerator.device)
+            pair = low_and_high(clip, self._degradation, self._frames)
+            low, high = (part.to(accelerator.device) for part in pair)
             if self._flow:
                 rows.append((clip.name, {"warping_error": warping_error(network, low)}))
                 continue
@@ -88,14 +88,6 @@ class Validator:
     def _routed(self, network: SkipVSR, low: Tensor, budget: float) -> Tensor:
         assert isinstance(network.router, GainRouter)
         return network(low[None], RoutedTrunks(GainBudget(network.router, budget), self._tile_px))[0]
-
-    def _read(self, clip: Clip, device: torch.device) -> tuple[Tensor, Tensor]:
-        frames = min(self._frames or clip.length, clip.length)
-        high = torch.from_numpy(clip.read(0, frames)).permute(0, 3, 1, 2).float() / 255
-        height, width = (side // SCALE * SCALE for side in high.shape[-2:])
-        high = high[..., :height, :width]
-        low = degrade(high, self._degradation, np.random.default_rng(0))
-        return low.to(device), high.to(device)
 
 
 def warping_error(network: SkipVSR, low: Tensor) -> float:

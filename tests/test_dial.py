@@ -1,0 +1,232 @@
+"""Thresholds, budgets and calibration, in streams, from the command line and in stored models."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import skipvsr
+from skipvsr.checkpoints.native import Checkpoint, read_folder, save_folder
+from skipvsr.cli.main import main
+from skipvsr.errors import CheckpointError, ConfigError
+from skipvsr.evaluation.calibrate import calibrate
+from skipvsr.execute.routed import RoutedTrunks
+from skipvsr.models.router import Calibration, GainRouter
+from skipvsr.models.vsr import SkipVSR, VSRConfig
+from skipvsr.routing.learned import GainThreshold
+from skipvsr.routing.policies import FixedBlocks
+from skipvsr.routing.trace import RoutingTrace, Tally
+from skipvsr.upscale.dial import Dial
+from skipvsr.upscale.stream import Windows, upscale_stream
+from tests.conftest import make_network
+from tests.media import make_video, picture
+
+TABLE = Calibration(16, (0.25, 0.5, 0.75), (4.0, 1.0, 0.5))
+CONFIG = VSRConfig(6, 4, "light", "light", "gain")
+
+
+def routed_network(calibration: Calibration | None = TABLE) -> SkipVSR:
+    network = make_network(CONFIG, seed=2)
+    network.calibration = calibration
+    return network
+
+
+def moving(frames: int, height: int = 32, width: int = 48, seed: int = 0) -> torch.Tensor:
+    """A clip (T, 3, H, W), flat on the left, textured on the right, and shifting."""
+    random = np.random.default_rng(seed)
+    still = np.full((height, width + frames, 3), 0.4, np.float32)
+    still[:, width // 2 :] = random.random((height, width - width // 2 + frames, 3))
+    clip = np.stack([still[:, t : t + width] for t in range(frames)])
+    return torch.from_numpy(clip).permute(0, 3, 1, 2).contiguous()
+
+
+def test_thresholds_between_measured_budgets():
+    assert TABLE.threshold_for(1.0) == 0
+    for budget, threshold in zip(TABLE.budgets, TABLE.thresholds, strict=True):
+        assert TABLE.threshold_for(budget) == pytest.approx(threshold)
+    assert TABLE.threshold_for(0.375) == pytest.approx(2.0)  # half way in the logarithm
+    assert TABLE.threshold_for(0.1) > 4.0
+    assert 0 < TABLE.threshold_for(0.95) < 0.5
+    assert Calibration.from_dict(json.loads(json.dumps(TABLE.to_dict()))) == TABLE
+
+
+@given(one=st.floats(0.01, 1), two=st.floats(0.01, 1))
+def test_more_budget_is_never_a_higher_threshold(one: float, two: float):
+    low, high = sorted((one, two))
+    assert TABLE.threshold_for(low) >= TABLE.threshold_for(high)
+
+
+@pytest.mark.parametrize(
+    ("tile_px", "budgets", "thresholds"),
+    [
+        (16, (), ()),
+        (16, (0.5, 0.25), (1.0, 2.0)),
+        (16, (0.25, 0.5), (1.0, 2.0)),
+        (16, (0.25, 0.5), (1.0, 0.0)),
+        (16, (0.25, 1.0), (2.0, 1.0)),
+        (16, (0.25,), (2.0, 1.0)),
+        (0, (0.25,), (2.0,)),
+    ],
+)
+def test_impossible_tables(tile_px: int, budgets: tuple[float, ...], thresholds: tuple[float, ...]):
+    with pytest.raises(ConfigError, match="calibration"):
+        Calibration(tile_px, budgets, thresholds)
+
+
+def test_the_dial_says_what_is_wrong():
+    with pytest.raises(ConfigError, match="both"):
+        Dial(threshold=1.0, budget=0.5)
+    for bad in (-1.0, float("nan")):
+        with pytest.raises(ConfigError, match="threshold is"):
+            Dial(threshold=bad)
+    for bad in (0.0, 1.5, float("nan")):
+        with pytest.raises(ConfigError, match="budget is"):
+            Dial(budget=bad)
+    with pytest.raises(ConfigError, match="tiles"):
+        Dial(budget=0.5, tile_px=1)
+    with pytest.raises(ConfigError, match="no router"):
+        Dial(budget=0.5).turn(make_network(VSRConfig(4, 1, "light", "light")))
+    with pytest.raises(ConfigError, match="calibrate"):
+        Dial(budget=0.5).turn(routed_network(None))
+
+
+def test_everything_needs_no_router():
+    plain = make_network(VSRConfig(4, 1, "light", "light"))
+    for dial in (Dial(), Dial(threshold=0.0), Dial(budget=1.0)):
+        assert dial.turn(plain) is None
+
+
+def test_a_budget_is_the_threshold_of_the_table():
+    routed = Dial(budget=0.5).turn(routed_network())
+    assert routed is not None
+    assert isinstance(routed.policy, GainThreshold)
+    assert routed.policy.threshold == pytest.approx(1.0)
+    assert routed.tile_px == 16
+    override = Dial(threshold=3.0, tile_px=8).turn(routed_network(None))
+    assert override is not None
+    assert override.tile_px == 8
+
+
+def test_streaming_with_skipped_blocks_is_the_whole_clip():
+    """Within one window a stream is the clip-wise network, whatever is skipped; and frames are traced by their number."""
+    network, frames = routed_network(), moving(6)
+    policy = FixedBlocks("uniform", 0.5)
+    trace = RoutingTrace()
+    with torch.inference_mode():
+        whole = network(frames[None], RoutedTrunks(policy, 16))[0]
+    found = torch.stack(
+        list(upscale_stream(frames, network, Windows(6, 2), routed=RoutedTrunks(policy, 16, trace=trace)))
+    )
+    torch.testing.assert_close(found, whole, atol=1e-5, rtol=1e-5)
+    assert [trunk.frame for trunk in trace.trunks if trunk.direction == "forward"] == list(range(6))
+    assert [trunk.frame for trunk in trace.trunks if trunk.direction == "backward"] == list(reversed(range(6)))
+    assert trace.share == 0.5
+
+
+def test_forward_decisions_do_not_depend_on_windows():
+    network, frames = routed_network(), moving(11)
+    passes = []
+    for windows in (Windows(3, 8), Windows(11, 0)):
+        trace = RoutingTrace()
+        list(upscale_stream(frames, network, windows, routed=Dial(threshold=2.0).turn(network, trace)))
+        passes.append([trunk.mask for trunk in trace.trunks if trunk.direction == "forward"])
+    assert len(passes[0]) == 11
+    assert all(torch.equal(one, two) for one, two in zip(*passes, strict=True))
+
+
+def test_frames_with_a_threshold_and_with_a_budget():
+    network, frames = routed_network(), [frame.permute(1, 2, 0).numpy() for frame in moving(5)]
+    tallies = Tally(), Tally()
+    by_budget = list(skipvsr.upscale_frames(frames, network, budget=0.5, trace=tallies[0]))
+    by_threshold = list(skipvsr.upscale_frames(frames, network, threshold=1.0, trace=tallies[1]))
+    assert len(by_budget) == 5
+    assert all(np.array_equal(one, two) for one, two in zip(by_budget, by_threshold, strict=True))
+    assert tallies[0].share == tallies[1].share
+    assert tallies[0].passes == 10
+
+
+def test_calibration_gives_the_budgets_it_says():
+    """On the clips it was measured with, and on one like them that it never saw."""
+    torch.manual_seed(3)
+    network = routed_network(None)
+    assert isinstance(network.router, GainRouter)
+    passes = []
+    table = calibrate(
+        network, [moving(4, seed=seed) for seed in range(3)], 8,
+        budgets=(0.3, 0.6), on_pass=lambda done, total: passes.append((done, total)),
+    )  # fmt: skip
+    assert passes[-1] == (9, 9)
+    assert table.tile_px == 8
+    network.calibration = table
+    for seed, tolerance in ((0, 0.08), (77, 0.1)):
+        for budget in table.budgets:
+            tally = Tally()
+            list(skipvsr.upscale_frames(moving(4, seed=seed), network, budget=budget, trace=tally))
+            assert tally.share == pytest.approx(budget, abs=tolerance)
+
+
+def test_a_model_without_router_cannot_be_calibrated():
+    with pytest.raises(ConfigError, match="no gain router"):
+        calibrate(make_network(VSRConfig(4, 1, "light", "light")), [moving(2)], 8)
+    with pytest.raises(ConfigError, match="no clips"):
+        calibrate(routed_network(), [], 8)
+
+
+def save(network: SkipVSR, folder: Path) -> Path:
+    save_folder(Checkpoint(network.config, network.state_dict(), {}, network.calibration), folder)
+    return folder
+
+
+def test_a_stored_model_keeps_router_and_table(tmp_path: Path):
+    network = routed_network()
+    loaded = skipvsr.load_model(save(network, tmp_path / "model"))
+    assert loaded.calibration == TABLE
+    frames = moving(3)
+    one, two = (list(skipvsr.upscale_frames(frames, model, budget=0.5)) for model in (network, loaded))
+    assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+    description = json.loads((tmp_path / "model" / "config.json").read_text())
+    description["calibration"]["budgets"] = [2, 1]
+    (tmp_path / "model" / "config.json").write_text(json.dumps(description))
+    with pytest.raises(CheckpointError, match="calibration"):
+        skipvsr.load_model(tmp_path / "model")
+
+
+def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Calibrate a model, then upscale at half the budget."""
+    model = save(routed_network(None), tmp_path / "model")
+    weights = (model / "model.safetensors").read_bytes()
+    (tmp_path / "clips").mkdir()
+    make_video(tmp_path / "clips" / "a.mp4", [picture(3 * index, 128, 96) for index in range(4)])
+    video = make_video(tmp_path / "in.mp4", [picture(3 * index, 48, 32) for index in range(6)])
+
+    def run(*words: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            main([str(word) for word in words])
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    code, _, err = run("upscale", video, tmp_path / "out.mp4", "--model", model, "--budget", 0.5)
+    assert code
+    assert "skipvsr calibrate" in err
+    code, out, err = run("calibrate", model, tmp_path / "clips", "--tile", 8)
+    assert code == 0, err
+    assert "budget 0.50: threshold" in out
+    assert (model / "model.safetensors").read_bytes() == weights
+    assert read_folder(model).calibration is not None
+    code, out, err = run("upscale", video, tmp_path / "out.mp4", "--model", model, "--budget", 0.5, "--json")
+    assert code == 0, err
+    done = json.loads(out.splitlines()[-1])
+    assert 0 < done["share"] < 1
+    assert done["macs_per_frame"] < done["full_macs_per_frame"]
+    code, out, err = run("upscale", video, tmp_path / "two.mp4", "--model", model, "--threshold", 0.7)
+    assert code == 0, err
+    assert "of the residual blocks ran" in out
+    code, _, err = run("upscale", video, tmp_path / "no.mp4", "--model", "compact", "--budget", 7)
+    assert code == 2
+    assert "budget is 7.0" in err
