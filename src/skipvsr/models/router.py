@@ -137,10 +137,20 @@ class GainRouter(nn.Module):
 
 
 class MaskGenerator(nn.Module):
-    """The paper's router: sigmoid(W * GAP(difference) + b), C -> 1; one per direction, shared by its blocks (equation 6)."""
+    """The paper's router: sigmoid(W * GAP(difference) + b), C -> 1; one per direction, shared by its blocks (equation 6).
+
+    `temperature` is what distances are divided by before the hyperbolic tangent of equation 7, which they would otherwise
+    saturate; 0 until training has fitted it on the teacher's own features. `warped` is 1 where the difference is taken after
+    warping, and belongs to the weights: a generator works only with the differences that it was trained on.
+    """
+
+    temperature: Tensor
+    warped: Tensor
 
     def __init__(self, channels: int) -> None:
         super().__init__()
+        self.register_buffer("temperature", torch.zeros(()))
+        self.register_buffer("warped", torch.zeros(()))
         self.backward_head = nn.Linear(channels, 1)
         self.forward_head = nn.Linear(channels, 1)
 

@@ -14,6 +14,9 @@ from skipvsr.errors import ConfigError
 from skipvsr.routing.policies import Decide, TrunkStep, all_blocks, by_depth, check_share
 from skipvsr.routing.trace import Direction
 
+# Side of the cells in which the paper's router remembers the features of the previous frame.
+CELL_PX = 4
+
 
 class Gains(Protocol):
     """Predicted gain of every block on every tile, (N, blocks, rows, columns), falling along the blocks."""
@@ -107,7 +110,7 @@ class DifferenceThreshold:
 
     score: Callable[[str, Tensor], Tensor]
     threshold: float
-    cell_px: int = 4
+    cell_px: int = CELL_PX
     align: Callable[[Tensor, Tensor], Tensor] | None = None
     _before: dict[Direction, dict[int, Tensor]] = field(default_factory=dict, init=False, repr=False)
 

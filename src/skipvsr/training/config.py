@@ -152,17 +152,45 @@ class BackboneStage:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class PaperMethod:
+    """How the paper's router is taught (section 3), and its alternatives.
+
+    Args:
+        literal: the score is equation 7 as printed, near 1 where the feature has reached its target; otherwise what is
+            still to gain, 1 minus that (docs/paper.md).
+        warped: compare with the previous frame's feature after warping it by the flow; otherwise as it lies.
+        supervision: of the score (Table 5): "feature-interval" (equation 7), "feature" (16), "psnr-interval" (15),
+            "psnr" (14).
+        every: blocks between target layers (Table 6).
+        mapping: of features to a plane (equation 10).
+        mask_weight, error_weight: lambda 1 and 2 of equation 13.
+        full_share: share of clips at threshold 0; the others draw it evenly up to `most_threshold`.
+    """
+
+    literal: bool = False
+    warped: bool = False
+    supervision: Literal["feature-interval", "feature", "psnr-interval", "psnr"] = "feature-interval"
+    every: Positive = 6
+    mapping: Literal["sum", "square-sum", "square-max"] = "square-sum"
+    mask_weight: Annotated[float, Field(ge=0)] = 0.1
+    error_weight: Annotated[float, Field(ge=0)] = 0.1
+    full_share: Share = 0.4
+    most_threshold: Share = 0.95
+
+
+@dataclass(frozen=True, config=_STRICT)
 class SkipStage:
     """The dynamic network: full and at random budgets, with its router.
 
     Args:
         frames, mirror, init, flow_rate, flow_frozen_steps: as for the backbone stage.
-        router: "gain".
+        router: "gain" (ours), or "paper".
         tile_px: tiles of the crops; they divide the crop.
         least_budget: budgets are drawn evenly from here to 1.
         small: weight of the small network's losses beside the full one's.
         distil: weight, within them, of the Charbonnier distance to the full network's picture.
         router_weight: weight of the router's loss.
+        paper: for the router "paper", which has losses of its own in the place of the four above.
     """
 
     kind: Literal["skip"]
@@ -172,12 +200,13 @@ class SkipStage:
     init: str = ""
     flow_rate: Share = 0.0
     flow_frozen_steps: Natural = 0
-    router: Literal["gain"] = "gain"
+    router: Literal["gain", "paper"] = "gain"
     tile_px: Positive = 12
     least_budget: Annotated[float, Field(gt=0, le=1)] = 0.1
     small: Annotated[float, Field(ge=0)] = 1.0
     distil: Annotated[float, Field(ge=0)] = 0.5
     router_weight: Annotated[float, Field(ge=0)] = 0.001
+    paper: PaperMethod = field(default_factory=PaperMethod)
 
 
 Stage: TypeAlias = Annotated[FlowStage | BackboneStage | SkipStage, Field(discriminator="kind")]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 from torch import Tensor, nn
 
 from skipvsr.data.crops import Batch, FlowBatch
 from skipvsr.execute import masked
 from skipvsr.execute.routed import RoutedTrunks
-from skipvsr.models.router import GainRouter
+from skipvsr.models.router import GainRouter, MaskGenerator
 from skipvsr.models.vsr import SkipVSR
 from skipvsr.routing.grid import TileGrid
 from skipvsr.training.config import BackboneStage, FlowStage, SkipStage, Stage
 from skipvsr.training.losses import charbonnier, end_point, photometric
+from skipvsr.training.paper import PaperLesson
 from skipvsr.training.routing import ExploringPolicy, gain_loss
 
 Terms = dict[str, Tensor]
@@ -52,7 +55,7 @@ class BackboneObjective(nn.Module):
         return {"loss": charbonnier(self.network(batch.low), batch.high)}
 
 
-class SkipObjective(nn.Module):
+class GainObjective(nn.Module):
     """Every step trains the full network and one at a random budget, which learns from the full one's picture too.
 
     The router learns from the difference of the two what the skipped blocks would have brought.
@@ -83,6 +86,34 @@ class SkipObjective(nn.Module):
         return {"loss": loss + stage.router_weight * terms["router"], **terms}
 
 
+class PaperObjective(nn.Module):
+    """The paper's losses (equation 13): reconstruction, mask, error; the backbone it starts from stays as the teacher."""
+
+    def __init__(self, network: SkipVSR, stage: SkipStage) -> None:
+        super().__init__()
+        assert isinstance(network.router, MaskGenerator)
+        network.router.warped.fill_(float(stage.paper.warped))
+        self.teacher = deepcopy(network).eval().requires_grad_(False)
+        self.network = trainable(network, stage.flow_rate)
+        self.stage = stage
+
+    def forward(self, batch: Batch) -> Terms:
+        """The loss under "loss", and its parts."""
+        network, method = self.network, self.stage.paper
+        assert isinstance(network.router, MaskGenerator)
+        lesson = PaperLesson(self.teacher, batch, method, self.stage.tile_px)
+        if network.router.temperature == 0:
+            network.router.temperature.copy_(lesson.teacher_distance())
+        student = lesson.run(network)
+        terms = {
+            "reconstruction": charbonnier(student, batch.high),
+            "mask": lesson.mask_loss(network, student),
+            "error": lesson.error_loss(),
+        }
+        loss = terms["reconstruction"] + method.mask_weight * terms["mask"] + method.error_weight * terms["error"]
+        return {"loss": loss, **terms}
+
+
 def trainable(network: SkipVSR, flow_rate: float) -> SkipVSR:
     """The network with everything to be trained, but its flow where the flow's rate is 0."""
     network.requires_grad_(True)
@@ -96,4 +127,4 @@ def make_objective(network: SkipVSR, stage: Stage) -> nn.Module:
         return FlowObjective(network, stage)
     if stage.kind == "backbone":
         return BackboneObjective(network, stage)
-    return SkipObjective(network, stage)
+    return GainObjective(network, stage) if stage.router == "gain" else PaperObjective(network, stage)

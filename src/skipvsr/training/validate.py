@@ -50,7 +50,7 @@ class Validator:
         self._frames = config.validation.frames
         self._degradation: Degradation = config.data.degradation
         self._flow = stage.kind == "flow"
-        self._budgets = BUDGETS if stage.kind == "skip" else ()
+        self._budgets = BUDGETS if stage.kind == "skip" and stage.router == "gain" else ()
         self._tile_px = stage.tile_px if stage.kind == "skip" else 0
 
     @torch.inference_mode()

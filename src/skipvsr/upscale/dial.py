@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from skipvsr.errors import ConfigError
 from skipvsr.execute.routed import RoutedTrunks, Trace
-from skipvsr.models.router import GainRouter
+from skipvsr.models.flow import warp
+from skipvsr.models.router import MaskGenerator
 from skipvsr.models.vsr import SkipVSR
-from skipvsr.routing.learned import GainThreshold
+from skipvsr.routing.learned import DifferenceThreshold, GainThreshold
 
 DEFAULT_TILE_PX = 24
 
@@ -48,7 +49,7 @@ class Dial:
         """
         if not self.threshold and (self.budget is None or self.budget == 1):
             return None
-        if not isinstance(model.router, GainRouter):
+        if model.router is None:
             raise ConfigError(
                 "this model has no router: it runs whole, or not at all; leave the budget and threshold out, or use "
                 "a model that has one (skipvsr models)"
@@ -61,4 +62,7 @@ class Dial:
             threshold = calibration.threshold_for(self.budget)
         assert threshold is not None
         tile_px = self.tile_px or (calibration.tile_px if calibration else DEFAULT_TILE_PX)
+        if isinstance(model.router, MaskGenerator):
+            align = warp if model.router.warped else None
+            return RoutedTrunks(DifferenceThreshold(model.router, threshold, align=align), tile_px, trace=trace)
         return RoutedTrunks(GainThreshold(model.router, threshold), tile_px, trace=trace)

@@ -1,0 +1,236 @@
+"""What teaches the routers, against plain transcriptions of the equations."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from skipvsr.data.crops import Batch
+from skipvsr.execute import masked
+from skipvsr.execute.routed import RoutedTrunks
+from skipvsr.models.router import GainRouter, MaskGenerator
+from skipvsr.models.vsr import SkipVSR, VSRConfig
+from skipvsr.routing.grid import TileGrid
+from skipvsr.routing.trace import RoutingTrace
+from skipvsr.training.config import PaperMethod
+from skipvsr.training.objectives import GainObjective, PaperObjective
+from skipvsr.training.paper import (
+    PaperLesson,
+    error_loss,
+    feature_distance,
+    mask_loss,
+    score_target,
+    spatial_map,
+    target_layers,
+    target_of,
+    tile_psnr,
+)
+from skipvsr.training.routing import ExploringPolicy, excess, gain_loss
+from tests.conftest import make_network
+from tests.test_training import only, smoke
+
+GRID = TileGrid.of(12, 18, 6)
+
+
+def tensor(*shape: int, seed: int = 0) -> Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).random(shape)).float()
+
+
+def make_batch(seeds: tuple[int, ...] = (5, 6), frames: int = 3) -> Batch:
+    return Batch(
+        tensor(len(seeds), frames, 3, 16, 16), tensor(len(seeds), frames, 3, 64, 64, seed=1), ("a",) * len(seeds), seeds
+    )
+
+
+def test_targets_every_six_of_thirty():
+    assert target_layers(30, 6) == [6, 12, 18, 24, 30]
+    assert [target_of(feature, 30, 6) for feature in (0, 5, 6, 29)] == [6, 6, 12, 30]
+    assert target_layers(8, 6) == [6, 8]
+    assert target_layers(4, 15) == [4]
+
+
+def test_feature_distance_is_equation_7s_norm_per_tile():
+    one, two = tensor(2, 5, 12, 18), tensor(2, 5, 12, 18, seed=1)
+    found = feature_distance(one, two, GRID)
+    for n, row, column in ((0, 0, 0), (1, 1, 2)):
+        tile = (slice(None), slice(6 * row, 6 * row + 6), slice(6 * column, 6 * column + 6))
+        expected = math.sqrt(((one[n][tile] - two[n][tile]).double() ** 2).mean().item())
+        assert found[n, row, column].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_score_targets_in_both_readings():
+    distance, temperature = torch.tensor([0.0, 0.3, 1e9]), torch.tensor(0.5)
+    gain = score_target(distance, temperature, literal=False)
+    assert gain.tolist() == pytest.approx([0, math.tanh(0.6), 1])
+    assert score_target(distance, temperature, literal=True).tolist() == pytest.approx([1, 1 - math.tanh(0.6), 0])
+
+
+def test_mask_loss_is_equation_8():
+    target = torch.tensor([0.0, 1.0], requires_grad=True)
+    score = torch.tensor([0.5, 0.25], requires_grad=True)
+    loss = mask_loss(score, target)
+    assert loss.item() == pytest.approx((0.25 + 0.5625) / 2)
+    loss.backward()
+    assert target.grad is None
+    assert score.grad is not None
+
+
+def test_spatial_maps_are_equation_10():
+    feature = torch.tensor([-3.0, 2.0]).view(1, 2, 1, 1)
+    assert spatial_map(feature, "sum").item() == 5
+    assert spatial_map(feature, "square-sum").item() == 13
+    assert spatial_map(feature, "square-max").item() == 9
+
+
+def test_error_loss_is_equation_11():
+    student = [[tensor(1, 3, 4, 4, seed=10 * t + m) for m in range(3)] for t in range(2)]
+    teacher = [[tensor(1, 3, 4, 4, seed=99 + 10 * t + m) for m in range(3)] for t in range(2)]
+    expected = 0.0
+    for t in range(2):
+        for m in (1, 2):
+            planes = [(side[t][m].double().numpy() ** 2).sum(1) for side in (student, teacher)]
+            expected += ((planes[0] - planes[1]) ** 2).mean() / 4
+    assert error_loss(student, teacher, [1, 2], "square-sum").item() == pytest.approx(expected, rel=1e-5)
+    assert error_loss(student, student, [1, 2], "sum").item() == 0
+
+
+def test_psnr_of_tiles():
+    high = torch.full((1, 3, 48, 72), 0.5)
+    result = high.clone()
+    result[..., :24, :24] += 0.1
+    found = tile_psnr(result, high, GRID)
+    assert found[0, 0, 0].item() == pytest.approx(20, abs=1e-3)
+    assert found[0, 1, 1].item() == 100
+
+
+def test_what_skipping_cost():
+    """Equal to a plain sum over tiles, frames and skipped blocks."""
+    network = make_network(VSRConfig(4, 3, "light", "light", "gain"))
+    assert isinstance(network.router, GainRouter)
+    batch, grid = make_batch(), TileGrid.of(16, 16, 8)
+    policy = ExploringPolicy(network.router, batch.seeds, 0.2)
+    with torch.no_grad():
+        full = network(batch.low)
+        small = network(batch.low, RoutedTrunks(policy, 8, masked.run_blocks))
+    assert [direction for direction, _, _ in policy.asked] == ["backward"] * 3 + ["forward"] * 3
+    total, count = 0.0, 0
+    for t in range(3):
+        backward, forward = policy.asked[2 - t], policy.asked[3 + t]
+        for n in range(2):
+            for row in range(2):
+                for column in range(2):
+                    place = (slice(32 * row, 32 * row + 32), slice(32 * column, 32 * column + 32))
+                    errors = [
+                        ((side[n, t][:, *place] - batch.high[n, t][:, *place]).double() ** 2).mean().item()
+                        for side in (small, full)
+                    ]
+                    promised = sum(
+                        gains[n, depth[n, row, column] :, row, column].sum().item()
+                        for _, gains, depth in (backward, forward)
+                    )
+                    total += (promised - 1e4 * (errors[0] - errors[1])) ** 2 / (promised + 0.1)
+                    count += 1
+    assert gain_loss(policy, full, small, batch.high, grid).item() == pytest.approx(total / count, rel=1e-3)
+    assert excess(batch.high, batch.high, grid).abs().max() == 0
+
+
+def explore(seeds: tuple[int, ...], batch: Batch) -> list[Tensor]:
+    network = make_network(VSRConfig(4, 3, "light", "light", "gain"))
+    assert isinstance(network.router, GainRouter)
+    policy = ExploringPolicy(network.router, seeds, 0.2)
+    with torch.no_grad():
+        network(batch.low, RoutedTrunks(policy, 4, masked.run_blocks))
+    return [depth for _, _, depth in policy.asked]
+
+
+def test_exploration_follows_from_the_seeds_alone():
+    """Each clip's draws are its own, so that processes and parts of a batch change nothing."""
+    both = explore((5, 6), make_batch())
+    again = explore((5, 6), make_batch())
+    assert all(torch.equal(one, two) for one, two in zip(both, again, strict=True))
+    whole = make_batch()
+    alone = explore((6,), Batch(whole.low[1:], whole.high[1:], ("a",), (6,)))
+    assert all(torch.equal(one[1:], two) for one, two in zip(both, alone, strict=True))
+    others = explore((5, 7), make_batch())
+    assert not all(torch.equal(one[1], two[1]) for one, two in zip(both, others, strict=True))
+
+
+def stage(tmp: Path, *overrides: str):
+    return only(smoke(tmp, *overrides), "skip").stages[0]
+
+
+def gradients(network: SkipVSR) -> dict[str, bool]:
+    """Which parts have a gradient."""
+    found: dict[str, bool] = {}
+    for name, parameter in network.named_parameters():
+        part = name.split(".")[0]
+        found[part] = found.get(part, False) or (parameter.grad is not None and bool(parameter.grad.any()))
+    return found
+
+
+def test_the_gain_objective_teaches_everything_but_the_flow(tmp_path: Path):
+    network = make_network(VSRConfig(4, 3, "light", "light", "gain"))
+    objective = GainObjective(network, stage(tmp_path))  # pyright: ignore[reportArgumentType]
+    terms = objective(make_batch())
+    assert set(terms) == {"loss", "full", "small", "distil", "router"}
+    terms["loss"].backward()
+    assert gradients(network) == {
+        "flow": False, "backward_trunk": True, "forward_trunk": True, "tail": True, "router": True,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("supervision", ["feature-interval", "feature", "psnr-interval", "psnr"])
+@pytest.mark.parametrize("literal", ["true", "false"])
+def test_the_papers_objective(tmp_path: Path, supervision: str, literal: str):
+    sets = [f"stages.2.paper.supervision={supervision}", f"stages.2.paper.literal={literal}", "stages.2.paper.every=2"]
+    network = make_network(VSRConfig(4, 3, "light", "light", "paper"))
+    objective = PaperObjective(network, stage(tmp_path, "stages.2.router=paper", *sets))  # pyright: ignore[reportArgumentType]
+    terms = objective(make_batch())
+    assert set(terms) == {"loss", "reconstruction", "mask", "error"}
+    assert isinstance(network.router, MaskGenerator)
+    assert network.router.temperature > 0
+    assert 0 <= terms["mask"] <= 1
+    terms["loss"].backward()
+    assert gradients(network) == {
+        "flow": False, "backward_trunk": True, "forward_trunk": True, "tail": True, "router": True,
+    }  # fmt: skip
+    assert not any(parameter.grad is not None for parameter in objective.teacher.parameters())
+
+
+def test_a_student_at_threshold_zero_is_its_teacher():
+    network = make_network(VSRConfig(4, 3, "light", "light", "paper"))
+    batch = make_batch()
+    lesson = PaperLesson(network, batch, PaperMethod(full_share=1.0), 8)
+    with torch.no_grad():
+        result = lesson.run(network)
+        torch.testing.assert_close(result, network(batch.low), atol=1e-5, rtol=1e-5)
+        assert lesson.error_loss() < 1e-9
+
+
+def test_the_papers_pictures_of_the_last_feature_are_the_result():
+    """Equation 15 at the last block: the tail on the final feature gives the final picture."""
+    network = make_network(VSRConfig(4, 3, "light", "light", "paper"))
+    batch = make_batch()
+    lesson = PaperLesson(network, batch, PaperMethod(full_share=1.0), 8)
+    with torch.no_grad():
+        result = lesson.run(network)
+        for step in range(6):
+            picture = lesson._picture(network, step, lesson._mine.steps[step][1][-1])
+            torch.testing.assert_close(picture, result[:, lesson._frame_of(step)], atol=1e-5, rtol=1e-5)
+
+
+def test_a_high_threshold_skips_after_the_first_frame():
+    network = make_network(VSRConfig(4, 3, "light", "light", "paper"))
+    from skipvsr.upscale.dial import Dial
+
+    trace = RoutingTrace()
+    with torch.inference_mode():
+        network(make_batch().low, Dial(threshold=0.999).turn(network, trace))
+    shares = [trunk.share for trunk in trace.trunks]
+    assert shares[0] == shares[3] == 1
+    assert max(shares[1:3] + shares[4:]) < 0.5
