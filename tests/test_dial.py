@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from skipvsr.routing.learned import GainThreshold
 from skipvsr.routing.policies import FixedBlocks
 from skipvsr.routing.trace import RoutingTrace, Tally
 from skipvsr.upscale.dial import Dial
+from skipvsr.upscale.speed import LEAST_BUDGET, SpeedController
 from skipvsr.upscale.stream import Windows, upscale_stream
 from tests.conftest import make_network
 from tests.media import make_video, picture
@@ -80,7 +82,7 @@ def test_impossible_tables(tile_px: int, budgets: tuple[float, ...], thresholds:
 
 
 def test_the_dial_says_what_is_wrong():
-    with pytest.raises(ConfigError, match="both"):
+    with pytest.raises(ConfigError, match="more than one"):
         Dial(threshold=1.0, budget=0.5)
     for bad in (-1.0, float("nan")):
         with pytest.raises(ConfigError, match="threshold is"):
@@ -111,6 +113,34 @@ def test_a_budget_is_the_threshold_of_the_table():
     override = Dial(threshold=3.0, tile_px=8).turn(routed_network(None))
     assert override is not None
     assert override.tile_px == 8
+
+
+@pytest.mark.parametrize("fixed", [0.0, 0.02, 0.05])
+@pytest.mark.parametrize("target_fps", [8.0, 11.0, 16.0])
+def test_a_frame_rate_is_reached_without_swinging(fixed: float, target_fps: float):
+    """A machine that takes `fixed` seconds a frame, and 0.1 s more for all blocks."""
+    policy = GainThreshold(GainRouter(6, 4), 0.0)
+    controller = SpeedController(policy, TABLE, target_fps, every=4)
+    budgets = [controller.budget]
+    for _ in range(40):
+        for _ in range(4):
+            controller.frame_done(fixed + 0.1 * controller.budget)
+        budgets.append(controller.budget)
+        assert policy.threshold == TABLE.threshold_for(controller.budget)
+    wanted = min(max((1 / target_fps - fixed) / 0.1, LEAST_BUDGET), 1.0)
+    assert fixed + 0.1 * budgets[-1] == pytest.approx(fixed + 0.1 * wanted, rel=0.035)
+    assert all(later <= earlier for earlier, later in pairwise(budgets))  # from one side, and never past it
+
+
+def test_a_machine_that_slows_down_and_recovers():
+    policy = GainThreshold(GainRouter(6, 4), 0.0)
+    controller = SpeedController(policy, TABLE, 10.0, every=1)
+    found = []
+    for slow in (1.0, 2.0, 1.0):
+        for _ in range(30):
+            controller.frame_done(slow * (0.02 + 0.12 * controller.budget))
+        found.append(slow * (0.02 + 0.12 * controller.budget))
+    assert found == pytest.approx([0.1, 0.1, 0.1], rel=0.035)
 
 
 def test_streaming_with_skipped_blocks_is_the_whole_clip():
@@ -225,6 +255,9 @@ def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert 0 < done["share"] < 1
     assert done["macs_per_frame"] < done["full_macs_per_frame"]
     code, out, err = run("upscale", video, tmp_path / "two.mp4", "--model", model, "--threshold", 0.7)
+    assert code == 0, err
+    assert "of the residual blocks ran" in out
+    code, out, err = run("upscale", video, tmp_path / "fast.mp4", "--model", model, "--target-fps", 1000, "--window", 2)
     assert code == 0, err
     assert "of the residual blocks ran" in out
     code, _, err = run("upscale", video, tmp_path / "no.mp4", "--model", "compact", "--budget", 7)

@@ -44,6 +44,9 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     compute.add_argument(
         "--threshold", type=float, metavar="A", help="run a block where the router expects more than this of it"
     )
+    compute.add_argument(
+        "--target-fps", type=float, metavar="F", help="turn the budget so that so many frames are done in a second"
+    )
 
     picture = parser.add_argument_group("size of the picture")
     picture.add_argument("--height", type=int, metavar="PX", help="resize the x4 result to this height, width to match")
@@ -96,6 +99,7 @@ def command(args: argparse.Namespace) -> None:
             scene_cuts=not args.no_scene_cuts,
             threshold=args.threshold,
             budget=args.budget,
+            target_fps=args.target_fps,
             size=size,
             encode=encode,
             overwrite=args.overwrite,

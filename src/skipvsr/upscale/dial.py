@@ -10,6 +10,7 @@ from skipvsr.models.flow import warp
 from skipvsr.models.router import MaskGenerator
 from skipvsr.models.vsr import SkipVSR
 from skipvsr.routing.learned import DifferenceThreshold, GainThreshold
+from skipvsr.upscale.speed import SpeedController
 
 DEFAULT_TILE_PX = 24
 
@@ -21,23 +22,27 @@ class Dial:
     Args:
         threshold: blocks run where the router expects more than this of them; 0 runs everything.
         budget: share of the residual blocks' work, in (0, 1]; needs a calibrated model.
+        target_fps: frames per second to keep to, by turning the budget as the video runs; needs a calibrated model.
         tile_px: most pixels a side of a tile; None: as the model was calibrated.
 
     Raises:
-        ConfigError: both are set, or one is out of its range.
+        ConfigError: more than one of the first three is set, or one is out of its range.
     """
 
     threshold: float | None = None
     budget: float | None = None
+    target_fps: float | None = None
     tile_px: int | None = None
 
     def __post_init__(self) -> None:
-        if self.threshold is not None and self.budget is not None:
-            raise ConfigError("both a threshold and a budget were given; give one of them")
+        if sum(value is not None for value in (self.threshold, self.budget, self.target_fps)) > 1:
+            raise ConfigError("more than one of threshold, budget and target frame rate was given; give one of them")
         if self.threshold is not None and not self.threshold >= 0:
             raise ConfigError(f"the threshold is {self.threshold}; it must be 0 (run everything) or more")
         if self.budget is not None and not 0 < self.budget <= 1:
             raise ConfigError(f"the budget is {self.budget}; it must be above 0 and at most 1")
+        if self.target_fps is not None and not self.target_fps > 0:
+            raise ConfigError(f"the target is {self.target_fps} frames per second; it must be above 0")
         if self.tile_px is not None and self.tile_px < 4:
             raise ConfigError(f"tiles are {self.tile_px} pixels; they must be at least 4")
 
@@ -47,7 +52,7 @@ class Dial:
         Raises:
             ConfigError: the model has no router, or a budget is asked of one that was never calibrated.
         """
-        if not self.threshold and (self.budget is None or self.budget == 1):
+        if self.target_fps is None and not self.threshold and (self.budget is None or self.budget == 1):
             return None
         if model.router is None:
             raise ConfigError(
@@ -55,14 +60,20 @@ class Dial:
                 "a model that has one (skipvsr models)"
             )
         calibration = model.calibration
-        threshold = self.threshold
-        if self.budget is not None:
+        threshold = self.threshold or 0.0
+        if self.budget is not None or self.target_fps is not None:
             if calibration is None:
                 raise ConfigError("this model is not calibrated; run 'skipvsr calibrate', or give --threshold")
-            threshold = calibration.threshold_for(self.budget)
-        assert threshold is not None
+            threshold = calibration.threshold_for(self.budget or 1.0)
         tile_px = self.tile_px or (calibration.tile_px if calibration else DEFAULT_TILE_PX)
         if isinstance(model.router, MaskGenerator):
             align = warp if model.router.warped else None
             return RoutedTrunks(DifferenceThreshold(model.router, threshold, align=align), tile_px, trace=trace)
         return RoutedTrunks(GainThreshold(model.router, threshold), tile_px, trace=trace)
+
+    def controller(self, model: SkipVSR, routed: RoutedTrunks | None, every: int) -> SpeedController | None:
+        """What turns the budget as the video runs, where a frame rate was asked for; `every` as for SpeedController."""
+        if self.target_fps is None or routed is None or model.calibration is None:
+            return None
+        assert isinstance(routed.policy, GainThreshold)
+        return SpeedController(routed.policy, model.calibration, self.target_fps, every)

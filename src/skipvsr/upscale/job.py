@@ -76,6 +76,7 @@ def upscale_video(
     scene_cuts: bool = True,
     threshold: float | None = None,
     budget: float | None = None,
+    target_fps: float | None = None,
     size: OutputSize | None = None,
     encode: EncodeOptions | None = None,
     overwrite: bool = False,
@@ -95,7 +96,8 @@ def upscale_video(
         lookahead: frames beyond a window from which the backward recurrence starts.
         scene_cuts: find scene cuts, and let nothing cross them.
         threshold: blocks run where the model's router expects more than this of them; 0 runs everything.
-        budget: share of the residual blocks' work that may run, in (0, 1]; give this or a threshold, or neither.
+        budget: share of the residual blocks' work that may run, in (0, 1].
+        target_fps: frames per second to keep to, by turning the budget; give one of these three, or none.
         size: resize the x4 result to this; None: leave it.
         encode: codec, quality and pixel format; None: H.264, visually lossless.
         overwrite: replace an existing destination.
@@ -110,14 +112,16 @@ def upscale_video(
     """
     network = place(model, device)
     tally = Tally()
-    routed = Dial(threshold, budget).turn(network, tally)
+    dial = Dial(threshold, budget, target_fps)
+    routed = dial.turn(network, tally)
     with open_reader(source) as reader:
         height, width = _output_size(size or OutputSize(), reader.info)
         if window is None:
             window = default_window(network.config, reader.info.height, reader.info.width)
         windows = Windows(window, lookahead)
         cuts = _CountedCuts(SceneCuts()) if scene_cuts else None
-        meter = ProgressMeter(reader.info.frame_count)
+        controller = dial.controller(network, routed, window)
+        meter, seconds = ProgressMeter(reader.info.frame_count), 0.0
         aspect = pixel_aspect(reader.info.sample_aspect_ratio, reader.info.height, reader.info.width, height, width)
         with open_writer(
             destination, width, height, reader, options=encode, sample_aspect_ratio=aspect, overwrite=overwrite
@@ -125,6 +129,9 @@ def upscale_video(
             run = _Run(reader, writer, (height, width))
             for _ in run.results(network, windows, cuts, routed):
                 progress = meter.step()
+                if controller is not None:
+                    controller.frame_done(progress.seconds - seconds)
+                    seconds = progress.seconds
                 if on_progress is not None:
                     on_progress(progress)
     cost = cost_per_frame(network.config, reader.info.height, reader.info.width)
