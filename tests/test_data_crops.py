@@ -71,7 +71,8 @@ def test_processes_together_see_the_global_batch(clips: list[Clip], stills: list
     for part in fields(whole):
         slices = [getattr(batch, part.name) for batch in parts]
         joined = torch.cat(slices) if isinstance(slices[0], Tensor) else slices[0] + slices[1]
-        assert torch.equal(joined, getattr(whole, part.name)) if isinstance(joined, Tensor) else joined == whole.names
+        wanted = getattr(whole, part.name)
+        assert torch.equal(joined, wanted) if isinstance(joined, Tensor) else joined == wanted
 
 
 @pytest.mark.parametrize("low", ["bi", "bd", "bd-duf"])

@@ -18,7 +18,8 @@ Codec = Literal["h264", "h265"]
 
 # Encoder, decoder, and what keeps a clip's bits independent of the machine's number of cores.
 _CODECS = {
-    "h264": ("libx264", "h264", {}),
+    # x264's macroblock tree gives other bits from run to run on small pictures, even with one thread.
+    "h264": ("libx264", "h264", {"x264-params": "mbtree=0"}),
     "h265": ("libx265", "hevc", {"x265-params": "log-level=error:pools=none:frame-threads=1"}),
 }
 MAX_CRF = 51
