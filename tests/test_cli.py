@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -139,7 +140,8 @@ def test_models_are_listed(capsys: pytest.CaptureFixture[str]):
     assert compact["gmacs_per_180x320_frame"] == pytest.approx(21.11, abs=0.01)
 
 
-def test_ctrl_c_leaves_nothing_and_says_so(tmp_path: Path, model: str):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_leave_nothing_and_say_so(tmp_path: Path, model: str, number: signal.Signals, code: int):
     source = make_video(tmp_path / "in.mp4", 400)
     command = [
         sys.executable,
@@ -155,9 +157,11 @@ def test_ctrl_c_leaves_nothing_and_says_so(tmp_path: Path, model: str):
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert json.loads(process.stdout.readline())["event"] == "progress"
-    process.send_signal(signal.SIGINT)
+    for _ in range(4):  # whoever is impatient does not stop the cleaning up
+        process.send_signal(number)
+        time.sleep(0.02)
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == code
     assert err.splitlines()[-1].startswith("skipvsr: interrupted")
     assert "Traceback" not in err
     assert json.loads(out.splitlines()[-1])["event"] == "error"

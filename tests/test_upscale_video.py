@@ -236,11 +236,36 @@ def test_frames_are_taken_as_they_are_needed(tiny: SkipVSR):
         np.zeros((8, 32, 3), np.uint8),
         torch.zeros(32, 32, 3),
         torch.zeros(3, 32, 32, dtype=torch.uint8),
+        torch.zeros(3, 0, 0),
+        np.zeros((0, 0, 3), np.uint8),
+        np.full((32, 32, 3), 200.0),
+        [[0.0]],
+        None,
     ],
 )
 def test_other_frames_are_refused(frame, tiny: SkipVSR):
     with pytest.raises(ShapeError):
         list(upscale_frames([frame], tiny))
+
+
+def test_frames_whose_memory_is_used_again(tiny: SkipVSR):
+    """A source may fill one tensor anew for each frame."""
+    frames = [to_tensor(picture(index)) for index in range(6)]
+
+    def refilled():
+        memory = torch.empty_like(frames[0])
+        for frame in frames:
+            yield memory.copy_(frame)
+
+    for one, two in zip(upscale_frames(refilled(), tiny), upscale_frames(frames, tiny), strict=True):
+        assert torch.equal(one, two)
+
+
+def test_settings_are_checked_before_the_first_frame(tiny: SkipVSR):
+    with pytest.raises(ConfigError, match="window"):
+        upscale_frames([], tiny, window=0)
+    with pytest.raises(ConfigError, match="lookahead"):
+        upscale_frames([], tiny, lookahead=-1)
 
 
 def test_no_frames(tiny: SkipVSR):

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from skipvsr.errors import ConfigError, DecodeError, InputError, OutputError
-from skipvsr.video.colour import ColourSpec
+from skipvsr.video.colour import LIMITED, ColourSpec, colour_of, from_rgb, to_rgb
+from skipvsr.video.frame import Frame
 from skipvsr.video.open import open_reader, open_writer, read_clip
 from skipvsr.video.probe import VideoInfo
 from skipvsr.video.read import VideoReader, probe
@@ -158,7 +159,7 @@ def test_encoders_are_visually_lossless(tmp_path: Path, codec: str):
         (EncodeOptions(pixel_format="yuv999"), "cannot store"),
         (EncodeOptions(quality=99), "quality"),
         (EncodeOptions(codec="ffv1", quality=3), "quality"),
-        (EncodeOptions(preset="warp"), "preset|warp|cannot be written"),
+        (EncodeOptions(preset="warp"), "libx264 refuses"),
     ],
 )
 def test_impossible_encoder_settings_are_refused(tmp_path: Path, options: EncodeOptions, match: str):
@@ -279,3 +280,86 @@ def test_parts_of_a_clip(tmp_path: Path):
     assert np.array_equal(read_clip(source, start=3, frames=4), whole[3:7])
     with pytest.raises(InputError, match="only 8 frames"):
         read_clip(source, start=5, frames=4)
+
+
+def test_an_avi_with_b_frames_is_read_in_order(tmp_path: Path):
+    """AVI knows no presentation times; the frames come out in the order in which they are shown, a frame apart."""
+    source = make_video(tmp_path / "in.avi", 12, time_base=Fraction(1, 25), options={"crf": "4", "bf": "2"})
+    with VideoReader(source) as reader:
+        frames = list(reader)
+    assert len(frames) == 12
+    assert np.diff([frame.pts for frame in frames]).tolist() == [1] * 11
+    for index, frame in enumerate(frames):
+        errors = [np.abs(frame.pixels.astype(int) - picture(other)).mean() for other in range(12)]
+        assert int(np.argmin(errors)) == index
+    copy(source, tmp_path / "out.mp4")
+    with VideoReader(tmp_path / "out.mp4") as reader:
+        assert [frame.seconds for frame in reader] == pytest.approx([index / 25 for index in range(12)], abs=0.05)
+
+
+def test_times_that_repeat_lose_no_frame_and_times_that_jump_back_end_the_video(tmp_path: Path):
+    source = make_video(tmp_path / "in.mkv", 4)
+    with VideoReader(source) as reader:
+        first = next(iter(reader))
+        reader._last_pts, reader._step = 1000, 40
+        for pts, expected in ((1040, 1040), (1040, 1041), (1030, 1042), (None, 1082)):
+            decoded = from_rgb(first.pixels, "yuv420p", reader.info.colour)
+            decoded.pts = pts
+            assert reader._frame(decoded).pts == expected
+        decoded = from_rgb(first.pixels, "yuv420p", reader.info.colour)
+        decoded.pts = 10
+        with pytest.raises(DecodeError, match="jumps back in time"):
+            reader._frame(decoded)
+
+
+def test_how_long_the_last_frame_is_shown_is_kept(tmp_path: Path):
+    """In Matroska; MP4 takes the duration of the frame that is decoded last, which with B-frames is another."""
+    times = [0, 512, 1024]
+    frames = [Frame(picture(index), time, duration, Fraction(1, 12800)) for index, (time, duration) in
+              enumerate(zip(times, (512, 512, 12800), strict=True))]  # fmt: skip
+    path = tmp_path / "held.mkv"
+    info = probe(make_video(tmp_path / "like.mp4", 2))
+    with VideoWriter(path, info.width, info.height, source=info) as writer:
+        for frame in frames:
+            writer.write(frame)
+    duration = probe(path).duration_seconds
+    assert duration == pytest.approx(0.08 + 1.0, abs=0.02)
+
+
+def test_sound_that_outlasts_the_picture_is_not_a_file_cut_off(tmp_path: Path):
+    source = make_video(tmp_path / "in.flv", 10, audio_codec="aac", audio_seconds=5.0, time_base=Fraction(1, 1000))
+    with VideoReader(source) as reader:
+        assert len(list(reader)) == 10
+
+
+def test_a_colon_in_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    make_video(tmp_path / "in.mp4", 3).rename(tmp_path / "12:30.mp4")
+    copy(Path("12:30.mp4"), Path("a:b.mp4"))
+    with VideoReader(Path("a:b.mp4")) as reader:
+        assert len(list(reader)) == 3
+
+
+@pytest.mark.parametrize("ending", [".avi", ".m3u8", ".mpd", ".ts", ".png", ""])
+def test_containers_that_would_lose_something_are_refused(tmp_path: Path, ending: str):
+    info = probe(make_video(tmp_path / "in.mp4", 2))
+    with pytest.raises(ConfigError, match=r"use \.mp4"):
+        VideoWriter(tmp_path / f"out{ending}", info.width, info.height, source=info)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
+
+
+def test_lists_of_other_files_are_refused(tmp_path: Path):
+    make_video(tmp_path / "in.mp4", 2)
+    (tmp_path / "list.txt").write_text("ffconcat version 1.0\nfile in.mp4\n")
+    with pytest.raises(InputError, match=r"playlist|cannot be read"):
+        VideoReader(tmp_path / "list.txt")
+
+
+def test_limited_grey_keeps_its_black_and_white(tmp_path: Path):
+    luma = np.repeat(np.array([16, 126, 235], np.uint8), 16)[None].repeat(32, 0)
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(luma), format="gray")
+    frame.color_range = LIMITED
+    colour = colour_of(frame)
+    assert colour.range == LIMITED
+    found = to_rgb(frame, colour)[0, [0, 16, 32]]
+    assert np.abs(found.astype(int) - [[0] * 3, [128] * 3, [255] * 3]).max() <= 1

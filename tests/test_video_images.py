@@ -12,6 +12,7 @@ from PIL import Image
 from skipvsr.errors import DecodeError, InputError, OutputError
 from skipvsr.video.colour import BT709, BT2020_NCL, FULL, LIMITED, SMPTE170M, ColourSpec, from_rgb, to_rgb
 from skipvsr.video.images import ImageFolderReader, ImageFolderWriter, read_image, write_image
+from skipvsr.video.open import open_writer
 from tests.media import picture
 
 KR_KB = {SMPTE170M: (0.299, 0.114), BT709: (0.2126, 0.0722), BT2020_NCL: (0.2627, 0.0593)}
@@ -145,3 +146,31 @@ def test_other_faults(tmp_path: Path):
         raise RuntimeError("stop")
     assert not (tmp_path / "out").exists()
     assert not [path for path in tmp_path.iterdir() if path.name.endswith(".part")]
+
+
+def test_replacing_a_folder_loses_nothing_else(tmp_path: Path):
+    (tmp_path / "in").mkdir()
+    source = fill(tmp_path / "in" / "frames", "1.png", "2.png")
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "precious.txt").write_text("keep me")
+    reader = ImageFolderReader(source)
+    with pytest.raises(OutputError, match=r"more than images \(precious.txt\)"):
+        open_writer(home, 128, 96, reader, overwrite=True)
+    for path in (tmp_path / "in", source, source / "..", source / "."):
+        with pytest.raises(OutputError, match="input"):
+            open_writer(path, 128, 96, reader, overwrite=True)
+    assert (home / "precious.txt").read_text() == "keep me"
+    assert sorted(path.name for path in source.iterdir()) == ["1.png", "2.png"]
+
+
+def test_a_folder_of_images_is_replaced_whole(tmp_path: Path):
+    reader = ImageFolderReader(fill(tmp_path / "in", "1.png"))
+    fill(tmp_path / "out", "old1.png", "old2.png")
+    with pytest.raises(RuntimeError, match="stop"), open_writer(tmp_path / "out", 32, 24, reader, overwrite=True):
+        raise RuntimeError("stop")
+    assert ImageFolderReader(tmp_path / "out").names == ["old1.png", "old2.png"]
+    with open_writer(tmp_path / "out", 32, 24, reader, overwrite=True) as writer:
+        writer.write(next(iter(reader)))
+    assert ImageFolderReader(tmp_path / "out").names == ["1.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]

@@ -4,20 +4,53 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from importlib.metadata import version
+from types import FrameType
+from typing import NoReturn
 
-from skipvsr.cli import calibrate, convert, data, models, train, upscale
 from skipvsr.errors import SkipVSRError
 
-INTERRUPTED = 130
+# Everybody's way of saying which signal ended a program: 128 and its number.
+INTERRUPTED = 128 + signal.SIGINT
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, or a request to end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.exit_code = 128 + number
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its status: 0, or not 0 with one line on standard error."""
-    args = _parser().parse_args(arguments)
-    sys.exit(run(args))
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.signal(number, _interrupt) for number in _SIGNALS}
+    else:
+        before = {}
+    try:
+        try:
+            args = _parser().parse_args(arguments)
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)
+        sys.exit(run(args))
+    finally:
+        # After a signal the others stay ignored to the very end.
+        for number, handler in before.items():
+            if signal.getsignal(number) is _interrupt:
+                signal.signal(number, handler)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    """The first signal stops the work; those after it must not stop the cleaning up."""
+    for other in _SIGNALS:
+        signal.signal(other, signal.SIG_IGN)
+    raise Interrupted(number)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -29,11 +62,12 @@ def run(args: argparse.Namespace) -> int:
             raise
         _complain(args, str(error), error.exit_code)
         return error.exit_code
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         if args.debug:
             raise
-        _complain(args, "interrupted; no output was left half-written", INTERRUPTED)
-        return INTERRUPTED
+        exit_code = getattr(error, "exit_code", INTERRUPTED)
+        _complain(args, "interrupted; no output was left half-written", exit_code)
+        return exit_code
     except BrokenPipeError:
         # Whoever read our output has gone (`skipvsr models | head`).
         sys.stderr.close()
@@ -48,6 +82,9 @@ def _complain(args: argparse.Namespace, message: str, exit_code: int) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
+    # Here, and not above: loading torch takes seconds, in which somebody may well press Ctrl-C.
+    from skipvsr.cli import calibrate, convert, data, models, train, upscale
+
     parser = argparse.ArgumentParser(prog="skipvsr", description="Video super-resolution x4 with a dial for compute.")
     parser.add_argument("--version", action="version", version=f"skipvsr {version('skipvsr')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

@@ -14,14 +14,15 @@ from torch import Tensor
 
 from skipvsr.checkpoints.load import load_model
 from skipvsr.errors import ShapeError
-from skipvsr.execute.routed import Trace
-from skipvsr.models.vsr import SkipVSR
+from skipvsr.execute.routed import RoutedTrunks, Trace
+from skipvsr.models.vsr import SkipVSR, check_clip
 from skipvsr.upscale.dial import Dial
 from skipvsr.upscale.scenes import SceneCuts
 from skipvsr.upscale.stream import DEFAULT_LOOKAHEAD, Windows, default_window, upscale_stream
 
 AnyFrame = TypeVar("AnyFrame", np.ndarray, Tensor)
 
+_MOST = 8.0
 _PEAK = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
 
 
@@ -36,7 +37,7 @@ def upscale_frames(
     budget: float | None = None,
     trace: Trace | None = None,
 ) -> Iterator[AnyFrame]:
-    """Super-resolve a stream of frames x4, of any length, in fixed memory.
+    """Super-resolve a stream of frames x4, of any length, in fixed memory. Settings are checked at once.
 
     Args:
         frames: numpy arrays (H, W, 3), RGB, uint8 or uint16 over their full range or floating point in [0, 1]; or torch
@@ -49,7 +50,7 @@ def upscale_frames(
         budget: share of the residual blocks' work that may run, in (0, 1]; give this or a threshold, or neither.
         trace: what ran is added to it (`skipvsr.routing.trace`).
 
-    Yields:
+    Returns:
         One frame for each frame, in order, of the same kind and dtype, clamped to its range: (4H, 4W, 3) or (3, 4H, 4W).
 
     Raises:
@@ -60,20 +61,34 @@ def upscale_frames(
     """
     network = model if isinstance(model, SkipVSR) else load_model(model)
     routed = Dial(threshold, budget).turn(network, trace)
+    Windows(1 if window is None else window, lookahead)
+    return _results(frames, network, window, lookahead, SceneCuts() if scene_cuts else None, routed)
+
+
+def _results(
+    frames: Iterable[AnyFrame],
+    network: SkipVSR,
+    window: int | None,
+    lookahead: int,
+    starts_scene: SceneCuts | None,
+    routed: RoutedTrunks | None,
+) -> Iterator[AnyFrame]:
     kinds: deque[AnyFrame] = deque()
 
     def tensors() -> Iterator[Tensor]:
         for frame in frames:
-            kinds.append(frame[:0])
-            yield to_tensor(frame)
+            tensor = to_tensor(frame)
+            kinds.append(_empty_like(frame))
+            # Whoever makes the frames may use their memory again for the next.
+            yield tensor.clone() if tensor is frame else tensor
 
     stream = tensors()
     first = next(stream, None)
     if first is None:
         return
+    check_clip(first[None, None])
     if window is None:
-        window = default_window(network.config, *first.shape[-2:])
-    starts_scene = SceneCuts() if scene_cuts else None
+        window = default_window(network.config, first.shape[-2], first.shape[-1])
     stream = chain((first,), stream)
     windows = Windows(window, lookahead)
     for result in upscale_stream(stream, network, windows, starts_scene=starts_scene, routed=routed):
@@ -91,7 +106,9 @@ def to_tensor(frame: np.ndarray | Tensor) -> Tensor:
             raise ShapeError(
                 f"got a {frame.dtype} tensor {tuple(frame.shape)}; give (3, height, width), float in [0, 1]"
             )
-        return frame
+        return _in_range(frame)
+    if not isinstance(frame, np.ndarray):
+        raise ShapeError(f"got a {type(frame).__name__}; frames are numpy arrays or torch tensors")
     floating = np.issubdtype(frame.dtype, np.floating)
     if frame.ndim != 3 or frame.shape[2] != 3 or not (floating or frame.dtype in _PEAK):
         raise ShapeError(
@@ -99,7 +116,21 @@ def to_tensor(frame: np.ndarray | Tensor) -> Tensor:
         )
     peak = 1 if floating else _PEAK[frame.dtype]
     planes = np.ascontiguousarray(frame.transpose(2, 0, 1)).astype(np.float32)
-    return torch.from_numpy(planes).div_(peak)
+    return _in_range(torch.from_numpy(planes).div_(peak))
+
+
+def _in_range(frame: Tensor) -> Tensor:
+    """The frame, unless its numbers are plainly not in [0, 1]: a little beyond it is what filters leave."""
+    if frame.numel() and frame.max() > _MOST:
+        raise ShapeError(f"a frame has values up to {frame.max().item():g}; floating-point frames are in [0, 1]")
+    return frame
+
+
+def _empty_like(frame: AnyFrame) -> AnyFrame:
+    """Only kind, dtype and device of a frame; a slice would keep the whole picture."""
+    if isinstance(frame, Tensor):
+        return frame.new_empty(0)
+    return np.empty(0, frame.dtype)
 
 
 def from_tensor(result: Tensor, like: AnyFrame) -> AnyFrame:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -201,7 +202,7 @@ class _Run:
         try:
             for frame in read_ahead(self._reader, decoder):
                 # Only its times are needed from here on; what it showed would pile up over a window.
-                self._waiting.append(replace(frame, pixels=frame.pixels[:0]))
+                self._waiting.append(replace(frame, pixels=np.empty((0, 0, 3), frame.pixels.dtype)))
                 yield to_tensor(frame.pixels)
         except DecodeError as error:
             self.stopped = error

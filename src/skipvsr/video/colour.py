@@ -51,7 +51,7 @@ def colour_of(frame: av.VideoFrame, *, still: bool = False) -> ColourSpec:
     if matrix not in _SWSCALE:
         small = frame.height <= 576 and frame.width <= 1024
         matrix = SMPTE170M if small or still else BT709
-    full = frame.color_range == FULL or name.startswith(("yuvj", "gray"))
+    full = frame.color_range == FULL or (frame.color_range != LIMITED and name.startswith(("yuvj", "gray")))
     return ColourSpec(matrix, FULL if full else LIMITED, frame.color_primaries, frame.color_trc)
 
 
@@ -68,6 +68,8 @@ def bit_depth(pixel_format: VideoFormat) -> int:
 def to_rgb(frame: av.VideoFrame, colour: ColourSpec) -> np.ndarray:
     """A decoded frame as (H, W, 3) full-range RGB: uint8, or uint16 where it has more than 8 bits. Alpha is dropped."""
     deep = bit_depth(frame.format) > 8
+    if frame.format.name.startswith("gray") and colour.range == LIMITED:
+        return _stretch(frame.reformat(format="gray16le" if deep else "gray").to_ndarray())
     rgb = frame.reformat(
         format="rgb48le" if deep else "rgb24",
         src_colorspace=_SWSCALE.get(colour.matrix),
@@ -76,6 +78,14 @@ def to_rgb(frame: av.VideoFrame, colour: ColourSpec) -> np.ndarray:
         interpolation=_ACCURATE,
     )
     return rgb.to_ndarray()
+
+
+def _stretch(luma: np.ndarray) -> np.ndarray:
+    """Limited-range grey (H, W) as full-range RGB (H, W, 3); swscale takes all grey for full range."""
+    unit = 256 if luma.dtype == np.uint16 else 1
+    peak = np.iinfo(luma.dtype).max
+    full = (luma.astype(np.float64) - 16 * unit) * (peak / (219 * unit))
+    return np.repeat(full.round().clip(0, peak).astype(luma.dtype)[..., None], 3, axis=2)
 
 
 def from_rgb(pixels: np.ndarray, pixel_format: str, colour: ColourSpec) -> av.VideoFrame:

@@ -15,6 +15,11 @@ from skipvsr.errors import InputError, OutputError, SkipVSRError
 OPEN_OPTIONS = {"protocol_whitelist": "file"}
 
 
+def file_name(path: Path) -> str:
+    """The path as FFmpeg takes it for nothing but a file: absolute, because it reads "12:30.mp4" as a protocol."""
+    return str(path.absolute())
+
+
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
     """Turn foreign errors into InputError."""

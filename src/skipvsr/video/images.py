@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from av.video.codeccontext import VideoCodecContext
 
 from skipvsr.errors import DecodeError, InputError, OutputError
 from skipvsr.video.colour import FULL, RGB, SMPTE170M, ColourSpec, colour_of, from_rgb, to_rgb
-from skipvsr.video.faults import OPEN_OPTIONS, reading, writing
+from skipvsr.video.faults import OPEN_OPTIONS, file_name, reading, writing
 from skipvsr.video.frame import Frame
 from skipvsr.video.probe import MIN_SIDE_PX, VideoInfo, describe
 
@@ -45,7 +46,7 @@ class ImageFolderReader:
         self.path = Path(path)
         self.files = _image_files(self.path)
         _check_numbers(self.path, self.files)
-        with reading(self.files[0]), av.open(str(self.files[0]), options=OPEN_OPTIONS) as container:
+        with reading(self.files[0]), av.open(file_name(self.files[0]), options=OPEN_OPTIONS) as container:
             first = next(container.decode(video=0))
             info = describe(self.files[0], container, container.streams.video[0], first)
         height, width = _upright(np.empty((first.height, first.width, 3), np.uint8), first).shape[:2]
@@ -106,7 +107,9 @@ class ImageFolderWriter:
     def __init__(self, path: str | Path, names: list[str]) -> None:
         self.path = Path(path)
         self._names = iter(_output_names(names))
-        self._work = self.path.with_name(f".{self.path.name}.part")
+        place = self.path.absolute()
+        self._work = place.with_name(f".{place.name[:100]}.{os.getpid()}.part")
+        self._before = place.with_name(f".{place.name[:100]}.{os.getpid()}.before")
         with writing(self.path):
             if not self.path.parent.is_dir():
                 raise OutputError(f"the folder {self.path.parent} does not exist; make it first")
@@ -122,15 +125,39 @@ class ImageFolderWriter:
         try:
             if kind is None:
                 with writing(self.path):
-                    if self.path.exists():
-                        shutil.rmtree(self.path)
-                    self._work.replace(self.path)
+                    self._move_into_place()
         finally:
             shutil.rmtree(self._work, ignore_errors=True)
+
+    def _move_into_place(self) -> None:
+        """What was there goes only when the new folder is in its place."""
+        if not (self.path.exists() or self.path.is_symlink()):
+            self._work.replace(self.path)
+            return
+        self.path.replace(self._before)
+        try:
+            self._work.replace(self.path)
+        except BaseException:
+            self._before.replace(self.path)
+            raise
+        if self._before.is_symlink():
+            self._before.unlink()
+        else:
+            shutil.rmtree(self._before, ignore_errors=True)
 
     def write(self, frame: Frame) -> None:
         """Write a frame under the next name."""
         write_image(self._work / next(self._names), frame.pixels)
+
+
+def check_replaceable(folder: Path) -> None:
+    """Raise OutputError unless a folder holds nothing but images, so that replacing it loses nothing else."""
+    with writing(folder):
+        other = next((path for path in sorted(folder.iterdir()) if not _is_image_file(path)), None)
+    if other is not None:
+        raise OutputError(
+            f"{folder} holds more than images ({other.name}); empty it yourself, or choose another output"
+        )
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -142,7 +169,7 @@ def read_image(path: str | Path) -> np.ndarray:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path} does not exist; check the path")
-    with reading(path), av.open(str(path), options=OPEN_OPTIONS) as container:
+    with reading(path), av.open(file_name(path), options=OPEN_OPTIONS) as container:
         frame = next(container.decode(video=0), None)
         if frame is None:
             raise InputError(f"{path} holds no picture; is it complete?")
@@ -178,10 +205,14 @@ def write_image(path: str | Path, pixels: np.ndarray) -> None:
 
 def _image_files(folder: Path) -> list[Path]:
     with reading(folder):
-        files = [file for file in folder.iterdir() if file.suffix.lower() in READ and not file.name.startswith(".")]
+        files = [file for file in folder.iterdir() if _is_image_file(file)]
     if not files:
         raise InputError(f"{folder} holds no images; give a folder of {', '.join(READ)} files")
     return sorted(files, key=_natural_key)
+
+
+def _is_image_file(path: Path) -> bool:
+    return path.suffix.lower() in READ and not path.name.startswith(".") and path.is_file()
 
 
 def _natural_key(file: Path) -> tuple[tuple[int, str], ...]:

@@ -10,8 +10,9 @@ from typing import Protocol, TypeAlias
 import numpy as np
 
 from skipvsr.errors import InputError, OutputError
+from skipvsr.video.faults import reading, writing
 from skipvsr.video.frame import Frame
-from skipvsr.video.images import READ, ImageFolderReader, ImageFolderWriter, read_image
+from skipvsr.video.images import READ, ImageFolderReader, ImageFolderWriter, check_replaceable, read_image
 from skipvsr.video.read import VideoReader
 from skipvsr.video.write import EncodeOptions, VideoWriter
 
@@ -28,7 +29,9 @@ class Writer(Protocol):
 def open_reader(path: str | Path) -> Reader:
     """A reader for a video file or a folder of images; raises InputError as they do."""
     path = Path(path)
-    return ImageFolderReader(path) if path.is_dir() else VideoReader(path)
+    with reading(path):
+        folder = path.is_dir()
+    return ImageFolderReader(path) if folder else VideoReader(path)
 
 
 def open_writer(
@@ -49,14 +52,9 @@ def open_writer(
         ConfigError: impossible encoder settings.
     """
     path = Path(path)
-    if path.exists():
-        if path.resolve() == source.path.resolve():
-            raise OutputError(f"{path} is the input; choose another output")
-        if path.is_dir() != isinstance(source, ImageFolderReader):
-            kind = "a folder" if path.is_dir() else "a file"
-            raise OutputError(f"{path} is {kind}, and the input is not; choose another output")
-        if not overwrite:
-            raise OutputError(f"{path} exists already; choose another output, or give --overwrite")
+    with writing(path):
+        if path.exists() or path.is_symlink():
+            _check_existing(path, source, overwrite)
     if isinstance(source, ImageFolderReader):
         if path.suffix.lower() in {".mp4", ".mkv", ".mov", ".webm", ".avi"}:
             raise OutputError(f"{path} looks like a video, and the input is a folder of images; give a folder")
@@ -64,6 +62,22 @@ def open_writer(
     return VideoWriter(
         path, width, height, source=source.info, options=options, sample_aspect_ratio=sample_aspect_ratio
     )
+
+
+def _check_existing(path: Path, source: Reader, overwrite: bool) -> None:
+    """Raise OutputError where what is there must not be replaced."""
+    place, input_place = path.resolve(), source.path.resolve()
+    if place == input_place:
+        raise OutputError(f"{path} is the input; choose another output")
+    if place in input_place.parents:
+        raise OutputError(f"{path} is a folder that holds the input; choose another output")
+    if path.is_dir() != isinstance(source, ImageFolderReader):
+        kind = "a folder" if path.is_dir() else "a file"
+        raise OutputError(f"{path} is {kind}, and the input is not; choose another output")
+    if not overwrite:
+        raise OutputError(f"{path} exists already; choose another output, or give --overwrite")
+    if path.is_dir():
+        check_replaceable(path)
 
 
 def read_clip(path: str | Path, *, start: int = 0, frames: int | None = None) -> np.ndarray:

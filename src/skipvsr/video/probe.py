@@ -14,9 +14,11 @@ from av.video.stream import VideoStream
 
 from skipvsr.errors import InputError
 from skipvsr.video.colour import ColourSpec, bit_depth, colour_of
-from skipvsr.video.faults import OPEN_OPTIONS, reading
+from skipvsr.video.faults import OPEN_OPTIONS, file_name, reading
 
 MIN_SIDE_PX = 16
+# Formats that are lists of other files.
+_LISTS = {"hls", "concat", "dash", "imf", "image2"}
 _IDENTITY = (1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
 
 
@@ -66,7 +68,11 @@ def open_container(path: Path) -> InputContainer:
     if path.stat().st_size == 0:
         raise InputError(f"{path} is empty (0 bytes); copy or download it again")
     with reading(path):
-        return av.open(str(path), options=OPEN_OPTIONS, metadata_errors="replace")
+        container = av.open(file_name(path), options=OPEN_OPTIONS, metadata_errors="replace")
+    if set(container.format.name.split(",")) & _LISTS:
+        container.close()
+        raise InputError(f"{path} is a playlist and would open other files; give the video file itself")
+    return container
 
 
 def picture_stream(container: InputContainer, path: Path) -> VideoStream:

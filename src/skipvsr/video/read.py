@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +29,12 @@ class VideoReader:
         self.path = Path(path)
         self._container = open_container(self.path)
         self._last_pts: int | None = None
+        # Until when the file has anything at all, its sound included.
+        self._end_seconds = 0.0
+        # AVI says when a packet is decoded and not when its frame is shown. The frames come in the order in which they
+        # are shown: the first takes the first time, and so on.
+        self._without_times = "avi" in self._container.format.name.split(",")
+        self._times: deque[int] = deque()
         self._step = 1
         try:
             self._stream = picture_stream(self._container, self.path)
@@ -64,8 +71,14 @@ class VideoReader:
     def _decode(self) -> Iterator[av.VideoFrame]:
         """All frames; FFmpeg's refusal to decode, at any point, is where the stream ends for us."""
         try:
-            for packet in self._container.demux(self._stream):
-                yield from packet.decode()  # type: ignore[misc]
+            for packet in self._container.demux():
+                if packet.stream == self._stream:
+                    if self._without_times and packet.size and packet.dts is not None:
+                        self._times.append(packet.dts)
+                    yield from packet.decode()  # type: ignore[misc]
+                elif packet.pts is not None:
+                    end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+                    self._end_seconds = max(self._end_seconds, end)
         except FFmpegError as error:
             reason = " ".join((error.strerror or str(error)).split())
             raise DecodeError(f"{self.path} stopped decoding at {self._where()} ({reason})") from error
@@ -76,13 +89,36 @@ class VideoReader:
                 f"{self.path} changes from {self.info.width}x{self.info.height} to {decoded.width}x{decoded.height} at "
                 f"{self._where()}; split it there and upscale the parts"
             )
-        pts = decoded.pts if decoded.pts is not None else decoded.dts
-        if pts is None:
-            pts = 0 if self._last_pts is None else self._last_pts + self._step
-        duration = decoded.duration or None
-        self._step = duration or (pts - self._last_pts if self._last_pts is not None else 0) or self._step
+        pts, duration = self._pts(decoded), decoded.duration or None
+        if duration is not None:
+            self._step = duration
+        elif self._last_pts is not None and pts - self._last_pts > 1:
+            self._step = pts - self._last_pts
         self._last_pts = pts
         return Frame(to_rgb(decoded, self.info.colour), pts, duration, self.info.time_base)
+
+    def _pts(self, decoded: av.VideoFrame) -> int:
+        """When a frame is shown, in units of the stream: later than the frame before.
+
+        Frames at the same time, or a little before, are moved to the next unit: none may be lost.
+
+        Raises:
+            DecodeError: the times jump back by a second or more.
+        """
+        pts = decoded.pts if decoded.pts is not None else decoded.dts
+        if self._without_times:
+            pts = self._times.popleft() if self._times else None
+        if self._last_pts is None:
+            return pts or 0
+        if pts is None:
+            return self._last_pts + self._step
+        if pts <= self._last_pts:
+            if (self._last_pts - pts) * self.info.time_base >= 1:
+                raise DecodeError(
+                    f"{self.path} jumps back in time at {self._where()}; it is several videos in one: split it there"
+                )
+            pts = self._last_pts + 1
+        return pts
 
     def _check_complete(self) -> None:
         """A file that was cut off just ends; only its own header knows that there should be more."""
@@ -97,6 +133,7 @@ class VideoReader:
         else:
             # The length of the file: its sound may well be longer than its picture.
             start, tolerance = (self._container.start_time or 0) / av.time_base, 2.0
+            end = max(end, self._end_seconds)
         missing = start + self.info.duration_seconds - end
         if missing > tolerance:
             raise DecodeError(

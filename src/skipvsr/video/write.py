@@ -18,13 +18,17 @@ from av.video.stream import VideoStream
 from skipvsr.errors import ConfigError, OutputError
 from skipvsr.video.colour import BT709, LIMITED, RGB, ColourSpec, from_rgb, is_rgb
 from skipvsr.video.encode import EncodeOptions, choose_encoder, encoder_rate
-from skipvsr.video.faults import OPEN_OPTIONS, writing
+from skipvsr.video.faults import OPEN_OPTIONS, file_name, writing
 from skipvsr.video.frame import Frame
 from skipvsr.video.probe import VideoInfo
 
 __all__ = ["EncodeOptions", "VideoWriter"]
 
 _COPIED = ("audio", "subtitle")
+# Containers that keep times, rotation and pixel aspect, each in one file.
+CONTAINERS = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
+# AV_CODEC_FLAG_FRAME_DURATION: how long each frame is shown goes through the encoder too.
+_FRAME_DURATION = 0x100
 # What belongs to the old file and not to what it shows.
 _DROPPED_TAGS = {"encoder", "major_brand", "minor_version", "compatible_brands", "creation_time", "duration"}
 
@@ -63,7 +67,7 @@ class VideoWriter:
         self._source = source
         self._encoder = choose_encoder(options or EncodeOptions(), width, height)
         self._rate = encoder_rate(source.frame_rate if source else frame_rate)
-        self._work = self.path.with_name(f".{self.path.stem}.{os.getpid()}.part{self.path.suffix}")
+        self._work = self.path.with_name(f".{self.path.stem[:100]}.{os.getpid()}.part{self.path.suffix}")
         self._container = _open_for_writing(self._work, self.path)
         self._copier: _Copier | None = None
         try:
@@ -116,6 +120,7 @@ class VideoWriter:
             stream.pix_fmt = encoder.pixel_format
             context = stream.codec_context
             context.thread_type = "AUTO"
+            context.flags |= _FRAME_DURATION
             context.colorspace, context.color_range = self._colour.matrix, self._colour.range
             context.color_primaries, context.color_trc = self._colour.primaries, self._colour.transfer
             if source is not None:
@@ -124,6 +129,14 @@ class VideoWriter:
                 context.sample_aspect_ratio = sample_aspect_ratio or source.sample_aspect_ratio
                 if source.display_matrix is not None:
                     stream.set_display_matrix(source.display_matrix)
+        try:
+            context.open(strict=False)
+        except (FFmpegError, ValueError) as error:
+            width, height = self.size
+            raise ConfigError(
+                f"{encoder.codec} refuses {width}x{height} {encoder.pixel_format} with these settings "
+                f"({error.strerror if isinstance(error, FFmpegError) else error}); choose others, or another encoder"
+            ) from error
         return stream
 
     def _finish(self) -> None:
@@ -154,7 +167,7 @@ class _Copier:
 
     def __init__(self, source: Path, output: OutputContainer, destination: Path) -> None:
         self._output = output
-        self._input: InputContainer = av.open(str(source), options=OPEN_OPTIONS, metadata_errors="replace")
+        self._input: InputContainer = av.open(file_name(source), options=OPEN_OPTIONS, metadata_errors="replace")
         output.metadata.update(_tags(self._input.metadata))
         chapters = self._input.chapters()
         if chapters:
@@ -166,6 +179,7 @@ class _Copier:
         inputs = [self._input.streams[index] for index in self._streams]
         self._packets: Iterator[Packet] = self._input.demux(*inputs) if inputs else iter(())
         self._waiting: Packet | None = None
+        self._last: dict[int, int] = {}
 
     def copy_until(self, seconds: float | None) -> None:
         """Copy what is to be heard or read up to a time; None: everything that is left."""
@@ -182,8 +196,22 @@ class _Copier:
             if seconds is not None and packet.dts is not None and packet.dts * time_base > seconds:
                 self._waiting = packet
                 return
-            packet.stream = self._streams[packet.stream.index]
-            self._output.mux(packet)
+            if self._in_order(packet):
+                packet.stream = self._streams[packet.stream.index]
+                self._output.mux(packet)
+
+    def _in_order(self, packet: Packet) -> bool:
+        """False for packets after a jump back in time, where the picture stops too; equal times are moved on by a unit."""
+        if packet.dts is None or packet.time_base is None:
+            return True
+        last = self._last.get(packet.stream.index)
+        if last is not None and packet.dts <= last:
+            if (last - packet.dts) * packet.time_base >= 1:
+                return False
+            packet.dts = last + 1
+            packet.pts = packet.dts if packet.pts is None else max(packet.pts, packet.dts)
+        self._last[packet.stream.index] = packet.dts
+        return True
 
     def close(self) -> None:
         """Close the source."""
@@ -191,7 +219,7 @@ class _Copier:
 
 
 def _add_copy(output: OutputContainer, stream: Stream, destination: Path) -> Stream:
-    codec = stream.codec_context.name
+    codec = stream.codec_context.name if stream.codec_context is not None else "unknown"
     try:
         copy = output.add_stream_from_template(stream)
     except (FFmpegError, ValueError) as error:
@@ -222,12 +250,17 @@ def _output_colour(source: VideoInfo | None, pixel_format: str) -> ColourSpec:
 
 def _open_for_writing(work: Path, path: Path) -> OutputContainer:
     folder = path.parent
+    if path.suffix.lower() not in CONTAINERS:
+        ending = path.suffix or "no ending"
+        raise ConfigError(
+            f"{path} has {ending}, no container that keeps all that a video has; use {', '.join(CONTAINERS)}"
+        )
     if not folder.is_dir():
         raise OutputError(f"the folder {folder} does not exist; make it first")
     if not os.access(folder, os.W_OK):
         raise OutputError(f"the folder {folder} may not be written; choose another")
     try:
-        return av.open(str(work), "w")
+        return av.open(file_name(work), "w")
     except (FFmpegError, ValueError) as error:
         work.unlink(missing_ok=True)
         if isinstance(error, OSError) and not isinstance(error, ValueError):
