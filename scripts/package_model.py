@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 
@@ -34,6 +35,10 @@ def main() -> None:
     args = parser.parse_args()
     config = read_config(args.config)
     stages = [args.run / f"{index}-{stage.kind}" for index, stage in enumerate(config.stages)]
+    stages = [
+        folder for folder in stages if (folder / "best").is_dir()
+    ]  # a run may not have come to its last stage yet
+    config = replace(config, stages=config.stages[: len(stages)])
     logs = [read_validations(folder / "log.jsonl") for folder in stages]
     best = max(logs[-1], key=lambda row: row["validation"]["psnr_y"])
     checkpoint = read_folder(stages[-1] / "best")
