@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from skimage import data as pictures
 from torch import Tensor
 
-from skipvsr.checkpoints.load import load_model, packaged_names
 from skipvsr.data.degradations import bi
 from skipvsr.data.motion import MotionRange, draw_path, known_flow, render
-from skipvsr.models.flow import warp
+from skipvsr.models.flow import light_flow, warp
 from skipvsr.training.losses import census, charbonnier, end_point, photometric, smoothness, stays_inside
 
+FLOW = Path(__file__).parent / "data" / "flow-light.safetensors"
 RANDOM = np.random.default_rng(5)
 
 
@@ -112,16 +114,16 @@ def test_end_point_error():
     assert error.item() == pytest.approx(5, rel=1e-5)
 
 
-def moving_pairs(still: np.ndarray, count: int, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Pairs of 32-px LR frames in known motion: reference, support, flow, valid."""
+def moving_pairs(still: np.ndarray, count: int, seed: int, side_px: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Pairs of LR frames in known motion: reference, support, flow, valid."""
     random = np.random.default_rng(seed)
     source = torch.from_numpy(still).permute(2, 0, 1)
     motion = MotionRange(pan_px=16, zoom=0.01, rotation_degrees=0.5, parallax_px=0, shake_px=0)
     found = []
     for _ in range(count):
-        path = draw_path(2, 128, (source.shape[-2], source.shape[-1]), random, motion)
-        low = bi(render(source, path, 128, 128))
-        known = known_flow(path, 32, 32)
+        path = draw_path(2, 4 * side_px, (source.shape[-2], source.shape[-1]), random, motion)
+        low = bi(render(source, path, 4 * side_px, 4 * side_px))
+        known = known_flow(path, side_px, side_px)
         found.append((low[0], low[1], known.backward[0], known.backward_valid[0].float()))
     reference, support, flow, valid = (torch.stack(items) for items in zip(*found, strict=True))
     return reference, support, flow, valid
@@ -131,11 +133,16 @@ def mean_error(estimate: Tensor, flow: Tensor, valid: Tensor) -> float:
     return (((estimate - flow).square().sum(1, keepdim=True).sqrt() * valid).sum() / valid.sum()).item()
 
 
-@pytest.mark.parametrize("name", packaged_names())
-def test_packaged_flow_knows_known_motion(name: str):
-    """On a photograph that no training saw: end-point error far under that of no motion at all."""
-    network = load_model(name)
-    reference, support, flow, valid = moving_pairs(pictures.coffee(), 12, seed=7)
-    with torch.inference_mode():
-        found = mean_error(network.estimate_flow(reference, support), flow, valid)
-    assert found < 0.4 * mean_error(torch.zeros_like(flow), flow, valid)
+def test_the_flow_stage_recovers_known_motion():
+    """What the flow stage of configs/compact/compact.toml trained (its provenance is in the file), on photographs that it
+    never saw: end-point error far under that of no motion. The backbone stage bends flow to its own ends afterwards.
+    """
+    network = light_flow()
+    network.load_state_dict({name: part.float() for name, part in load_file(FLOW).items()})
+    found, still = 0.0, 0.0
+    for picture_of in (pictures.coffee(), pictures.astronaut(), pictures.chelsea()):
+        reference, support, flow, valid = moving_pairs(picture_of, 8, seed=7, side_px=64)
+        with torch.inference_mode():
+            found += mean_error(network(reference, support), flow, valid)
+        still += mean_error(torch.zeros_like(flow), flow, valid)
+    assert found < 0.5 * still
