@@ -131,7 +131,11 @@ def test_an_undescribed_small_video_is_bt601_and_its_large_output_says_so(tmp_pa
 
 def test_ten_bits_come_as_sixteen_and_can_go_out_as_ten(tmp_path: Path):
     source = make_video(
-        tmp_path / "in.mkv", 3, codec="libx265", pixel_format="yuv420p10le", options={"x265-params": "log-level=error"}
+        tmp_path / "in.mkv",
+        3,
+        codec="libx265",
+        pixel_format="yuv420p10le",
+        options={"crf": "12", "x265-params": "log-level=error:ctu=16"},
     )
     with open_reader(source) as reader:
         frame = next(iter(reader))

@@ -50,6 +50,9 @@ _KNOWN = {
 }
 
 
+_X265_UNIT_PX = 64
+
+
 @dataclass(frozen=True)
 class Encoder:
     """Checked encoder settings: what `add_stream` needs."""
@@ -86,6 +89,9 @@ def choose_encoder(options: EncodeOptions, width: int, height: int) -> Encoder:
             raise ConfigError(f"{pixel_format} needs an even {name}, not {side}; choose another size, or yuv444p")
     known = _KNOWN.get(options.codec, _Known("crf", None))
     settings = dict(known.fixed)
+    if options.codec == "libx265" and min(width, height) < _X265_UNIT_PX:
+        # With units larger than the picture x265 corrupts memory at 10 bit.
+        settings["x265-params"] += ":ctu=16"
     quality = options.quality if options.quality is not None else known.quality
     if quality is not None:
         if known.option is None:
