@@ -48,7 +48,7 @@ def main() -> None:
         "command": f"skipvsr train {args.config.as_posix()}",
         "commit": args.commit,
         "iterations": {stage.kind: log[-1]["step"] for stage, log in zip(config.stages, logs, strict=True)},
-        "data": ", ".join(source.root for source in config.data.train) + f"; {config.data.degradation}",
+        "data": describe_data(config),
         "validation": {
             "luma_psnr": round(best["validation"]["psnr_y"], 3),
             "luma_psnr_of_bicubic": round(mean(bicubic.values()), 3),
@@ -62,6 +62,14 @@ def main() -> None:
         args.destination, card=card, dtype=dtype, overwrite=True,
     )  # fmt: skip
     print(json.dumps(provenance, indent=2))
+
+
+def describe_data(config: TrainingConfig) -> str:
+    """What was trained on, in a line."""
+    data = config.data
+    clips = ", ".join(source.root for source in data.train)
+    stills = f", and {data.stills_share:.0%} photographs in synthetic motion ({data.stills})" if data.stills else ""
+    return f"{clips}{stills}; {data.degradation}"
 
 
 def read_validations(path: Path) -> list[dict]:
