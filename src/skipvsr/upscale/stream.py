@@ -18,7 +18,7 @@ from skipvsr.errors import ConfigError, ShapeError
 from skipvsr.execute.routed import RoutedTrunks
 from skipvsr.models.vsr import SkipVSR, VSRConfig, check_clip
 
-DEFAULT_LOOKAHEAD = 8
+DEFAULT_LOOKAHEAD = 4
 MAX_WINDOW = 32
 MIN_WINDOW = 4
 STATE_BYTES = 1 << 30
