@@ -7,10 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from skipvsr.models.vsr import SkipVSR, VSRConfig
 
 torch.set_num_threads(2)
+# No test depends on time.
+settings.register_profile("no-deadline", deadline=None)
+settings.load_profile("no-deadline")
 
 
 @pytest.fixture

@@ -63,7 +63,7 @@ def test_flow_of_a_zoom_and_a_rotation():
     torch.testing.assert_close(turned.backward[0, :, 4, 8], torch.tensor((-4.0, -4.0)))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 10_000), st.sampled_from([(0, 1), (1, 0), (0, 3)]))
 def test_flow_leads_to_the_same_point(seed: int, frames: tuple[int, int]):
     path = draw_path(4, 64, STILL, np.random.default_rng(seed), LARGE)

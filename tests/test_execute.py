@@ -40,7 +40,7 @@ def make_blocks(channels: int, count: int) -> list[ResidualBlock]:
     dtype=st.sampled_from([torch.float32, torch.float64]),
     seed=st.integers(0, 9),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_tiles_equal_the_masked_reference(
     height: int, width: int, tile_px: int, batch: int, share: float, dtype: torch.dtype, seed: int
 ):

@@ -36,7 +36,7 @@ def imresize_matrix(side: int, scale: float) -> torch.Tensor:
     return torch.from_numpy(matrix)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(4, 13), st.integers(4, 13), st.sampled_from([2, 3, 4]))
 def test_downsampling_is_imresize(rows: int, columns: int, factor: int):
     image = torch.rand(2, 3, factor * rows, factor * columns, dtype=torch.float64)
@@ -44,7 +44,7 @@ def test_downsampling_is_imresize(rows: int, columns: int, factor: int):
     torch.testing.assert_close(bicubic_downsample(image, factor), expected, atol=1e-12, rtol=0)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(4, 21), st.integers(4, 21), st.sampled_from([2, 3, 4]))
 def test_upsampling_is_imresize(rows: int, columns: int, factor: int):
     image = torch.rand(3, rows, columns, dtype=torch.float64)

@@ -64,7 +64,7 @@ def test_the_closed_form_is_what_torch_counts(config: VSRConfig, size: tuple[int
     assert counted_macs(network, frames, *size) == frames * cost.without_flow + (frames - 1) * cost.flow
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(16, 41), st.integers(16, 41), st.integers(1, 3), st.sampled_from(["spynet", "light"]))
 def test_any_size_comes_out_exactly_four_times_larger(height: int, width: int, frames: int, flow):
     network = make_network(VSRConfig(4, 1, flow, "light"))

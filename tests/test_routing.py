@@ -29,7 +29,7 @@ SIDES = st.integers(1, 70)
 
 
 @given(height=SIDES, width=SIDES, tile_px=st.integers(1, 80))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_tiles_cover_the_frame_once(height: int, width: int, tile_px: int):
     grid = TileGrid.of(height, width, tile_px)
     assert grid.tile_height <= tile_px
@@ -46,7 +46,7 @@ def test_tiles_cover_the_frame_once(height: int, width: int, tile_px: int):
 
 
 @given(height=SIDES, width=SIDES, tile_px=st.integers(1, 80))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_pooling_is_the_mean_of_a_tile(height: int, width: int, tile_px: int):
     grid = TileGrid.of(height, width, tile_px)
     values = torch.from_numpy(np.random.default_rng(height * 100 + width).random((2, 3, height, width)))
@@ -103,7 +103,7 @@ def test_random_blocks_have_their_share():
 
 
 @given(share=st.floats(0.02, 1.0), blocks=st.integers(1, 30), seed=st.integers(0, 99))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_depth_by_rank_has_its_share_and_its_order(share: float, blocks: int, seed: int):
     energy = torch.from_numpy(np.random.default_rng(seed).random((2, 9, 11)))
     depth = depth_by_rank(energy, share, blocks)
@@ -147,7 +147,7 @@ def test_gain_threshold():
 
 
 @given(share=st.floats(0.02, 1.0), seed=st.integers(0, 99))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_budget_is_kept_and_spent_where_it_pays(share: float, seed: int):
     gains = falling_gains(seed)
     pixels = TileGrid.of(37, 60, 10).pixels()

@@ -25,14 +25,14 @@ def whole(clip: torch.Tensor, network: SkipVSR = NETWORK) -> torch.Tensor:
         return network(clip[None])[0]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 14), st.integers(0, 14))
 def test_a_scene_within_window_and_lookahead_is_exact(window: int, lookahead: int):
     clip = CLIP[: window + lookahead]
     torch.testing.assert_close(streamed(clip, Windows(window, lookahead)), whole(clip), atol=1e-6, rtol=0)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(1, 7), st.integers(0, 5))
 def test_every_window_is_the_network_with_its_backward_recurrence_cut(window: int, lookahead: int):
     """The naive reference: for each window, the forward recurrence from the start, the backward one from the lookahead."""
