@@ -1,15 +1,18 @@
 """Run blocks on the active tiles alone, so that skipped work costs no time.
 
-The state lies channels-last in a canvas of whole tiles with a two-pixel frame of zeros. For each block, the active tiles
-are gathered with a halo of two pixels, both convolutions run on small batches of them without padding, and the results are
-scattered back. All tiles are gathered before the first is scattered: neighbours read what was there before the block.
+The state lies channels-last in two canvases of whole tiles with a two-pixel frame of zeros. A block reads one and writes the
+other: the active tiles are gathered with a halo of two pixels in small batches, both convolutions run on them without
+padding, and the results are scattered. So neighbours read what was there before the block. Tiles at rest lie in both
+canvases already; only those that the block before wrote are copied.
+
+A block that is active nearly everywhere runs on the whole frame, which costs less, and the tiles at rest are put back.
 
 Outside the picture the first convolution's output must be zero, not ReLU(bias): that is what padding means to the second.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -20,13 +23,33 @@ from skipvsr.routing.grid import TileGrid
 from skipvsr.routing.policies import Decide
 
 HALO_PX = 2
-# Tiles per convolution call: so few that they stay in cache, and of so few sizes that primitives are reused.
-BATCHES = (8, 4, 2, 1)
+# Multiply-accumulates of a convolution call, about: few enough to stay in cache, so many that the call itself costs little.
+BATCH_MACS = 160_000_000
+# Share of active tiles from which the whole frame costs less. Measured: docs/routing.md.
+DENSE_SHARE = 0.75
+_SMALL = 8
 
 
-def run_blocks(blocks: Sequence[ResidualBlock], state: Tensor, decide: Decide, grid: TileGrid) -> tuple[Tensor, Tensor]:
-    """The same as `masked.run_blocks`, but skipped tiles are not computed."""
-    canvas = Canvas(state, grid)
+def run_blocks(
+    blocks: Sequence[ResidualBlock],
+    state: Tensor,
+    decide: Decide,
+    grid: TileGrid,
+    *,
+    parallel: int | None = None,
+    dense_share: float = DENSE_SHARE,
+) -> tuple[Tensor, Tensor]:
+    """The same as `masked.run_blocks`, but skipped tiles are not computed.
+
+    Args:
+        blocks, state, decide, grid: as there.
+        parallel: tiles per convolution call; None: by what a tile costs.
+        dense_share: share of active tiles from which a block runs on the whole frame; above 1: never.
+    """
+    if parallel is None:
+        macs = 9 * state.shape[1] ** 2 * grid.tile_height * grid.tile_width
+        parallel = 1 << max(0, (BATCH_MACS // macs).bit_length() - 1)
+    canvas = Canvas(state, grid, parallel, dense_share)
     masks = []
     for number, block in enumerate(blocks):
         mask = decide(number, canvas.state)
@@ -41,60 +64,90 @@ class Canvas:
     Args:
         state: copied.
         grid: the tiles.
+        parallel, dense_share: as for `run_blocks`.
     """
 
-    def __init__(self, state: Tensor, grid: TileGrid) -> None:
-        self._grid = grid
+    def __init__(self, state: Tensor, grid: TileGrid, parallel: int, dense_share: float) -> None:
+        self._grid, self._parallel, self._dense_share = grid, parallel, dense_share
         count, channels, height, width = state.shape
         self._below = grid.rows * grid.tile_height - height
         self._right = grid.columns * grid.tile_width - width
         shape = (
-            count, grid.rows * grid.tile_height + 2 * HALO_PX, grid.columns * grid.tile_width + 2 * HALO_PX, channels,
+            2, count, grid.rows * grid.tile_height + 2 * HALO_PX, grid.columns * grid.tile_width + 2 * HALO_PX, channels,
         )  # fmt: skip
         self._pixels = state.new_zeros(shape)
-        inside = self._pixels[:, HALO_PX : HALO_PX + height, HALO_PX : HALO_PX + width]
-        inside.copy_(state.permute(0, 2, 3, 1))
-        self.state = inside.permute(0, 3, 1, 2)
-        """(N, C, H, W), a channels-last view that follows the canvas."""
+        self._inside = self._pixels[:, :, HALO_PX : HALO_PX + height, HALO_PX : HALO_PX + width]
+        self._inside.copy_(state.permute(0, 2, 3, 1))
         high, wide = grid.tile_height, grid.tile_width
-        # (N, rows, columns, tile_height + 4, tile_width + 4, C) to read, and without the halo to write.
+        # Of each canvas, (N, rows, columns, tile_height + 4, tile_width + 4, C) to read, and without the halo to write.
         self._with_halo = (
-            self._pixels.unfold(1, high + 2 * HALO_PX, high)
-            .unfold(2, wide + 2 * HALO_PX, wide)
-            .permute(0, 1, 2, 4, 5, 3)
+            self._pixels.unfold(2, high + 2 * HALO_PX, high)
+            .unfold(3, wide + 2 * HALO_PX, wide)
+            .permute(0, 1, 2, 3, 5, 6, 4)
         )
-        whole = self._pixels[:, HALO_PX:-HALO_PX, HALO_PX:-HALO_PX]
-        self._tiles = whole.unfold(1, high, high).unfold(2, wide, wide).permute(0, 1, 2, 4, 5, 3)
+        whole = self._pixels[:, :, HALO_PX:-HALO_PX, HALO_PX:-HALO_PX]
+        self._tiles = whole.unfold(2, high, high).unfold(3, wide, wide).permute(0, 1, 2, 3, 5, 6, 4)
+        self._at_border = torch.zeros(grid.rows, grid.columns, dtype=torch.bool, device=state.device)
+        self._at_border[[0, -1]] = True
+        self._at_border[:, [0, -1]] = True
+        self._now = 0
+        self._changed: Tensor | None = None  # where the canvas to be written is not as the current one
+
+    @property
+    def state(self) -> Tensor:
+        """(N, C, H, W), a channels-last view of the current canvas."""
+        return self._inside[self._now].permute(0, 3, 1, 2)
 
     def run(self, block: ResidualBlock, mask: Tensor) -> None:
         """Replace the state by that after the block where the mask (N, rows, columns) is True."""
-        active = mask.nonzero(as_tuple=True)
-        gathered = self._with_halo[active]  # (K, tile_height + 4, tile_width + 4, C)
-        start = 0
-        for size in BATCHES:
-            while len(gathered) - start >= size:
-                part = slice(start, start + size)
-                chosen = (active[0][part], active[1][part], active[2][part])
-                self._tiles[chosen] = self._after(block, gathered[part], chosen)
-                start += size
+        now, then = self._now, 1 - self._now
+        if mask.float().mean() >= self._dense_share:
+            self._inside[then].copy_(block(self.state).permute(0, 2, 3, 1))
+            self._copy(~mask)
+        else:
+            if self._changed is not None:
+                self._copy(self._changed & ~mask)
+            for chosen, border in self._batches(mask):
+                self._tiles[then][chosen] = self._after(block, self._with_halo[now][chosen], chosen, border)
+            # The last tiles may reach beyond the picture, where all must stay zero.
+            height, width = self._inside.shape[2:4]
+            self._pixels[then][:, HALO_PX + height :] = 0
+            self._pixels[then][:, :, HALO_PX + width :] = 0
+        self._changed, self._now = mask, then
 
-    def _after(self, block: ResidualBlock, tiles: Tensor, chosen: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    def _copy(self, which: Tensor) -> None:
+        """Bring tiles to the canvas to be written, as they are."""
+        chosen = which.nonzero(as_tuple=True)
+        self._tiles[1 - self._now][chosen] = self._tiles[self._now][chosen]
+
+    def _batches(self, mask: Tensor) -> Iterator[tuple[tuple[Tensor, ...], bool]]:
+        """Active tiles in batches of few sizes, those at the picture's border last, and whether a batch has some of them."""
+        active = mask.nonzero()
+        border = self._at_border[active[:, 1], active[:, 2]]
+        active = active[border.argsort(stable=True)]
+        first_at_border = len(active) - int(border.sum())
+        start = 0
+        while start < len(active):
+            size = min(self._parallel, len(active) - start)
+            if size > _SMALL:
+                size = 1 << (size.bit_length() - 1)
+            yield active[start : start + size].unbind(dim=1), start + size > first_at_border
+            start += size
+
+    def _after(self, block: ResidualBlock, tiles: Tensor, chosen: tuple[Tensor, ...], border: bool) -> Tensor:
         """Tiles with halo, (K, h + 4, w + 4, C), before the block -> tiles (K, h, w, C) after it."""
         x = tiles.permute(0, 3, 1, 2)  # channels-last in memory
         hidden = F.conv2d(x, block.conv1.weight, block.conv1.bias).relu_()
-        self._clear_outside(hidden, chosen, 1)
+        if border:
+            self._clear_outside(hidden, chosen)
         after = F.conv2d(hidden, block.conv2.weight, block.conv2.bias)
         after += x[..., HALO_PX:-HALO_PX, HALO_PX:-HALO_PX]
-        self._clear_outside(after, chosen, 0)
         return after.permute(0, 2, 3, 1)
 
-    def _clear_outside(self, values: Tensor, chosen: tuple[Tensor, Tensor, Tensor], halo: int) -> None:
-        """Zero what of (K, C, h + 2 halo, w + 2 halo) lies outside the picture."""
+    def _clear_outside(self, hidden: Tensor, chosen: tuple[Tensor, ...]) -> None:
+        """Zero what of (K, C, h + 2, w + 2) lies outside the picture."""
         _, row, column = chosen
-        if halo:
-            values[row == 0, :, :halo] = 0
-            values[column == 0, :, :, :halo] = 0
-        if self._below + halo:
-            values[row == self._grid.rows - 1, :, -(self._below + halo) :] = 0
-        if self._right + halo:
-            values[column == self._grid.columns - 1, :, :, -(self._right + halo) :] = 0
+        hidden[row == 0, :, :1] = 0
+        hidden[row == self._grid.rows - 1, :, -(self._below + 1) :] = 0
+        hidden[column == 0, :, :, :1] = 0
+        hidden[column == self._grid.columns - 1, :, :, -(self._right + 1) :] = 0

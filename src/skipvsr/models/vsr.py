@@ -99,8 +99,26 @@ class SkipVSR(nn.Module):
 
     def with_router(self, router: Router) -> SkipVSR:
         """A copy of this network with an untrained router, or with none."""
-        copy = SkipVSR(replace(self.config, router=router))
-        weights = {name: weight for name, weight in self.state_dict().items() if not name.startswith("router.")}
+        return self._copied(replace(self.config, router=router))
+
+    def shortened(self, blocks: int) -> SkipVSR:
+        """A copy with only the first blocks of each trunk, and no router: a static network to compare with.
+
+        Raises:
+            ConfigError: it has fewer than so many.
+        """
+        if blocks > self.config.blocks:
+            raise ConfigError(f"the network has {self.config.blocks} blocks, fewer than {blocks}")
+        return self._copied(replace(self.config, blocks=blocks, router="none"))
+
+    def _copied(self, config: VSRConfig) -> SkipVSR:
+        copy = SkipVSR(config)
+        names = {name for name, _ in copy.named_parameters()} | {name for name, _ in copy.named_buffers()}
+        weights = {
+            name: weight
+            for name, weight in self.state_dict().items()
+            if name in names and not name.startswith("router.")
+        }
         copy.load_state_dict(weights, strict=False)
         return copy.train(self.training)
 

@@ -137,7 +137,8 @@ class BackboneStage:
     Args:
         frames: frames of a training clip.
         mirror: append the frames in reverse, T -> 2T: BasicVSR's recipe for the 7 frames of Vimeo-90K.
-        init: a model to start from (what `load_model` takes); where empty, what the stage before left.
+        init: a model to start from (what `load_model` takes); where empty, what the stage before left. Of one with more
+            blocks than the network, the first are taken.
         flow_rate: the flow network's learning rate as a share of the rest's; 0 freezes it.
         flow_frozen_steps: steps before the flow network starts to learn.
     """

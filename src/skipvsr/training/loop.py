@@ -172,7 +172,7 @@ def start_network(network: SkipVSR, stage: Stage) -> SkipVSR:
     """What a stage starts from: the network so far, or what its `init` names.
 
     Raises:
-        ConfigError: `init` is a network of another shape.
+        ConfigError: `init` is a network of another shape; one with more blocks gives its first ones.
         ModelError, CheckpointError: `init` cannot be read.
     """
     if not stage.init:
@@ -184,6 +184,8 @@ def start_network(network: SkipVSR, stage: Stage) -> SkipVSR:
             raise ConfigError(f"{stage.init} is SPyNet; it fits networks with flow = 'spynet' only") from error
         return network
     initial = load_model(stage.init)
+    if initial.config.blocks > network.config.blocks:
+        initial = initial.shortened(network.config.blocks)
     if initial.with_router("none").config != network.with_router("none").config:
         raise ConfigError(
             f"{stage.init} is {initial.config}, and this run trains {network.config}; they must be the same"
