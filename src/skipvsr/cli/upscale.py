@@ -7,11 +7,13 @@ import json
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 from tqdm import tqdm
 
 from skipvsr.errors import ConfigError
+from skipvsr.execute.patched import PARALLEL
+from skipvsr.upscale.dial import Tiling
 from skipvsr.upscale.job import UpscaleReport, upscale_video
 from skipvsr.upscale.progress import Progress
 from skipvsr.upscale.size import OutputSize
@@ -47,6 +49,17 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     compute.add_argument(
         "--target-fps", type=float, metavar="F", help="turn the budget so that so many frames are done in a second"
     )
+    compute.add_argument("--trace", type=Path, metavar="FILE", help="write what ran to this file (.npz)")
+    compute.add_argument(
+        "--overlay", type=Path, metavar="OUT", help="write a second output with the depth of each tile drawn over it"
+    )
+    compute.add_argument(
+        "--tiling",
+        choices=get_args(Tiling),
+        default="frame",
+        help="frame: tiles that see their neighbours; patch: the paper's isolated patches (%(default)s)",
+    )
+    compute.add_argument("--parallel", type=int, metavar="N", default=PARALLEL, help="patches at once (%(default)s)")
 
     picture = parser.add_argument_group("size of the picture")
     picture.add_argument("--height", type=int, metavar="PX", help="resize the x4 result to this height, width to match")
@@ -100,6 +113,10 @@ def command(args: argparse.Namespace) -> None:
             threshold=args.threshold,
             budget=args.budget,
             target_fps=args.target_fps,
+            tiling=args.tiling,
+            parallel=args.parallel,
+            trace=args.trace,
+            overlay=args.overlay,
             size=size,
             encode=encode,
             overwrite=args.overwrite,

@@ -38,6 +38,10 @@ class Cost:
         """Everything, with this share of the residual blocks' work."""
         return self.total - self.blocks + round(share * self.blocks)
 
+    def times(self, count: int) -> Cost:
+        """Of so many frames, or patches of one."""
+        return Cost(self.flow * count, self.trunk_inputs * count, self.blocks * count, self.tail * count)
+
 
 def cost_per_frame(config: VSRConfig, height: int, width: int) -> Cost:
     """Cost of one frame of a long clip of the given low-resolution size (every pair of frames has two flows)."""

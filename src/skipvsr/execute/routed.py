@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from torch import Tensor
 
@@ -12,17 +11,9 @@ from skipvsr.execute import tiled
 from skipvsr.models.blocks import ResidualBlock, Trunk
 from skipvsr.routing.grid import TileGrid
 from skipvsr.routing.policies import Decide, Policy, TrunkStep
-from skipvsr.routing.trace import Direction, TracedTrunk
+from skipvsr.routing.trace import Direction, Trace, TracedTrunk
 
 RunBlocks = Callable[[Sequence[ResidualBlock], Tensor, Decide, TileGrid], tuple[Tensor, Tensor]]
-
-
-class Trace(Protocol):
-    """Takes note of what ran: `RoutingTrace` keeps everything, `Tally` the sums."""
-
-    def add(self, trunk: TracedTrunk) -> None:
-        """A trunk ran on a frame."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, Protocol, get_args
 
@@ -27,6 +28,24 @@ class RunTrunk(Protocol):
     def __call__(self, trunk: Trunk, direction: Direction, frame: Tensor, state: Tensor, flow: Tensor | None) -> Tensor:
         """The new state (N, C, H, W) from the frame (N, 3, H, W), the aligned state and the flow that aligned it."""
         ...
+
+
+class Recurrence(Protocol):
+    """What streaming needs of a network: `SkipVSR`, or `skipvsr.execute.patched.Patched` around one. See `SkipVSR`."""
+
+    def parameters(self) -> Iterator[nn.Parameter]: ...
+
+    def estimate_flow(self, reference: Tensor, support: Tensor) -> Tensor: ...
+
+    def propagate_backward(
+        self, frame: Tensor, state: Tensor | None, flow: Tensor | None, run: RunTrunk | None = None
+    ) -> Tensor: ...
+
+    def propagate_forward(
+        self, frame: Tensor, state: Tensor | None, flow: Tensor | None, run: RunTrunk | None = None
+    ) -> Tensor: ...
+
+    def reconstruct(self, frame: Tensor, backward: Tensor, forward: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -14,9 +14,17 @@ from skipvsr.routing.grid import TileGrid
 Direction = Literal["backward", "forward"]
 
 
+class Trace(Protocol):
+    """Takes note of what ran: `RoutingTrace` keeps everything, `Tally` the sums."""
+
+    def add(self, trunk: TracedTrunk) -> None:
+        """A trunk ran on a frame."""
+        ...
+
+
 @dataclass(frozen=True)
 class TracedTrunk:
-    """One pass of one trunk over one frame.
+    """One pass of one trunk over one frame: what the policy let run. (Execution may run more where that costs less.)
 
     Args:
         frame: number of the frame, from 0; -1 where it was not said.
@@ -46,6 +54,22 @@ class TracedTrunk:
     def depth(self) -> Tensor:
         """Blocks that ran on each tile: (N, rows, columns) int64."""
         return self.mask.sum(dim=0)
+
+
+@dataclass(frozen=True)
+class Traces:
+    """Several traces as one.
+
+    Args:
+        traces: each takes note of every pass.
+    """
+
+    traces: tuple[Trace, ...]
+
+    def add(self, trunk: TracedTrunk) -> None:
+        """Note a pass everywhere."""
+        for trace in self.traces:
+            trace.add(trunk)
 
 
 @dataclass

@@ -1,18 +1,25 @@
-"""The dial: how much of the network runs."""
+"""The dial: how much of the network runs, and on what: whole frames, or the paper's patches."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
+from typing import Literal, get_args
 
 from skipvsr.errors import ConfigError
-from skipvsr.execute.routed import RoutedTrunks, Trace
+from skipvsr.execute import tiled
+from skipvsr.execute.patched import PARALLEL, PATCH_PX, Patched, PatchGrid
+from skipvsr.execute.routed import RoutedTrunks
 from skipvsr.models.flow import warp
 from skipvsr.models.router import MaskGenerator
-from skipvsr.models.vsr import SkipVSR
+from skipvsr.models.vsr import Recurrence, SkipVSR
 from skipvsr.routing.learned import DifferenceThreshold, GainThreshold
+from skipvsr.routing.policies import Policy, all_blocks
+from skipvsr.routing.trace import Trace
 from skipvsr.upscale.speed import SpeedController
 
 DEFAULT_TILE_PX = 24
+Tiling = Literal["frame", "patch"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +31,9 @@ class Dial:
         budget: share of the residual blocks' work, in (0, 1]; needs a calibrated model.
         target_fps: frames per second to keep to, by turning the budget as the video runs; needs a calibrated model.
         tile_px: most pixels a side of a tile; None: as the model was calibrated.
+        tiling: "frame", tiles of a frame that see their neighbours; or "patch", the paper's isolated patches, one decision
+            each.
+        parallel: patches at once.
 
     Raises:
         ConfigError: more than one of the first three is set, or one is out of its range.
@@ -33,6 +43,8 @@ class Dial:
     budget: float | None = None
     target_fps: float | None = None
     tile_px: int | None = None
+    tiling: Tiling = "frame"
+    parallel: int = PARALLEL
 
     def __post_init__(self) -> None:
         if sum(value is not None for value in (self.threshold, self.budget, self.target_fps)) > 1:
@@ -45,31 +57,51 @@ class Dial:
             raise ConfigError(f"the target is {self.target_fps} frames per second; it must be above 0")
         if self.tile_px is not None and self.tile_px < 4:
             raise ConfigError(f"tiles are {self.tile_px} pixels; they must be at least 4")
+        if self.tiling not in get_args(Tiling):
+            raise ConfigError(f"the tiling is {self.tiling!r}; choose one of {', '.join(get_args(Tiling))}")
+        if self.parallel < 1:
+            raise ConfigError(f"{self.parallel} patches in parallel; it must be at least 1")
 
-    def turn(self, model: SkipVSR, trace: Trace | None = None) -> RoutedTrunks | None:
+    def around(self, model: SkipVSR, height: int, width: int) -> Recurrence:
+        """What streams frames of this size: the model itself, or its patches."""
+        if self.tiling == "frame":
+            return model
+        return Patched(model, PatchGrid(height, width), self.parallel)
+
+    def turn(self, model: SkipVSR, trace: Trace | None = None, *, trace_all: bool = False) -> RoutedTrunks | None:
         """How the model's trunks are to run; None where everything does.
+
+        Args:
+            model: whose.
+            trace: what ran is added to it.
+            trace_all: also where everything runs.
 
         Raises:
             ConfigError: the model has no router, or a budget is asked of one that was never calibrated.
         """
+        calibration = model.calibration
+        tile_px = self.tile_px or (calibration.tile_px if calibration else DEFAULT_TILE_PX)
+        execute = tiled.run_blocks
+        if self.tiling == "patch":
+            tile_px, execute = PATCH_PX, partial(tiled.run_blocks, parallel=self.parallel)
         if self.target_fps is None and not self.threshold and (self.budget is None or self.budget == 1):
-            return None
+            return RoutedTrunks(all_blocks, tile_px, execute, trace) if trace_all else None
         if model.router is None:
             raise ConfigError(
                 "this model has no router: it runs whole, or not at all; leave the budget and threshold out, or use "
                 "a model that has one (skipvsr models)"
             )
-        calibration = model.calibration
         threshold = self.threshold or 0.0
         if self.budget is not None or self.target_fps is not None:
             if calibration is None:
                 raise ConfigError("this model is not calibrated; run 'skipvsr calibrate', or give --threshold")
             threshold = calibration.threshold_for(self.budget or 1.0)
-        tile_px = self.tile_px or (calibration.tile_px if calibration else DEFAULT_TILE_PX)
         if isinstance(model.router, MaskGenerator):
             align = warp if model.router.warped else None
-            return RoutedTrunks(DifferenceThreshold(model.router, threshold, align=align), tile_px, trace=trace)
-        return RoutedTrunks(GainThreshold(model.router, threshold), tile_px, trace=trace)
+            policy: Policy = DifferenceThreshold(model.router, threshold, align=align)
+        else:
+            policy = GainThreshold(model.router, threshold)
+        return RoutedTrunks(policy, tile_px, execute, trace)
 
     def controller(self, model: SkipVSR, routed: RoutedTrunks | None, every: int) -> SpeedController | None:
         """What turns the budget as the video runs, where a frame rate was asked for; `every` as for SpeedController."""

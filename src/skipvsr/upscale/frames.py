@@ -14,9 +14,11 @@ from torch import Tensor
 
 from skipvsr.checkpoints.load import load_model
 from skipvsr.errors import ShapeError
-from skipvsr.execute.routed import RoutedTrunks, Trace
+from skipvsr.execute.patched import PARALLEL
+from skipvsr.execute.routed import RoutedTrunks
 from skipvsr.models.vsr import SkipVSR, check_clip
-from skipvsr.upscale.dial import Dial
+from skipvsr.routing.trace import Trace
+from skipvsr.upscale.dial import Dial, Tiling
 from skipvsr.upscale.scenes import SceneCuts
 from skipvsr.upscale.stream import DEFAULT_LOOKAHEAD, Windows, default_window, upscale_stream
 
@@ -35,6 +37,8 @@ def upscale_frames(
     scene_cuts: bool = True,
     threshold: float | None = None,
     budget: float | None = None,
+    tiling: Tiling = "frame",
+    parallel: int = PARALLEL,
     trace: Trace | None = None,
 ) -> Iterator[AnyFrame]:
     """Super-resolve a stream of frames x4, of any length, in fixed memory. Settings are checked at once.
@@ -48,6 +52,8 @@ def upscale_frames(
         scene_cuts: find scene cuts, and let nothing cross them.
         threshold: blocks run where the model's router expects more than this of them; 0 runs everything.
         budget: share of the residual blocks' work that may run, in (0, 1]; give this or a threshold, or neither.
+        tiling: "frame", or "patch": the paper's isolated patches of 48 pixels.
+        parallel: patches at once.
         trace: what ran is added to it (`skipvsr.routing.trace`).
 
     Returns:
@@ -60,9 +66,10 @@ def upscale_frames(
         ModelError: the model cannot be found or read.
     """
     network = model if isinstance(model, SkipVSR) else load_model(model)
-    routed = Dial(threshold, budget).turn(network, trace)
+    dial = Dial(threshold, budget, tiling=tiling, parallel=parallel)
+    routed = dial.turn(network, trace, trace_all=trace is not None)
     Windows(1 if window is None else window, lookahead)
-    return _results(frames, network, window, lookahead, SceneCuts() if scene_cuts else None, routed)
+    return _results(frames, network, window, lookahead, SceneCuts() if scene_cuts else None, dial, routed)
 
 
 def _results(
@@ -71,6 +78,7 @@ def _results(
     window: int | None,
     lookahead: int,
     starts_scene: SceneCuts | None,
+    dial: Dial,
     routed: RoutedTrunks | None,
 ) -> Iterator[AnyFrame]:
     kinds: deque[AnyFrame] = deque()
@@ -91,7 +99,8 @@ def _results(
         window = default_window(network.config, first.shape[-2], first.shape[-1])
     stream = chain((first,), stream)
     windows = Windows(window, lookahead)
-    for result in upscale_stream(stream, network, windows, starts_scene=starts_scene, routed=routed):
+    recurrence = dial.around(network, first.shape[-2], first.shape[-1])
+    for result in upscale_stream(stream, recurrence, windows, starts_scene=starts_scene, routed=routed):
         yield from_tensor(result, like=kinds.popleft())
 
 

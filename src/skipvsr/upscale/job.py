@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -15,12 +17,15 @@ from torch import Tensor
 
 from skipvsr.checkpoints.load import load_model
 from skipvsr.errors import ConfigError, DecodeError
-from skipvsr.evaluation.cost import cost_per_frame
+from skipvsr.evaluation.cost import Cost, cost_per_frame
+from skipvsr.evaluation.trace_file import TraceWriter
+from skipvsr.execute.patched import PARALLEL, Patched
 from skipvsr.execute.routed import RoutedTrunks
-from skipvsr.models.vsr import SkipVSR
-from skipvsr.routing.trace import Tally
-from skipvsr.upscale.dial import Dial
+from skipvsr.models.vsr import Recurrence, SkipVSR
+from skipvsr.routing.trace import Tally, Trace, Traces
+from skipvsr.upscale.dial import Dial, Tiling
 from skipvsr.upscale.frames import to_array, to_tensor
+from skipvsr.upscale.overlay import LatestDepths, draw_depth
 from skipvsr.upscale.progress import Progress, ProgressMeter
 from skipvsr.upscale.scenes import SceneCuts
 from skipvsr.upscale.size import OutputSize, pixel_aspect, resize
@@ -78,6 +83,10 @@ def upscale_video(
     threshold: float | None = None,
     budget: float | None = None,
     target_fps: float | None = None,
+    tiling: Tiling = "frame",
+    parallel: int = PARALLEL,
+    trace: str | Path | None = None,
+    overlay: str | Path | None = None,
     size: OutputSize | None = None,
     encode: EncodeOptions | None = None,
     overwrite: bool = False,
@@ -99,6 +108,10 @@ def upscale_video(
         threshold: blocks run where the model's router expects more than this of them; 0 runs everything.
         budget: share of the residual blocks' work that may run, in (0, 1].
         target_fps: frames per second to keep to, by turning the budget; give one of these three, or none.
+        tiling: "frame", or "patch": the paper's isolated patches of 48 pixels, for comparison.
+        parallel: patches at once.
+        trace: a file for what ran (`skipvsr.evaluation.trace_file`).
+        overlay: a second output, of the same kind as the destination: the picture in grey with each tile's depth over it.
         size: resize the x4 result to this; None: leave it.
         encode: codec, quality and pixel format; None: H.264, visually lossless.
         overwrite: replace an existing destination.
@@ -112,35 +125,53 @@ def upscale_video(
         ModelError, ConfigError: the model or a setting is wrong.
     """
     network = place(model, device)
-    tally = Tally()
-    dial = Dial(threshold, budget, target_fps)
-    routed = dial.turn(network, tally)
-    with open_reader(source) as reader:
-        height, width = _output_size(size or OutputSize(), reader.info)
+    tally, depths = Tally(), LatestDepths()
+    dial = Dial(threshold, budget, target_fps, tiling=tiling, parallel=parallel)
+    dial.turn(network)  # what is wrong with it is said before anything is read
+    with ExitStack() as stack:
+        reader = stack.enter_context(open_reader(source))
+        info = reader.info
+        height, width = _output_size(size or OutputSize(), info)
         if window is None:
-            window = default_window(network.config, reader.info.height, reader.info.width)
+            window = default_window(network.config, info.height, info.width)
         windows = Windows(window, lookahead)
         cuts = _CountedCuts(SceneCuts()) if scene_cuts else None
+        recurrence = dial.around(network, info.height, info.width)
+        _check_distinct(source, trace)
+        _check_distinct(destination, trace, overlay)
+        aspect = pixel_aspect(info.sample_aspect_ratio, info.height, info.width, height, width)
+        open_output = partial(
+            open_writer, width=width, height=height, source=reader, options=encode, sample_aspect_ratio=aspect,
+            overwrite=overwrite,
+        )  # fmt: skip
+        traces: list[Trace] = [tally]
+        drawn = None
+        if trace is not None:
+            traces.append(stack.enter_context(TraceWriter(trace, overwrite=overwrite)))
+        if overlay is not None:
+            drawn = stack.enter_context(open_output(overlay))
+            depths.expand = recurrence.grid.expand if isinstance(recurrence, Patched) else None
+            traces.append(depths)
+        # Last in, first out: what goes wrong at the end with the others finds this one in its place.
+        writer = stack.enter_context(open_output(destination))
+
+        routed = dial.turn(network, Traces(tuple(traces)), trace_all=len(traces) > 1)
         controller = dial.controller(network, routed, window)
-        meter, seconds = ProgressMeter(reader.info.frame_count), 0.0
-        aspect = pixel_aspect(reader.info.sample_aspect_ratio, reader.info.height, reader.info.width, height, width)
-        with open_writer(
-            destination, width, height, reader, options=encode, sample_aspect_ratio=aspect, overwrite=overwrite
-        ) as writer:
-            run = _Run(reader, writer, (height, width))
-            for _ in run.results(network, windows, cuts, routed):
-                progress = meter.step()
-                if controller is not None:
-                    controller.frame_done(progress.seconds - seconds)
-                    seconds = progress.seconds
-                if on_progress is not None:
-                    on_progress(progress)
-    cost = cost_per_frame(network.config, reader.info.height, reader.info.width)
+        meter, seconds = ProgressMeter(info.frame_count), 0.0
+        run = _Run(reader, writer, (height, width), drawn, depths)
+        for _ in run.results(recurrence, windows, cuts, routed):
+            progress = meter.step()
+            if controller is not None:
+                controller.frame_done(progress.seconds - seconds)
+                seconds = progress.seconds
+            if on_progress is not None:
+                on_progress(progress)
+    cost = _cost(network, recurrence, info)
     report = UpscaleReport(
         destination=Path(destination),
         frames=meter.frames_done,
         scenes=1 if cuts is None else cuts.scenes,
-        input_size=(reader.info.width, reader.info.height),
+        input_size=(info.width, info.height),
         output_size=(width, height),
         window=windows.window,
         lookahead=windows.lookahead,
@@ -177,14 +208,22 @@ def place(model: SkipVSR | str | Path, device: str | torch.device | None) -> Ski
 class _Run:
     """One pass from a reader to a writer."""
 
-    def __init__(self, reader: Iterable[Frame], writer: Writer, size: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        reader: Iterable[Frame],
+        writer: Writer,
+        size: tuple[int, int],
+        overlay: Writer | None,
+        depths: LatestDepths,
+    ) -> None:
         self.stopped: DecodeError | None = None
         self._reader, self._writer, self._size = reader, writer, size
+        self._overlay, self._depths = overlay, depths
         self._waiting: deque[Frame] = deque()
 
     def results(
         self,
-        network: SkipVSR,
+        network: Recurrence,
         windows: Windows,
         cuts: Callable[[Tensor], bool] | None,
         routed: RoutedTrunks | None,
@@ -193,8 +232,10 @@ class _Run:
         with ThreadPoolExecutor(1, "decode") as decoder, ThreadPoolExecutor(1, "encode") as encoder:
             behind = WriteBehind(self._write, encoder)
             frames = self._frames(decoder)
-            for result in upscale_stream(frames, network, windows, starts_scene=cuts, routed=routed):
-                behind.put((result, self._waiting.popleft()))
+            stream = upscale_stream(frames, network, windows, starts_scene=cuts, routed=routed)
+            for number, result in enumerate(stream):
+                depth = None if self._overlay is None else self._depths.take(number)
+                behind.put((result, self._waiting.popleft(), depth))
                 yield
             behind.finish()
 
@@ -207,9 +248,13 @@ class _Run:
         except DecodeError as error:
             self.stopped = error
 
-    def _write(self, item: tuple[Tensor, Frame]) -> None:
-        result, frame = item
-        self._writer.write(replace(frame, pixels=to_array(resize(result, *self._size), frame.pixels.dtype)))
+    def _write(self, item: tuple[Tensor, Frame, Tensor | None]) -> None:
+        result, frame, depth = item
+        dtype = frame.pixels.dtype
+        self._writer.write(replace(frame, pixels=to_array(resize(result, *self._size), dtype)))
+        if self._overlay is not None and depth is not None:
+            drawn = resize(draw_depth(result, depth), *self._size)
+            self._overlay.write(replace(frame, pixels=to_array(drawn, dtype)))
 
 
 class _CountedCuts:
@@ -223,6 +268,21 @@ class _CountedCuts:
         cut = self._detector(frame)
         self.scenes += cut
         return cut
+
+
+def _cost(network: SkipVSR, recurrence: Recurrence, info: VideoInfo) -> Cost:
+    """Of a frame with everything running; patches are counted with what they have in common."""
+    if not isinstance(recurrence, Patched):
+        return cost_per_frame(network.config, info.height, info.width)
+    grid = recurrence.grid
+    return cost_per_frame(network.config, grid.patch_height, grid.patch_width).times(grid.patches)
+
+
+def _check_distinct(*places: str | Path | None) -> None:
+    """Raise ConfigError where two of the files have one name."""
+    resolved = [Path(place).resolve() for place in places if place is not None]
+    if len(set(resolved)) < len(resolved):
+        raise ConfigError("two of input, output, trace and overlay have the same name; give each its own")
 
 
 def _output_size(size: OutputSize, info: VideoInfo) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from skipvsr.errors import ConfigError, ShapeError
 from skipvsr.execute.routed import RoutedTrunks
-from skipvsr.models.vsr import SkipVSR, VSRConfig, check_clip
+from skipvsr.models.vsr import Recurrence, VSRConfig, check_clip
 
 DEFAULT_LOOKAHEAD = 4
 MAX_WINDOW = 32
@@ -68,7 +68,7 @@ class _Pending:
 
 def upscale_stream(
     frames: Iterable[Tensor],
-    model: SkipVSR,
+    model: Recurrence,
     windows: Windows,
     *,
     starts_scene: Callable[[Tensor], bool] | None = None,
@@ -78,7 +78,7 @@ def upscale_stream(
 
     Args:
         frames: all of one size, on any device; they are moved to the model's device and dtype.
-        model: used as it is; put it where it should run.
+        model: a `SkipVSR`, or `Patched` around one; used as it is, so put it where it should run.
         windows: how the stream is cut. At most `window + lookahead` frames and their states are held.
         starts_scene: called once on each frame in order; True where a new scene starts. None: one scene throughout.
         routed: how the trunks run; None: every block everywhere.
@@ -111,7 +111,7 @@ def upscale_stream(
 
 
 def _drain(
-    model: SkipVSR, pending: list[_Pending], window: int, state: Tensor | None, routed: RoutedTrunks | None
+    model: Recurrence, pending: list[_Pending], window: int, state: Tensor | None, routed: RoutedTrunks | None
 ) -> Iterator[Tensor]:
     """Results of all pending frames, the last of a scene, in windows, so that no more states are held than before."""
     while pending:
@@ -121,7 +121,7 @@ def _drain(
 
 @torch.inference_mode()
 def _advance(
-    model: SkipVSR, pending: list[_Pending], count: int, state: Tensor | None, routed: RoutedTrunks | None
+    model: Recurrence, pending: list[_Pending], count: int, state: Tensor | None, routed: RoutedTrunks | None
 ) -> Generator[Tensor, None, Tensor | None]:
     """Yield the results of the first `count` pending frames, and return the forward state of the last of them.
 
@@ -142,9 +142,9 @@ def _advance(
 
 
 @torch.inference_mode()
-def _flows(model: SkipVSR, earlier: Tensor, later: Tensor) -> tuple[Tensor, Tensor]:
+def _flows(model: Recurrence, earlier: Tensor, later: Tensor) -> tuple[Tensor, Tensor]:
     """Flow that brings `later` onto `earlier` (for the backward recurrence), and the other way round."""
-    to_next, to_previous = model.estimate_flow(torch.cat((earlier, later)), torch.cat((later, earlier))).split(1)
+    to_next, to_previous = model.estimate_flow(torch.cat((earlier, later)), torch.cat((later, earlier))).chunk(2)
     return to_next, to_previous
 
 

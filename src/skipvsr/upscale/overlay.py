@@ -1,0 +1,48 @@
+"""The picture with the depth of each tile drawn over it: what the dial did, to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from skipvsr.routing.trace import Direction, TracedTrunk
+
+# Viridis at five places: dark for tiles where nothing ran, yellow where everything did; readable without colour vision.
+_COLOURS = torch.tensor([[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]]) / 255
+_STRENGTH = 0.5
+
+
+@dataclass
+class LatestDepths:
+    """Keeps the latest depths of frames whose result is still to come; a `Trace`.
+
+    Args:
+        expand: depths of a pass, (N, rows, columns), at the pixels of the frame: (height, width); None: by its tiles.
+    """
+
+    expand: Callable[[Tensor], Tensor] | None = None
+    _depths: dict[tuple[int, Direction], Tensor] = field(default_factory=dict, init=False)
+
+    def add(self, trunk: TracedTrunk) -> None:
+        """Note a pass; a later one over the same frame replaces it (what went before was lookahead)."""
+        share = trunk.depth / trunk.mask.shape[0]
+        pixels = trunk.grid.expand(share)[0, 0] if self.expand is None else self.expand(share.flatten())
+        self._depths[trunk.frame, trunk.direction] = pixels
+
+    def take(self, frame: int) -> Tensor:
+        """Share of both trunks' blocks that ran at each pixel of a frame, (height, width), once; it is forgotten then."""
+        return (self._depths.pop((frame, "backward")) + self._depths.pop((frame, "forward"))) / 2
+
+
+def draw_depth(picture: Tensor, share: Tensor) -> Tensor:
+    """A picture (3, H, W), grey, with the share (h, w) in [0, 1] in colour over it: dark to yellow."""
+    place = share.clamp(0, 1) * (len(_COLOURS) - 1)
+    below = place.floor().clamp(max=len(_COLOURS) - 2).long()
+    colour = torch.lerp(_COLOURS[below], _COLOURS[below + 1], (place - below)[..., None]).permute(2, 0, 1)
+    colour = F.interpolate(colour[None], size=picture.shape[-2:], mode="nearest")[0].to(picture)
+    grey = (picture.clamp(0, 1) * picture.new_tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(dim=0, keepdim=True)
+    return torch.lerp(grey.expand_as(colour), colour, _STRENGTH)
