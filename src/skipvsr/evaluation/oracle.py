@@ -1,0 +1,92 @@
+"""The gains that no router can know: measured against the ground truth and the teacher.
+
+For each trunk step the network is cut off after 0, 1, ... all blocks on the whole frame; each time the tail makes a picture,
+together with what the teacher (the network with all blocks) has for the other direction, and the ground truth says how wrong
+each tile of it is. What skipping costs later frames is left out: no policy that decides frame by frame can be sure to do
+better, but one that looks ahead might.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from skipvsr.models.blocks import SCALE, Trunk
+from skipvsr.models.vsr import Direction, SkipVSR
+
+
+@dataclass
+class OracleGains:
+    """True gains, in the place of a router's; a `skipvsr.routing.learned.Gains` for one pass over one clip.
+
+    The passes must come as `SkipVSR.forward` makes them: backward from the last frame to the first, then forward.
+
+    Args:
+        network: without its router.
+        low: the clip, (T, 3, H, W) in [0, 1].
+        high: the ground truth, (T, 3, 4H, 4W).
+    """
+
+    network: SkipVSR
+    low: Tensor
+    high: Tensor
+    _backward: list[Tensor] = field(default_factory=list, init=False)
+    _forward: list[Tensor] = field(default_factory=list, init=False)
+    _steps: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        kept = {"backward": self._backward, "forward": self._forward}
+
+        def run(trunk: Trunk, direction: Direction, frame: Tensor, state: Tensor, flow: Tensor | None) -> Tensor:
+            kept[direction].append(trunk(frame, state))
+            return kept[direction][-1]
+
+        with torch.inference_mode():
+            self.network(self.low[None], run)
+        self._backward.reverse()
+
+    def __call__(
+        self, direction: str, frame: Tensor, state: Tensor, flow: Tensor | None, rows: int, columns: int
+    ) -> Tensor:
+        """Squared error that each block takes off each tile, (1, blocks, rows, columns), falling along the blocks."""
+        length = len(self.low)
+        backward = self._steps < length
+        assert backward == (direction == "backward")
+        number = length - 1 - self._steps if backward else self._steps - length
+        self._steps += 1
+        other = (self._forward if backward else self._backward)[number]
+        trunk = self.network.backward_trunk if backward else self.network.forward_trunk
+        errors = []
+        with torch.inference_mode():
+            for block in (None, *trunk.blocks):
+                state = state if block is None else block(state)
+                picture = self.network.reconstruct(frame, *((state, other) if backward else (other, state)))
+                error = (picture[0] - self.high[number]).square().mean(dim=0, keepdim=True)
+                errors.append(F.adaptive_avg_pool2d(F.avg_pool2d(error, SCALE), (rows, columns))[0])
+        return falling_gains(torch.stack(errors))[None]
+
+
+def falling_gains(errors: Tensor) -> Tensor:
+    """The gain of each block when blocks are bought in order, each bundle at its mean price.
+
+    It is the slope of the largest convex curve below the errors: buying the highest gains first spends any budget best.
+
+    Args:
+        errors: (blocks + 1, ...), after 0, 1, ... blocks.
+
+    Returns:
+        (blocks, ...), at least 0 and falling. Example: errors 9, 9, 3, 2 -> gains 3, 3, 1.
+    """
+    blocks = len(errors) - 1
+    gains = []
+    for block in range(blocks):
+        # min over where the bundle may begin of the max over where it may end of its mean slope.
+        best = [
+            torch.stack([(errors[start] - errors[end]) / (end - start) for end in range(block + 1, blocks + 1)]).amax(0)
+            for start in range(block + 1)
+        ]
+        gains.append(torch.stack(best).amin(dim=0))
+    return torch.stack(gains).clamp(min=0)

@@ -1,0 +1,74 @@
+"""The oracle's gains against brute force."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skipvsr.evaluation.oracle import OracleGains, falling_gains
+from skipvsr.execute.routed import RoutedTrunks
+from skipvsr.models.vsr import VSRConfig
+from skipvsr.routing.learned import GainBudget
+from skipvsr.routing.policies import FixedBlocks
+from skipvsr.routing.trace import RoutingTrace
+from tests.conftest import make_network
+
+
+def test_bundles_have_one_price():
+    assert falling_gains(torch.tensor([9.0, 9, 3, 2])).tolist() == [3, 3, 1]
+    assert falling_gains(torch.tensor([5.0, 3, 2, 1.5])).tolist() == [2, 1, 0.5]
+    assert falling_gains(torch.tensor([1.0, 2, 3])).tolist() == [0, 0]
+
+
+@given(errors=st.lists(st.lists(st.integers(0, 30), min_size=4, max_size=4), min_size=2, max_size=3))
+def test_the_highest_gains_are_the_best_buy(errors: list[list[int]]):
+    """Whatever a threshold on the gains spends, no other choice of depths leaves less error for it."""
+    table = torch.tensor(errors, dtype=torch.float64).T  # (blocks + 1, tiles)
+    gains = falling_gains(table)
+    for threshold in (0.01, 0.5, 1.7, 4.0, 9.9):
+        depth = (gains > threshold).sum(dim=0)
+        left = sum(table[d, tile].item() for tile, d in enumerate(depth.tolist()))
+        for other in product(range(4), repeat=len(errors)):
+            if sum(other) <= int(depth.sum()):
+                assert left <= sum(table[d, tile].item() for tile, d in enumerate(other)) + 1e-9
+
+
+def test_the_oracle_knows_what_a_block_brings():
+    """The first step's gains are the differences of the pictures' errors, by hand; and no fixed policy does better."""
+    network = make_network(VSRConfig(6, 3, "light", "light"), seed=4)
+    low, high = torch.rand(3, 3, 24, 32), torch.rand(3, 3, 96, 128)
+    with torch.inference_mode():
+        backward: dict[int, torch.Tensor] = {}
+        state, flows = None, network.clip_flows(low[None])
+        for t in (2, 1, 0):
+            state = network.propagate_backward(low[None, t], state, flows[0][t] if t < 2 else None)
+            backward[t] = state
+        forward = None
+        for t in range(3):
+            forward = network.propagate_forward(low[None, t], forward, flows[1][t - 1] if t else None)
+        assert forward is not None
+        entering = network.backward_trunk.enter(low[None, 2], torch.zeros(1, 6, 24, 32))
+        errors = []
+        for count in range(4):
+            found = entering
+            for block in list(network.backward_trunk.blocks)[:count]:
+                found = block(found)
+            picture = network.reconstruct(low[None, 2], found, forward)[0]
+            errors.append((picture - high[2]).square().mean(dim=0).view(3, 32, 4, 32).mean(dim=(1, 3)))
+        expected = falling_gains(torch.stack(errors))
+        oracle = OracleGains(network, low, high)
+        torch.testing.assert_close(oracle("backward", low[None, 2], entering, None, 3, 4)[0], expected)
+
+        def error(policy) -> tuple[float, float]:
+            trace = RoutingTrace()
+            result = network(low[None], RoutedTrunks(policy, 8, trace=trace))[0]
+            return (result - high).square().mean().item(), trace.share
+
+        best, share = error(GainBudget(OracleGains(network, low, high), 0.67))
+        assert share == pytest.approx(0.67, abs=0.03)
+        for kind in ("uniform", "deep", "shallow"):
+            assert best < error(FixedBlocks(kind, 0.67))[0]
