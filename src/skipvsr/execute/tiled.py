@@ -24,7 +24,7 @@ from skipvsr.routing.policies import Decide
 
 HALO_PX = 2
 # Multiply-accumulates of a convolution call, about: few enough to stay in cache, so many that the call itself costs little.
-BATCH_MACS = 160_000_000
+BATCH_MACS = 320_000_000
 # Share of active tiles from which the whole frame costs less. Measured: docs/routing.md.
 DENSE_SHARE = 0.75
 _SMALL = 8
@@ -75,23 +75,31 @@ class Canvas:
         shape = (
             2, count, grid.rows * grid.tile_height + 2 * HALO_PX, grid.columns * grid.tile_width + 2 * HALO_PX, channels,
         )  # fmt: skip
-        self._pixels = state.new_zeros(shape)
+        self._pixels = state.new_empty(shape)
         self._inside = self._pixels[:, :, HALO_PX : HALO_PX + height, HALO_PX : HALO_PX + width]
-        self._inside.copy_(state.permute(0, 2, 3, 1))
+        self._inside[0].copy_(state.permute(0, 2, 3, 1))
+        self._pixels[:, :, :HALO_PX] = 0
+        self._pixels[:, :, :, :HALO_PX] = 0
+        self._clear_beyond(self._pixels)
         high, wide = grid.tile_height, grid.tile_width
-        # Of each canvas, (N, rows, columns, tile_height + 4, tile_width + 4, C) to read, and without the halo to write.
-        self._with_halo = (
-            self._pixels.unfold(2, high + 2 * HALO_PX, high)
-            .unfold(3, wide + 2 * HALO_PX, wide)
-            .permute(0, 1, 2, 3, 5, 6, 4)
-        )
+        # To read: the row of a tile with its halo that starts at each pixel, (pixels, (tile_width + 4) * C). Whole rows are
+        # copied faster than indexing copies tiles.
+        length = wide + 2 * HALO_PX
+        pixels = self._pixels[0].numel() // channels
+        self._rows_at = [
+            canvas.as_strided((pixels - length + 1, length * channels), (channels, 1)) for canvas in self._pixels
+        ]
+        down = torch.arange(high + 2 * HALO_PX, device=state.device)
+        self._down = down * shape[3]  # from the first row of a tile to each of its rows
+        # To write: the tiles of each canvas, (N, rows, columns, tile_height, tile_width, C).
         whole = self._pixels[:, :, HALO_PX:-HALO_PX, HALO_PX:-HALO_PX]
         self._tiles = whole.unfold(2, high, high).unfold(3, wide, wide).permute(0, 1, 2, 3, 5, 6, 4)
         self._at_border = torch.zeros(grid.rows, grid.columns, dtype=torch.bool, device=state.device)
         self._at_border[[0, -1]] = True
         self._at_border[:, [0, -1]] = True
         self._now = 0
-        self._changed: Tensor | None = None  # where the canvas to be written is not as the current one
+        # Where the canvas to be written is not as the current one.
+        self._changed = torch.ones(count, grid.rows, grid.columns, dtype=torch.bool, device=state.device)
 
     @property
     def state(self) -> Tensor:
@@ -105,20 +113,31 @@ class Canvas:
             self._inside[then].copy_(block(self.state).permute(0, 2, 3, 1))
             self._copy(~mask)
         else:
-            if self._changed is not None:
-                self._copy(self._changed & ~mask)
+            self._copy(self._changed & ~mask)
             for chosen, border in self._batches(mask):
-                self._tiles[then][chosen] = self._after(block, self._with_halo[now][chosen], chosen, border)
-            # The last tiles may reach beyond the picture, where all must stay zero.
-            height, width = self._inside.shape[2:4]
-            self._pixels[then][:, HALO_PX + height :] = 0
-            self._pixels[then][:, :, HALO_PX + width :] = 0
+                self._tiles[then][chosen] = self._after(block, self._gather(now, chosen), chosen, border)
+            self._clear_beyond(self._pixels[then : then + 1])
         self._changed, self._now = mask, then
+
+    def _clear_beyond(self, canvases: Tensor) -> None:
+        """Zero what lies beyond the picture's last row and column; the last tiles may have written there."""
+        height, width = self._inside.shape[2:4]
+        canvases[:, :, HALO_PX + height :] = 0
+        canvases[:, :, :, HALO_PX + width :] = 0
 
     def _copy(self, which: Tensor) -> None:
         """Bring tiles to the canvas to be written, as they are."""
         chosen = which.nonzero(as_tuple=True)
         self._tiles[1 - self._now][chosen] = self._tiles[self._now][chosen]
+
+    def _gather(self, canvas: int, chosen: tuple[Tensor, ...]) -> Tensor:
+        """Tiles with halo: (K, tile_height + 4, tile_width + 4, C)."""
+        image, row, column = chosen
+        high, wide = self._grid.tile_height, self._grid.tile_width
+        _, _, canvas_height, canvas_width, channels = self._pixels.shape
+        first = (image * canvas_height + row * high) * canvas_width + column * wide
+        rows = self._rows_at[canvas].index_select(0, (first[:, None] + self._down).flatten())
+        return rows.view(len(image), high + 2 * HALO_PX, wide + 2 * HALO_PX, channels)
 
     def _batches(self, mask: Tensor) -> Iterator[tuple[tuple[Tensor, ...], bool]]:
         """Active tiles in batches of few sizes, those at the picture's border last, and whether a batch has some of them."""
