@@ -21,9 +21,9 @@ from torch import Tensor
 
 import skipvsr
 from skipvsr.evaluation.metrics import psnr, psnr_y, quantise
+from skipvsr.execute.stream import Windows, upscale_stream
 from skipvsr.models.resize import bicubic_downsample
 from skipvsr.upscale.frames import to_tensor
-from skipvsr.upscale.stream import Windows, upscale_stream
 from skipvsr.video.open import read_clip
 
 LOOKAHEADS = (0, 1, 2, 4, 6, 8, 12, 16)

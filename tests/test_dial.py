@@ -17,15 +17,15 @@ from skipvsr.checkpoints.native import Checkpoint, read_folder, save_folder
 from skipvsr.cli.main import main
 from skipvsr.errors import CheckpointError, ConfigError
 from skipvsr.evaluation.calibrate import calibrate
+from skipvsr.execute.dial import Dial
 from skipvsr.execute.routed import RoutedTrunks
+from skipvsr.execute.speed import LEAST_BUDGET, SpeedController
+from skipvsr.execute.stream import Windows, upscale_stream
 from skipvsr.models.router import Calibration, GainRouter
 from skipvsr.models.vsr import SkipVSR, VSRConfig
 from skipvsr.routing.learned import GainThreshold
 from skipvsr.routing.policies import FixedBlocks
 from skipvsr.routing.trace import RoutingTrace, Tally
-from skipvsr.upscale.dial import Dial
-from skipvsr.upscale.speed import LEAST_BUDGET, SpeedController
-from skipvsr.upscale.stream import Windows, upscale_stream
 from tests.conftest import make_network
 from tests.media import make_video, picture
 

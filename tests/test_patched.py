@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 import skipvsr
 from skipvsr.errors import ConfigError
 from skipvsr.execute.patched import Patched, PatchGrid
+from skipvsr.execute.stream import Windows, upscale_stream
 from skipvsr.models.vsr import SkipVSR, VSRConfig
 from skipvsr.routing.trace import RoutingTrace
-from skipvsr.upscale.stream import Windows, upscale_stream
 from tests.conftest import make_network
 
 LIGHT = VSRConfig(6, 3, "light", "light")

@@ -226,7 +226,7 @@ def test_the_papers_pictures_of_the_last_feature_are_the_result():
 
 def test_a_high_threshold_skips_after_the_first_frame():
     network = make_network(VSRConfig(4, 3, "light", "light", "paper"))
-    from skipvsr.upscale.dial import Dial
+    from skipvsr.execute.dial import Dial
 
     trace = RoutingTrace()
     with torch.inference_mode():

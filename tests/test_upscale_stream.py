@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skipvsr.errors import ConfigError, ShapeError
+from skipvsr.execute.stream import MAX_WINDOW, MIN_WINDOW, Windows, default_window, upscale_stream
 from skipvsr.models.vsr import SkipVSR, VSRConfig
-from skipvsr.upscale.stream import MAX_WINDOW, MIN_WINDOW, Windows, default_window, upscale_stream
 from tests.conftest import make_network
 
 NETWORK = make_network(VSRConfig(channels=6, blocks=1, flow="light", tail="light"))

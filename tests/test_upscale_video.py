@@ -12,12 +12,12 @@ import torch
 
 import skipvsr
 from skipvsr.errors import ConfigError, DecodeError, InputError, OutputError, ShapeError
+from skipvsr.execute.stream import Windows, upscale_stream
 from skipvsr.models.vsr import SkipVSR
 from skipvsr.upscale.frames import to_array, to_tensor, upscale_frames
 from skipvsr.upscale.job import upscale_video
 from skipvsr.upscale.progress import Progress
 from skipvsr.upscale.size import OutputSize, resize
-from skipvsr.upscale.stream import Windows, upscale_stream
 from skipvsr.video.images import read_image, write_image
 from skipvsr.video.open import read_clip
 from skipvsr.video.read import probe

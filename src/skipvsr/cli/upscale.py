@@ -12,12 +12,12 @@ from typing import Any, Protocol, get_args
 from tqdm import tqdm
 
 from skipvsr.errors import ConfigError
+from skipvsr.execute.dial import Tiling
 from skipvsr.execute.patched import PARALLEL
-from skipvsr.upscale.dial import Tiling
+from skipvsr.execute.stream import DEFAULT_LOOKAHEAD
 from skipvsr.upscale.job import UpscaleReport, upscale_video
 from skipvsr.upscale.progress import Progress
 from skipvsr.upscale.size import OutputSize
-from skipvsr.upscale.stream import DEFAULT_LOOKAHEAD
 from skipvsr.video.write import EncodeOptions
 
 _MIB = 1 << 20

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from skipvsr.errors import DataError, InputError
 from skipvsr.video.images import READ as IMAGE_SUFFIXES
-from skipvsr.video.open import open_reader, read_clip
+from skipvsr.video.open import open_reader, read_clip, to_8_bit
 from skipvsr.video.read import probe
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v", ".y4m", ".ts"})
@@ -75,6 +77,28 @@ def read_frames(source: Path, start: int, frames: int) -> np.ndarray:
             )
         images.append(image)
     return np.stack(images)
+
+
+def stream_frames(source: Path, frames: int) -> Iterator[np.ndarray]:
+    """The first frames of a folder, a video or an image, one by one: (H, W, 3) uint8; a video is decoded once.
+
+    Raises:
+        DataError: fewer frames than asked for, or a frame that does not decode.
+    """
+    if source.is_dir() or is_image(source):
+        for index in range(frames):
+            yield read_frames(source, index, 1)[0]
+        return
+    done = 0
+    try:
+        with open_reader(source) as reader:
+            for frame in islice(reader, frames):
+                done += 1
+                yield to_8_bit(frame.pixels)
+    except InputError as error:
+        raise DataError(f"{source}: frame {done} does not decode: {error}") from error
+    if done < frames:
+        raise DataError(f"{source}: it has only {done} frames, and {frames} were asked for")
 
 
 def count_frames(source: Path) -> int:

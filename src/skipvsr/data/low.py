@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from skipvsr.data.clips import Clip
+from skipvsr.data.clips import Clip, stream_frames
 from skipvsr.data.datasets import find_clips
 from skipvsr.data.degradations import SCALE, Degradation, degrade
+from skipvsr.errors import DataError
 
 
 def low_and_high(clip: Clip, degradation: Degradation, frames: int = 0) -> tuple[Tensor, Tensor]:
@@ -25,10 +28,57 @@ def low_and_high(clip: Clip, degradation: Degradation, frames: int = 0) -> tuple
         DataError: a frame does not decode.
     """
     count = min(frames or clip.length, clip.length)
-    high = torch.from_numpy(clip.read(0, count)).permute(0, 3, 1, 2).float() / 255
-    height, width = (side // SCALE * SCALE for side in high.shape[-2:])
-    high = high[..., :height, :width]
+    high = _cut(_read(clip.read(0, count)))
     return degrade(high, degradation, np.random.default_rng(0)), high
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Where the small frames of a clip come from.
+
+    Args:
+        degradation: made from the large ones, rounded to 8 bit.
+        own: the dataset's own small frames, in the place of made ones.
+    """
+
+    degradation: Degradation = "bi"
+    own: bool = False
+
+    def read(self, clip: Clip, frames: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """LR (3, H, W) and HR (3, 4H, 4W) of each frame in order, RGB in [0, 1]; HR sides are cut to multiples of 4.
+
+        One frame is in memory at a time, but for the degradation "video", which looks at the whole clip.
+
+        Raises:
+            DataError: a frame does not decode, or the small frames are not a quarter of the large ones.
+        """
+        count = min(frames or clip.length, clip.length)
+        if self.degradation == "video" and not self.own:
+            yield from zip(*low_and_high(clip, self.degradation, count), strict=True)
+            return
+        lows = map(_read, stream_frames(clip.low, count)) if self.own and clip.low is not None else None
+        for pixels in stream_frames(clip.high, count):
+            high = _cut(_read(pixels))
+            if lows is None:
+                yield degrade(high[None], self.degradation)[0], high
+                continue
+            low = next(lows)
+            if low.shape[-2] * SCALE != high.shape[-2] or low.shape[-1] * SCALE != high.shape[-1]:
+                raise DataError(
+                    f"clip {clip.name}: small frames are {low.shape[-1]}x{low.shape[-2]} and large ones "
+                    f"{high.shape[-1]}x{high.shape[-2]}; they must be a quarter of them"
+                )
+            yield low, high
+
+
+def _read(pixels: np.ndarray) -> Tensor:
+    """(..., H, W, 3) uint8 -> (..., 3, H, W) in [0, 1]."""
+    return torch.from_numpy(pixels).movedim(-1, -3).float() / 255
+
+
+def _cut(high: Tensor) -> Tensor:
+    height, width = (side // SCALE * SCALE for side in high.shape[-2:])
+    return high[..., :height, :width]
 
 
 def low_clips(folder: Path, degradation: Degradation, *, frames: int, most: int) -> list[Tensor]:

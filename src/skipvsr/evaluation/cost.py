@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from skipvsr.models.flow import PyramidFlow, light_flow, spynet
+from skipvsr.models.router import GainRouter
 from skipvsr.models.vsr import VSRConfig
 
 
@@ -17,12 +18,14 @@ class Cost:
         trunk_inputs: the first convolution of both trunks.
         blocks: the residual blocks of both trunks.
         tail: fusion and reconstruction.
+        router: both directions' decisions; 0 where everything runs without asking.
     """
 
     flow: int
     trunk_inputs: int
     blocks: int
     tail: int
+    router: int = 0
 
     @property
     def without_flow(self) -> int:
@@ -32,7 +35,7 @@ class Cost:
     @property
     def total(self) -> int:
         """Everything. Warping, resizing and activations have no multiply-accumulates worth counting."""
-        return self.flow + self.without_flow
+        return self.flow + self.without_flow + self.router
 
     def with_share(self, share: float) -> int:
         """Everything, with this share of the residual blocks' work."""
@@ -40,11 +43,17 @@ class Cost:
 
     def times(self, count: int) -> Cost:
         """Of so many frames, or patches of one."""
-        return Cost(self.flow * count, self.trunk_inputs * count, self.blocks * count, self.tail * count)
+        return Cost(*(count * part for part in astuple(self)))
 
 
-def cost_per_frame(config: VSRConfig, height: int, width: int) -> Cost:
-    """Cost of one frame of a long clip of the given low-resolution size (every pair of frames has two flows)."""
+def cost_per_frame(config: VSRConfig, height: int, width: int, *, tiles: int = 0) -> Cost:
+    """Cost of one frame of a long clip of the given low-resolution size (every pair of frames has two flows).
+
+    Args:
+        config: of the network.
+        height, width: of the low-resolution frames.
+        tiles: for which the network's router decides; 0: it is not asked.
+    """
     pixels = height * width
     c = config.channels
     flow = spynet() if config.flow == "spynet" else light_flow()
@@ -59,7 +68,16 @@ def cost_per_frame(config: VSRConfig, height: int, width: int) -> Cost:
         trunk_inputs=pixels * 2 * 9 * (c + 3) * c,
         blocks=pixels * 2 * config.blocks * 2 * 9 * c * c,
         tail=pixels * tail,
+        router=2 * tiles * _router_macs(config),
     )
+
+
+def _router_macs(config: VSRConfig) -> int:
+    """One direction's decisions for one tile."""
+    if config.router == "gain":
+        router = GainRouter(config.channels, config.blocks)
+        return sum(weight.numel() for weight in router.forward_head.parameters() if weight.ndim == 4)
+    return config.channels * config.blocks if config.router == "paper" else 0
 
 
 def _flow_macs(flow: PyramidFlow, height: int, width: int) -> int:

@@ -1,9 +1,12 @@
-"""PSNR as the field computes it."""
+"""PSNR and SSIM as the field computes them, and the flicker that they do not see."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from skipvsr.errors import ConfigError
 
 # MATLAB's rgb2ycbcr, luma row, for RGB in [0, 1] and luma in [16, 235].
 _LUMA = (65.481, 128.553, 24.966)
@@ -29,3 +32,39 @@ def psnr(prediction: Tensor, target: Tensor, peak: float) -> Tensor:
 def psnr_y(prediction: Tensor, target: Tensor) -> Tensor:
     """Luma PSNR in dB of each frame, prediction rounded to 8 bit: (..., 3, H, W) RGB in [0, 1] twice -> (...)."""
     return psnr(luma(quantise(prediction).double()), luma(target.double()), peak=255.0)
+
+
+def ssim(prediction: Tensor, target: Tensor, peak: float) -> float:
+    """SSIM of one image: (C, H, W) twice, sides of at least 11; the mean of its channels.
+
+    Gaussian window of 11x11 with sigma 1.5, population covariance, K1 0.01, K2 0.03, where the window fits in whole, as
+    MATLAB's code of Wang et al. (2004). Computed by scikit-image.
+
+    Raises:
+        ConfigError: scikit-image is not installed, or the image is under 11 pixels a side.
+    """
+    try:
+        from skimage.metrics import structural_similarity
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"SSIM needs the package {error.name!r}; install skipvsr[research]") from error
+    if min(prediction.shape[-2:]) < 11:
+        raise ConfigError(f"SSIM needs images of at least 11 pixels a side; this one is {tuple(prediction.shape[-2:])}")
+    one, two = (np.asarray(image.double().cpu()) for image in (prediction, target))
+    found = structural_similarity(
+        one, two, channel_axis=0, data_range=peak, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+    )
+    return float(np.asarray(found).item())
+
+
+def crop_border(images: Tensor, pixels: int) -> Tensor:
+    """Without so many pixels on each side."""
+    return images[..., pixels:-pixels, pixels:-pixels] if pixels else images
+
+
+def temporal_error(result: Tensor, before: Tensor, high: Tensor, high_before: Tensor) -> float:
+    """How differently the result changes from frame to frame than the ground truth does, in levels of 255.
+
+    Mean of |(result - before) - (high - high_before)|; (3, H, W) each, RGB in [0, 1]. Error that stays put costs nothing;
+    flicker does.
+    """
+    return 255 * ((result - before) - (high - high_before)).abs().mean().item()

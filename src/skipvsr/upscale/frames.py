@@ -14,13 +14,13 @@ from torch import Tensor
 
 from skipvsr.checkpoints.load import load_model
 from skipvsr.errors import ShapeError
+from skipvsr.execute.dial import Dial, Tiling
 from skipvsr.execute.patched import PARALLEL
 from skipvsr.execute.routed import RoutedTrunks
+from skipvsr.execute.stream import DEFAULT_LOOKAHEAD, Windows, default_window, upscale_stream
 from skipvsr.models.vsr import SkipVSR, check_clip
 from skipvsr.routing.trace import Trace
-from skipvsr.upscale.dial import Dial, Tiling
 from skipvsr.upscale.scenes import SceneCuts
-from skipvsr.upscale.stream import DEFAULT_LOOKAHEAD, Windows, default_window, upscale_stream
 
 AnyFrame = TypeVar("AnyFrame", np.ndarray, Tensor)
 

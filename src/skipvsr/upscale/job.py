@@ -19,17 +19,19 @@ from skipvsr.checkpoints.load import load_model
 from skipvsr.errors import ConfigError, DecodeError
 from skipvsr.evaluation.cost import Cost, cost_per_frame
 from skipvsr.evaluation.trace_file import TraceWriter
+from skipvsr.execute.dial import Dial, Tiling
 from skipvsr.execute.patched import PARALLEL, Patched
 from skipvsr.execute.routed import RoutedTrunks
+from skipvsr.execute.stream import DEFAULT_LOOKAHEAD, Windows, default_window, upscale_stream
 from skipvsr.models.vsr import Recurrence, SkipVSR
+from skipvsr.routing.grid import TileGrid
+from skipvsr.routing.policies import all_blocks
 from skipvsr.routing.trace import Tally, Trace, Traces
-from skipvsr.upscale.dial import Dial, Tiling
 from skipvsr.upscale.frames import to_array, to_tensor
 from skipvsr.upscale.overlay import LatestDepths, draw_depth
 from skipvsr.upscale.progress import Progress, ProgressMeter
 from skipvsr.upscale.scenes import SceneCuts
 from skipvsr.upscale.size import OutputSize, pixel_aspect, resize
-from skipvsr.upscale.stream import DEFAULT_LOOKAHEAD, Windows, default_window, upscale_stream
 from skipvsr.video.ahead import WriteBehind, read_ahead
 from skipvsr.video.frame import Frame
 from skipvsr.video.open import Writer, open_reader, open_writer
@@ -166,7 +168,7 @@ def upscale_video(
                 seconds = progress.seconds
             if on_progress is not None:
                 on_progress(progress)
-    cost = _cost(network, recurrence, info)
+    cost = _cost(network, recurrence, info, routed)
     report = UpscaleReport(
         destination=Path(destination),
         frames=meter.frames_done,
@@ -180,7 +182,7 @@ def upscale_video(
         peak_bytes=meter.peak_bytes,
         share=tally.share,
         macs_per_frame=cost.with_share(tally.share),
-        full_macs_per_frame=cost.total,
+        full_macs_per_frame=cost.total - cost.router,
     )
     if run.stopped is not None:
         raise DecodeError(
@@ -270,12 +272,15 @@ class _CountedCuts:
         return cut
 
 
-def _cost(network: SkipVSR, recurrence: Recurrence, info: VideoInfo) -> Cost:
+def _cost(network: SkipVSR, recurrence: Recurrence, info: VideoInfo, routed: RoutedTrunks | None) -> Cost:
     """Of a frame with everything running; patches are counted with what they have in common."""
-    if not isinstance(recurrence, Patched):
-        return cost_per_frame(network.config, info.height, info.width)
-    grid = recurrence.grid
-    return cost_per_frame(network.config, grid.patch_height, grid.patch_width).times(grid.patches)
+    asked = routed is not None and routed.policy is not all_blocks
+    if isinstance(recurrence, Patched):
+        grid = recurrence.grid
+        tiles = 1 if asked else 0
+        return cost_per_frame(network.config, grid.patch_height, grid.patch_width, tiles=tiles).times(grid.patches)
+    tiles = TileGrid.of(info.height, info.width, routed.tile_px).tiles if routed is not None and asked else 0
+    return cost_per_frame(network.config, info.height, info.width, tiles=tiles)
 
 
 def _check_distinct(*places: str | Path | None) -> None:

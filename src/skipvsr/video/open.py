@@ -105,10 +105,11 @@ def read_clip(path: str | Path, *, start: int = 0, frames: int | None = None) ->
         raise InputError(
             f"{path} has only {start + len(pixels)} frames; frames {start} to {start + (frames or 1)} wanted"
         )
-    return np.stack([_to_8_bit(picture) for picture in pixels])
+    return np.stack([to_8_bit(picture) for picture in pixels])
 
 
-def _to_8_bit(pixels: np.ndarray) -> np.ndarray:
+def to_8_bit(pixels: np.ndarray) -> np.ndarray:
+    """uint8 as it is, uint16 reduced to it."""
     if pixels.dtype == np.uint8:
         return pixels
     return ((pixels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)

@@ -10,13 +10,13 @@ from skipvsr.errors import ConfigError
 from skipvsr.execute import tiled
 from skipvsr.execute.patched import PARALLEL, PATCH_PX, Patched, PatchGrid
 from skipvsr.execute.routed import RoutedTrunks
+from skipvsr.execute.speed import SpeedController
 from skipvsr.models.flow import warp
 from skipvsr.models.router import MaskGenerator
 from skipvsr.models.vsr import Recurrence, SkipVSR
 from skipvsr.routing.learned import DifferenceThreshold, GainThreshold
 from skipvsr.routing.policies import Policy, all_blocks
 from skipvsr.routing.trace import Trace
-from skipvsr.upscale.speed import SpeedController
 
 DEFAULT_TILE_PX = 24
 Tiling = Literal["frame", "patch"]
@@ -68,6 +68,10 @@ class Dial:
             return model
         return Patched(model, PatchGrid(height, width), self.parallel)
 
+    def tile_of(self, model: SkipVSR) -> int:
+        """Most pixels a side of the tiles of whole frames."""
+        return self.tile_px or (model.calibration.tile_px if model.calibration else DEFAULT_TILE_PX)
+
     def turn(self, model: SkipVSR, trace: Trace | None = None, *, trace_all: bool = False) -> RoutedTrunks | None:
         """How the model's trunks are to run; None where everything does.
 
@@ -80,7 +84,7 @@ class Dial:
             ConfigError: the model has no router, or a budget is asked of one that was never calibrated.
         """
         calibration = model.calibration
-        tile_px = self.tile_px or (calibration.tile_px if calibration else DEFAULT_TILE_PX)
+        tile_px = self.tile_of(model)
         execute = tiled.run_blocks
         if self.tiling == "patch":
             tile_px, execute = PATCH_PX, partial(tiled.run_blocks, parallel=self.parallel)

@@ -1,0 +1,230 @@
+"""`skipvsr evaluate CLIPS...`."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from skipvsr.errors import ConfigError
+
+if TYPE_CHECKING:
+    from skipvsr.evaluation.evaluate import Row
+    from skipvsr.evaluation.settings import Setting
+
+_COLUMNS = (
+    ("setting", ""), ("PSNR RGB", ".3f"), ("SSIM RGB", ".4f"), ("PSNR Y", ".3f"), ("SSIM Y", ".4f"), ("temporal", ".3f"),
+    ("GMAC/frame", ".2f"), ("blocks", ".1%"), ("s/frame", ".3f"),
+)  # fmt: skip
+
+
+def add_parser(commands: Any) -> argparse.ArgumentParser:
+    """Add this command to the command line."""
+    parser = commands.add_parser(
+        "evaluate",
+        help="PSNR, SSIM, cost and time of a model on clips with ground truth",
+        description="Run a model at any number of settings on clips with ground truth. Clips are high-resolution: they are "
+        "made small by the degradation, or have small versions of their own. Goes on where it stopped, with --json.",
+    )
+    parser.add_argument("clips", metavar="DIR", type=Path, help="the dataset's folder, or any folder of clips")
+    parser.add_argument("--dataset", default="folder", help="folder, reds4, vid4, udm10, vimeo-test ... (%(default)s)")
+    parser.add_argument("--degradation", default="bi", help="bi, bd, bd-duf or video (%(default)s)")
+    parser.add_argument("--own-low", choices=("bi", "bd"), help="use the small frames that the dataset comes with")
+    parser.add_argument("--model", default="compact", help="as for upscale, or 'bicubic' (%(default)s)")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1 ... (a GPU if there is one)")
+
+    what = parser.add_argument_group("settings (everything runs, if none is given)")
+    what.add_argument("--budget", type=float, nargs="+", default=[], metavar="B")
+    what.add_argument("--threshold", type=float, nargs="+", default=[], metavar="A")
+    what.add_argument(
+        "--policy", nargs="+", default=[], metavar="NAME:SHARE",
+        help="full, budget-frame:0.5, gradient:0.5, random:0.5, uniform:0.5, shallow:0.5, deep:0.5, oracle:0.5",
+    )  # fmt: skip
+    what.add_argument("--tiling", nargs="+", choices=("frame", "patch"), default=["frame"])
+    what.add_argument(
+        "--tile", type=int, metavar="PX", help="most pixels a side of a tile (as the model was calibrated)"
+    )
+
+    how = parser.add_argument_group("measures")
+    how.add_argument("--frames", type=int, default=0, metavar="N", help="the first so many of each clip (all)")
+    how.add_argument("--border", type=int, default=0, metavar="PX", help="leave out at each side (%(default)s)")
+    how.add_argument("--unrounded", action="store_true", help="do not round to 8 bit first")
+    how.add_argument("--no-ssim", action="store_true", help="PSNR only, which is much faster")
+
+    output = parser.add_argument_group("output")
+    output.add_argument(
+        "--json", type=Path, metavar="FILE", help="every number per clip and frame; resumed if it exists"
+    )
+    output.add_argument("--markdown", type=Path, metavar="FILE")
+    output.add_argument("--csv", type=Path, metavar="FILE")
+    output.add_argument("--overwrite", action="store_true", help="start over")
+    parser.set_defaults(command=command)
+    return parser
+
+
+def command(args: argparse.Namespace) -> None:
+    """Evaluate, and show the table."""
+    from skipvsr.checkpoints.load import load_model
+    from skipvsr.data.datasets import find_clips
+    from skipvsr.data.degradations import DEGRADATIONS
+    from skipvsr.data.low import Pairs
+    from skipvsr.evaluation.evaluate import Measures, Row, evaluate_clip
+    from skipvsr.evaluation.machine import describe_machine
+    from skipvsr.upscale.job import place
+
+    if args.degradation not in DEGRADATIONS:
+        raise ConfigError(f"degradation is {args.degradation!r}; it must be one of {', '.join(DEGRADATIONS)}")
+    if args.frames < 0 or args.border < 0:
+        raise ConfigError("--frames and --border must be 0 or more")
+    model = None if args.model == "bicubic" else place(load_model(args.model), args.device)
+    clips = find_clips(args.dataset, args.clips, low=args.own_low)
+    settings = _settings(args)
+    measures = Measures(
+        args.border, not args.unrounded, not args.no_ssim, args.dataset == "vimeo-test", args.frames, args.tile
+    )
+    pairs = Pairs(args.degradation, own=args.own_low is not None)
+    head = {
+        "model": args.model,
+        "weights": None if model is None else _fingerprint(model),
+        "dataset": args.dataset,
+        "degradation": f"own {args.own_low}" if args.own_low else args.degradation,
+        "measures": vars(measures),
+    }
+    done = _read_done(args.json, head, args.overwrite)
+    command_line = "skipvsr " + " ".join(shlex.quote(word) for word in sys.argv[1:])
+    rows: list[Row] = []
+    with tqdm(total=len(settings) * len(clips), unit=" clips", leave=False, disable=not sys.stderr.isatty()) as bar:
+        for setting in settings:
+            scores = []
+            for clip in clips:
+                bar.set_description(f"{setting.label}: {clip.name}")
+                key = (setting.policy, setting.value, setting.tiling, clip.name)
+                if key not in done:
+                    done[key] = evaluate_clip(model, clip, pairs, setting, measures)
+                scores.append(done[key])
+                bar.update()
+                if args.json is not None:
+                    partial = [*rows, Row.of(setting, scores)]
+                    _write_json(args.json, head, partial, describe_machine(), command_line)
+            rows.append(Row.of(setting, scores))
+    table = [_COLUMNS, *(_cells(setting, row) for setting, row in zip(settings, rows, strict=True))]
+    print(f"{args.model} on {len(clips)} clips of {args.dataset}, {head['degradation']}")
+    _print_table(table)
+    if args.markdown is not None:
+        _write(args.markdown, _markdown(table))
+    if args.csv is not None:
+        _write_csv(args.csv, rows)
+
+
+def _settings(args: argparse.Namespace) -> list[Setting]:
+    from skipvsr.evaluation.settings import Setting, parse_setting
+
+    found = []
+    for tiling in args.tiling:
+        found += [Setting("budget", value, tiling) for value in args.budget]
+        found += [Setting("threshold", value, tiling) for value in args.threshold]
+        found += [parse_setting(text, tiling) for text in args.policy]
+        if not (args.budget or args.threshold or args.policy):
+            found.append(Setting("full", 1.0, tiling))
+    return list(dict.fromkeys(found))
+
+
+def _fingerprint(model: Any) -> str:
+    """Of all weights and buffers, so that a resumed evaluation is one of the same model."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _read_done(path: Path | None, head: dict[str, Any], overwrite: bool) -> dict[tuple[Any, ...], Any]:
+    """Scores of an earlier run with the same model, data and measures, by setting and clip."""
+    from skipvsr.evaluation.evaluate import ClipScore
+
+    if path is None or overwrite or not path.exists():
+        return {}
+    try:
+        before = json.loads(path.read_text())
+        if {key: before[key] for key in head} != json.loads(json.dumps(head)):
+            raise ConfigError(
+                f"{path} is of another model, dataset or measure; choose another file, or give --overwrite"
+            )
+        return {
+            (row["policy"], row["value"], row["tiling"], clip["clip"]): ClipScore(**clip)
+            for row in before["rows"]
+            for clip in row["clips"]
+        }
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{path} is no result of 'skipvsr evaluate' ({error}); give --overwrite to replace it"
+        ) from error
+
+
+def _write_json(path: Path, head: dict[str, Any], rows: list[Row], machine: dict[str, Any], command_line: str) -> None:
+    values = {**head, "rows": [row.to_dict() for row in rows], "machine": machine, "command": command_line}
+    _write(path, json.dumps(values, indent=1) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    from skipvsr.video.faults import writing
+
+    work = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with writing(path):
+        try:
+            work.write_text(text)
+            work.replace(path)
+        finally:
+            work.unlink(missing_ok=True)
+
+
+def _write_csv(path: Path, rows: list[Row]) -> None:
+    """A line per setting and clip."""
+    import io
+    from statistics import mean
+
+    text = io.StringIO()
+    writer = csv.writer(text)
+    names = ("psnr_rgb", "ssim_rgb", "psnr_y", "ssim_y", "temporal_error")
+    plain = ("executed_share", "flips", "gmacs_per_frame", "seconds_per_frame")
+    writer.writerow(["policy", "value", "tiling", "clip", "frames", *names, *plain])
+    for row in rows:
+        for clip in row.clips:
+            means = [mean(values) if (values := getattr(clip, name)) else "" for name in names]
+            known = [getattr(clip, name) for name in plain]
+            writer.writerow([row.policy, row.value, row.tiling, clip.clip, clip.frames, *means, *known])
+    _write(path, text.getvalue())
+
+
+def _cells(setting: Setting, row: Row) -> tuple[str, ...]:
+    values = (
+        setting.label, row.psnr_rgb, row.ssim_rgb, row.psnr_y, row.ssim_y, row.temporal_error, row.gmacs_per_frame,
+        row.executed_share, row.seconds_per_frame,
+    )  # fmt: skip
+    return tuple(
+        "" if value is None else format(value, form) for value, (_, form) in zip(values, _COLUMNS, strict=True)
+    )
+
+
+def _print_table(table: list[Any]) -> None:
+    lines = [tuple(name for name, _ in table[0]), *table[1:]]
+    widths = [max(len(line[index]) for line in lines) for index in range(len(lines[0]))]
+    for line in lines:
+        cells = [line[0].ljust(widths[0])] + [
+            cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)
+        ]
+        print("  ".join(cells).rstrip())
+
+
+def _markdown(table: list[Any]) -> str:
+    lines = [tuple(name for name, _ in table[0]), ("---",) * len(_COLUMNS), *table[1:]]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)

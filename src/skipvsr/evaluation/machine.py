@@ -1,0 +1,38 @@
+"""What a number was measured on."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+
+def describe_machine() -> dict[str, Any]:
+    """Processor, cores and threads in use, memory, GPU, and the versions that matter. Nothing that names the machine."""
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "skipvsr": version("skipvsr"),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    vector = next((line for line in lines if line.startswith("flags")), "")
+    wide = " AVX-512" if "avx512f" in vector else " AVX2" if "avx2" in vector else ""
+    return (names[0] if names else platform.machine()) + wide

@@ -1,0 +1,111 @@
+"""What is evaluated: a policy, how much it may spend, and on which tiling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import torch
+
+from skipvsr.errors import ConfigError
+from skipvsr.execute.dial import Dial, Tiling
+from skipvsr.execute.routed import RoutedTrunks
+from skipvsr.models.router import GainRouter
+from skipvsr.models.vsr import SkipVSR
+from skipvsr.routing.learned import GainBudget, Gains
+from skipvsr.routing.policies import FixedBlocks, GradientRank, Policy, RandomBlocks
+from skipvsr.routing.trace import Trace
+
+PolicyName = Literal[
+    "full", "threshold", "budget", "budget-frame", "gradient", "random", "uniform", "shallow", "deep", "oracle"
+]
+POLICIES: tuple[str, ...] = get_args(PolicyName)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A point on a curve.
+
+    Args:
+        policy: "full": everything; "threshold": the model's router; "budget": the same at the threshold that the model's
+            table gives; "budget-frame": our router's highest gains, exactly the share in each frame; "gradient": depth by
+            rank of the luma gradient; "random", "uniform", "shallow", "deep": as in the paper; "oracle": gains measured
+            against the ground truth.
+        value: the threshold, or the share of blocks; of "full" nothing.
+        tiling: "frame" or "patch".
+
+    Raises:
+        ConfigError: an unknown policy, or a value out of its range.
+    """
+
+    policy: PolicyName
+    value: float = 1.0
+    tiling: Tiling = "frame"
+
+    def __post_init__(self) -> None:
+        if self.policy not in POLICIES:
+            raise ConfigError(f"the policy is {self.policy!r}; choose one of {', '.join(POLICIES)}")
+        self.dial()
+        if self.policy not in ("full", "threshold") and not 0 < self.value <= 1:
+            raise ConfigError(f"{self.policy}: the share is {self.value}; it must be above 0 and at most 1")
+        if self.policy == "oracle" and self.tiling == "patch":
+            raise ConfigError("the oracle works on whole frames only; leave the patch tiling out")
+
+    @property
+    def label(self) -> str:
+        """How tables call it."""
+        name = self.policy if self.policy == "full" else f"{self.policy} {self.value:g}"
+        return name if self.tiling == "frame" else f"{name}, patches"
+
+    def dial(self, tile_px: int | None = None) -> Dial:
+        """The dial as far as it knows the policy; all of it for the others."""
+        threshold = self.value if self.policy == "threshold" else None
+        budget = self.value if self.policy == "budget" else None
+        return Dial(threshold, budget, tile_px=tile_px, tiling=self.tiling)
+
+    def routed(self, model: SkipVSR, trace: Trace, tile_px: int | None, oracle: Callable[[], Gains]) -> RoutedTrunks:
+        """How the model's trunks run, fresh for one clip.
+
+        Args:
+            model: whose.
+            trace: what ran is added to it.
+            tile_px: most pixels a side of a tile; None: as the model was calibrated.
+            oracle: makes the true gains of the clip.
+
+        Raises:
+            ConfigError: the model has no router, or not the one or the table that the policy needs.
+        """
+        dial = self.dial(tile_px)
+        routed = dial.turn(model, trace, trace_all=True)
+        assert routed is not None
+        policy = self._policy(model, oracle)
+        return routed if policy is None else replace(routed, policy=policy)
+
+    def _policy(self, model: SkipVSR, oracle: Callable[[], Gains]) -> Policy | None:
+        match self.policy:
+            case "budget-frame":
+                if not isinstance(model.router, GainRouter):
+                    raise ConfigError("budget-frame needs a model with our router ('gain'); this one has none")
+                return GainBudget(model.router, self.value)
+            case "gradient":
+                return GradientRank(self.value)
+            case "random":
+                return RandomBlocks(self.value, torch.Generator().manual_seed(0))
+            case "uniform" | "shallow" | "deep":
+                return FixedBlocks(self.policy, self.value)
+            case "oracle":
+                return GainBudget(oracle(), self.value)
+        return None
+
+
+def parse_setting(text: str, tiling: Tiling = "frame") -> Setting:
+    """ "full", or "POLICY:VALUE", such as "gradient:0.5". Raises ConfigError."""
+    name, separator, value = text.partition(":")
+    try:
+        number = float(value) if separator else 1.0
+    except ValueError:
+        number = float("nan")
+    if number != number or (name != "full" and not separator):
+        raise ConfigError(f"the policy {text!r} is not NAME:VALUE, as in gradient:0.5")
+    return Setting(name, number, tiling)  # pyright: ignore[reportArgumentType] - it checks the name

@@ -1,0 +1,238 @@
+"""Evaluation: measures against naive transcriptions, whole runs against the pieces, resume, and what goes wrong."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from skipvsr.checkpoints.native import Checkpoint, save_folder
+from skipvsr.cli.main import main
+from skipvsr.data.clips import Clip
+from skipvsr.data.datasets import find_clips
+from skipvsr.data.degradations import bi
+from skipvsr.data.low import Pairs, low_and_high
+from skipvsr.errors import ConfigError, DataError
+from skipvsr.evaluation.cost import cost_per_frame
+from skipvsr.evaluation.evaluate import Measures, evaluate, evaluate_clip
+from skipvsr.evaluation.metrics import crop_border, luma, psnr, psnr_y, quantise, ssim, temporal_error
+from skipvsr.evaluation.settings import Setting, parse_setting
+from skipvsr.execute.routed import RoutedTrunks
+from skipvsr.models.resize import bicubic_upsample
+from skipvsr.models.router import Calibration
+from skipvsr.models.vsr import VSRConfig
+from skipvsr.routing.policies import GradientRank
+from skipvsr.routing.trace import RoutingTrace
+from skipvsr.video.images import write_image
+from tests.conftest import make_network
+from tests.media import picture
+
+CONFIG = VSRConfig(6, 3, "light", "light", "gain")
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> list[Clip]:
+    """Two clips of 5 frames, 96x80 and 80x96."""
+    for name, (height, width) in {"a": (80, 96), "b": (96, 80)}.items():
+        (tmp_path / "clips" / name).mkdir(parents=True)
+        for index in range(5):
+            grain = np.random.default_rng(index).integers(0, 40, (height, width, 3)).astype(np.uint8)
+            write_image(tmp_path / "clips" / name / f"{index}.png", picture(index, width, height) // 2 + grain)
+    return find_clips("folder", tmp_path / "clips")
+
+
+def network(calibrated: bool = False):
+    model = make_network(CONFIG, seed=5)
+    model.calibration = Calibration(8, (0.3, 0.6), (3.0, 1.0)) if calibrated else None
+    return model
+
+
+def naive_ssim(one: np.ndarray, two: np.ndarray, peak: float) -> float:
+    """Wang et al. (2004), window by window: (H, W) twice."""
+    offsets = np.arange(11) - 5
+    weights = np.exp(-(offsets[:, None] ** 2 + offsets[None] ** 2) / (2 * 1.5**2))
+    weights /= weights.sum()
+    c1, c2 = (0.01 * peak) ** 2, (0.03 * peak) ** 2
+    found = []
+    for y in range(one.shape[0] - 10):
+        for x in range(one.shape[1] - 10):
+            a, b = one[y : y + 11, x : x + 11], two[y : y + 11, x : x + 11]
+            ma, mb = (weights * a).sum(), (weights * b).sum()
+            va, vb = (weights * (a - ma) ** 2).sum(), (weights * (b - mb) ** 2).sum()
+            cov = (weights * (a - ma) * (b - mb)).sum()
+            found.append((2 * ma * mb + c1) * (2 * cov + c2) / ((ma**2 + mb**2 + c1) * (va + vb + c2)))
+    return float(np.mean(found))
+
+
+def test_ssim_is_the_fields():
+    torch.manual_seed(0)
+    one, two = torch.rand(3, 16, 19), torch.rand(3, 16, 19)
+    expected = np.mean([naive_ssim(a.double().numpy(), b.double().numpy(), 1.0) for a, b in zip(one, two, strict=True)])
+    assert ssim(one, two, 1.0) == pytest.approx(expected, abs=1e-9)
+    y = [luma(image.double()) for image in (one, two)]
+    assert ssim(y[0], y[1], 255.0) == pytest.approx(naive_ssim(y[0][0].numpy(), y[1][0].numpy(), 255.0), abs=1e-9)
+    assert ssim(one, one, 1.0) == 1
+    with pytest.raises(ConfigError, match="11 pixels"):
+        ssim(one[:, :10], two[:, :10], 1.0)
+
+
+def test_temporal_error_sees_flicker_only():
+    high = torch.rand(2, 3, 8, 8)
+    assert temporal_error(high[1] + 0.1, high[0] + 0.1, high[1], high[0]) == pytest.approx(0, abs=1e-4)
+    assert temporal_error(high[1] + 0.1, high[0] - 0.1, high[1], high[0]) == pytest.approx(0.2 * 255, rel=1e-5)
+
+
+def test_a_row_is_what_the_pieces_give(clips: list[Clip]):
+    model = network()
+    row = evaluate(model, clips, Pairs("bi"), [Setting("gradient", 0.5)], Measures(tile_px=8))[0]
+    for clip, score in zip(clips, row.clips, strict=True):
+        low, high = low_and_high(clip, "bi")
+        trace = RoutingTrace()
+        with torch.inference_mode():
+            result = model(low[None], RoutedTrunks(GradientRank(0.5), 8, trace=trace))[0]
+        assert score.psnr_y == pytest.approx(psnr_y(result, high).tolist(), abs=2e-3)
+        assert score.psnr_rgb == pytest.approx(psnr(quantise(result), high, 1.0).tolist(), abs=2e-3)
+        assert score.ssim_rgb == pytest.approx(
+            [ssim(quantise(a), b, 1.0) for a, b in zip(result, high, strict=True)], abs=1e-4
+        )
+        assert len(score.temporal_error) == 4
+        assert score.executed_share == pytest.approx(trace.share)
+        masks = [trunk.mask for trunk in trace.trunks if trunk.direction == "forward"]
+        changed = [(one != two).float().mean().item() for one, two in pairwise(masks)]
+        assert score.flips == pytest.approx(np.mean(changed))
+        cost = cost_per_frame(CONFIG, *low.shape[-2:])
+        blocks = sum(trunk.macs(6) for trunk in trace.trunks) / 5
+        assert score.gmacs_per_frame * 1e9 == pytest.approx(cost.total - cost.blocks + blocks)
+    assert row.psnr_y == pytest.approx(np.mean([np.mean(score.psnr_y) for score in row.clips]))
+    assert row.executed_share == pytest.approx(0.5, abs=0.05)
+
+
+def test_bicubic_and_borders(clips: list[Clip]):
+    low, high = low_and_high(clips[0], "bi")
+    for border in (0, 4):
+        score = evaluate_clip(None, clips[0], Pairs("bi"), Setting("full"), Measures(border_px=border, with_ssim=False))
+        expected = psnr_y(crop_border(bicubic_upsample(low), border), crop_border(high, border))
+        assert score.psnr_y == pytest.approx(expected.tolist(), abs=1e-6)
+        assert score.ssim_y == []
+        assert score.gmacs_per_frame == 0
+    rounded, unrounded = (
+        evaluate_clip(None, clips[0], Pairs("bi"), Setting("full"), Measures(rounded=rounded, with_ssim=False))
+        for rounded in (True, False)
+    )
+    assert 0 < abs(rounded.psnr_rgb[0] - unrounded.psnr_rgb[0]) < 0.05
+
+
+def test_vimeos_convention(clips: list[Clip]):
+    """Of 5 frames: mirrored to 10, and the third alone is measured."""
+    model = network()
+    low, high = low_and_high(clips[0], "bi")
+    with torch.inference_mode():
+        result = model(torch.cat((low, low.flip(0)))[None])[0]
+    score = evaluate_clip(model, clips[0], Pairs("bi"), Setting("full"), Measures(middle_only=True))
+    assert score.frames == 10
+    assert score.psnr_y == pytest.approx([psnr_y(result[2], high[2]).item()], abs=1e-4)
+    assert len(score.ssim_rgb) == 1
+    assert score.temporal_error == []
+
+
+def test_small_frames_of_its_own(clips: list[Clip], tmp_path: Path):
+    for index in range(5):
+        large = torch.from_numpy(clips[0].read(index, 1)).permute(0, 3, 1, 2).float() / 255
+        small = (bi(large)[0].permute(1, 2, 0) * 255).round().byte().numpy()
+        (tmp_path / "low").mkdir(exist_ok=True)
+        write_image(tmp_path / "low" / f"{index}.png", small)
+    own = replace(clips[0], low=tmp_path / "low")
+    made = list(Pairs("bi").read(own))
+    kept = list(Pairs(own=True).read(own, frames=3))
+    assert (len(made), len(kept)) == (5, 3)
+    for one, two in zip(made, kept, strict=False):
+        torch.testing.assert_close(one[0], two[0], atol=1e-6, rtol=0)
+        assert torch.equal(one[1], two[1])
+    with pytest.raises(DataError, match="quarter"):
+        list(Pairs(own=True).read(replace(clips[1], low=tmp_path / "low")))
+
+
+def test_settings():
+    assert parse_setting("gradient:0.5") == Setting("gradient", 0.5)
+    assert parse_setting("full", "patch").label == "full, patches"
+    for bad, reason in {
+        "gradient": "NAME:VALUE",
+        "uniform:x": "NAME:VALUE",
+        "best:1": "choose one",
+        "random:0": "share",
+    }.items():
+        with pytest.raises(ConfigError, match=reason):
+            parse_setting(bad)
+    with pytest.raises(ConfigError, match="whole frames"):
+        Setting("oracle", 0.5, "patch")
+    with pytest.raises(ConfigError, match="budget"):
+        Setting("budget", 2.0)
+
+
+def test_from_the_command_line(clips: list[Clip], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    model = network(calibrated=True)
+    save_folder(Checkpoint(CONFIG, dict(model.state_dict()), calibration=model.calibration), tmp_path / "model")
+    files = {name: tmp_path / f"result.{name}" for name in ("json", "markdown", "csv")}
+
+    def run(*words: object) -> tuple[int, str]:
+        with pytest.raises(SystemExit) as ended:
+            main(["evaluate", str(tmp_path / "clips"), "--model", str(tmp_path / "model"), *map(str, words)])
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out + captured.err
+
+    words = [word for name, path in files.items() for word in (f"--{name}", path)]
+    words += ["--budget", 0.5, "--policy", "full", "oracle:0.5", "--tiling", "frame", "--frames", 3]
+    code, shown = run(*words)
+    assert code == 0, shown
+    assert "budget 0.5" in shown
+    result = json.loads(files["json"].read_text())
+    assert [row["policy"] for row in result["rows"]] == ["budget", "full", "oracle"]
+    assert all(len(clip["psnr_rgb"]) == 3 for row in result["rows"] for clip in row["clips"])
+    full = evaluate(model, clips, Pairs("bi"), [Setting("full")], Measures(frames=3))[0]
+    assert result["rows"][1]["psnr_rgb"] == pytest.approx(full.psnr_rgb, abs=1e-3)
+    assert result["rows"][1]["executed_share"] == 1
+    assert result["machine"]["torch"] == torch.__version__
+    assert f"| {result['rows'][0]['psnr_rgb']:.3f} |" in files["markdown"].read_text()
+    assert len(list(csv.reader(files["csv"].open()))) == 1 + 3 * 2
+
+    # Resume: what is there is not computed again, and what is new joins it.
+    result["rows"][1]["clips"][0]["psnr_rgb"] = [99.0] * 3
+    del result["rows"][2]
+    files["json"].write_text(json.dumps(result))
+    code, _ = run(*words)
+    assert code == 0
+    again = json.loads(files["json"].read_text())
+    assert again["rows"][1]["clips"][0]["psnr_rgb"] == [99.0] * 3
+    assert len(again["rows"]) == 3
+    code, shown = run(*words, "--border", 2)
+    assert code
+    assert "another" in shown
+    code, _ = run(*words, "--overwrite")
+    assert code == 0
+    assert json.loads(files["json"].read_text())["rows"][1]["clips"][0]["psnr_rgb"] != [99.0] * 3
+
+
+def test_what_goes_wrong(clips: list[Clip], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    def complaint(*words: object) -> str:
+        with pytest.raises(SystemExit) as ended:
+            main(["evaluate", *map(str, words)])
+        assert ended.value.code
+        return capsys.readouterr().err
+
+    folder = tmp_path / "clips"
+    assert "no such folder" in complaint(tmp_path / "missing", "--model", "bicubic")
+    assert "degradation is" in complaint(folder, "--model", "bicubic", "--degradation", "blur")
+    (tmp_path / "note.json").write_text("{}")
+    assert "no result" in complaint(folder, "--model", "bicubic", "--json", tmp_path / "note.json")
+    with pytest.raises(ConfigError, match="router"):
+        evaluate_clip(network().with_router("none"), clips[0], Pairs(), Setting("threshold", 1.0))
+    with pytest.raises(ConfigError, match="calibrate"):
+        evaluate_clip(network(), clips[0], Pairs(), Setting("budget", 0.5))
+    with pytest.raises(ConfigError, match="budget-frame"):
+        evaluate_clip(network().with_router("paper"), clips[0], Pairs(), Setting("budget-frame", 0.5))
