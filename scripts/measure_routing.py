@@ -1,88 +1,144 @@
-"""Quality at three budgets for every policy, and how long the trunks take, on the validation clips.
+"""What skipping costs in quality and saves in time, for every policy, against static networks; docs/routing.md has the tables.
 
-    python scripts/measure_routing.py --model runs/compact/2-skip/best --data ../shared/data --out docs/data/routing.json
+    python scripts/measure_routing.py quality --data ../shared/data --out docs/data/routing-quality.json
+    python scripts/measure_routing.py time --data ../shared/data --out docs/data/routing-time.json     (on an idle machine)
 
-Quality: luma PSNR on whole clips (antialiased bicubic x1/4). Policies that follow a share exactly are given it; thresholds come
-from the model's calibration, and their realised share is measured. Time: both trunks on synthetic features of 180x320 and of
-540x960, tiled against dense channels-last execution, interleaved in one process; the median of the ratios.
+Quality: whole clips of ../shared/data/val, antialiased bicubic x1/4, luma PSNR; the paper's router has no table, so that its
+thresholds are searched for on the same clips' first frames. Time: both parts measure ratios side by side in one process.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-import skipvsr
+from skipvsr.data.clips import Clip
 from skipvsr.data.datasets import find_clips
-from skipvsr.data.low import low_and_high
-from skipvsr.evaluation.metrics import psnr_y
+from skipvsr.data.low import Pairs, low_and_high
+from skipvsr.evaluation.evaluate import Measures, Row, evaluate, evaluate_clip
+from skipvsr.evaluation.machine import describe_machine
+from skipvsr.evaluation.settings import Setting
 from skipvsr.execute import tiled
-from skipvsr.execute.routed import RoutedTrunks
+from skipvsr.execute.dial import Dial
+from skipvsr.execute.stream import Windows, upscale_stream
 from skipvsr.models.blocks import ResidualBlock, Trunk
-from skipvsr.models.router import GainRouter
-from skipvsr.models.vsr import SkipVSR
+from skipvsr.models.resize import bicubic_downsample
+from skipvsr.models.router import GainRouter, MaskGenerator
+from skipvsr.models.vsr import SkipVSR, VSRConfig
 from skipvsr.routing.grid import TileGrid
-from skipvsr.routing.learned import GainBudget, GainThreshold
-from skipvsr.routing.policies import FixedBlocks, GradientRank, Policy, RandomBlocks
-from skipvsr.routing.trace import RoutingTrace
+from skipvsr.routing.learned import CELL_PX
+from skipvsr.routing.policies import depth_by_rank
+from skipvsr.upscale.job import place
 
 SHARES = (0.75, 0.5, 0.25)
 SIZES = ((180, 320), (540, 960))
-REPEATS = 7
+OURS = ("budget", "budget-frame", "gradient", "random", "uniform", "shallow", "deep", "oracle")
 
 
-def policies(model: SkipVSR) -> dict[str, Callable[[float], Policy]]:
-    """All policies that the model can follow, by name: share -> policy."""
-    found: dict[str, Callable[[float], Policy]] = {
-        "gradient rank": GradientRank,
-        "random": lambda share: RandomBlocks(share, torch.Generator().manual_seed(0)),
-        "uniform": lambda share: FixedBlocks("uniform", share),
-        "first blocks": lambda share: FixedBlocks("deep", share),
-        "last blocks": lambda share: FixedBlocks("shallow", share),
-    }
-    router, table = model.router, model.calibration
-    if isinstance(router, GainRouter):
-        found["gain, share per frame"] = lambda share: GainBudget(router, share)
-        if table is not None:
-            found["gain, threshold"] = lambda share: GainThreshold(router, table.threshold_for(share))
-    return found
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Measure routing: quality or time.")
+    parser.add_argument("part", choices=("quality", "time"))
+    parser.add_argument("--model", default="compact")
+    parser.add_argument("--static", type=Path, nargs="*", default=[], help="static networks to compare with")
+    parser.add_argument("--paper", type=Path, nargs="*", default=[], help="networks with the paper's router")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--tile", type=int, help="quality: tiles (as the model was calibrated)")
+    parser.add_argument("--tiles", type=int, nargs="+", default=[24, 48], help="time: tiles")
+    args = parser.parse_args()
+    found = measure_quality(args) if args.part == "quality" else measure_time(args)
+    command = "python " + " ".join(sys.argv)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(json.dumps({**found, "machine": describe_machine(), "command": command}, indent=1) + "\n")
 
 
-def measure_quality(model: SkipVSR, data: Path, tile_px: int) -> list[dict]:
-    """One row a clip, policy and share."""
+def measure_quality(args: argparse.Namespace) -> dict[str, Any]:
+    """A row for each network and setting, frames averaged."""
+    clips = find_clips("folder", args.data / "val")
+    measures = Measures(with_ssim=False, tile_px=args.tile)
     rows = []
-    for clip in find_clips("folder", data / "val"):
-        low, high = low_and_high(clip, "bi")
-        with torch.inference_mode():
-            full = psnr_y(model(low[None])[0], high).mean().item()
-        rows.append({"clip": clip.name, "policy": "full", "share": 1.0, "realised": 1.0, "psnr_y": full})
-        for name, make in policies(model).items():
-            for share in SHARES:
-                trace = RoutingTrace()
-                with torch.inference_mode():
-                    result = model(low[None], RoutedTrunks(make(share), tile_px, trace=trace))[0]
-                row = {"clip": clip.name, "policy": name, "share": share, "realised": trace.share}
-                rows.append({**row, "psnr_y": psnr_y(result, high).mean().item(), "flips": trace.flips("forward")})
-        print(clip.name, flush=True)
-    return rows
+
+    def measure(name: str, model: SkipVSR, settings: Sequence[Setting]) -> None:
+        for setting in settings:
+            row = evaluate(model, clips, Pairs("bi"), [setting], measures)[0]
+            rows.append({"network": name, **without_frames(row)})
+            print(f"{name:32} {setting.label:18} {row.executed_share:6.1%} {row.psnr_y:.3f} dB", flush=True)
+
+    ours = place(args.model, "cpu")
+    measure("ours", ours, [Setting("full"), *(Setting(name, share) for name in OURS for share in SHARES)])  # pyright: ignore[reportArgumentType]
+    for path in args.static:
+        model = place(path, "cpu")
+        measure(f"static, {model.config.blocks} blocks", model, [Setting("full")])
+    for path in args.paper:
+        model = place(path, "cpu")
+        thresholds = [threshold_for(model, clips, share, measures.tile_px) for share in SHARES]
+        measure(
+            path.parent.parent.name, model, [Setting("full"), *(Setting("threshold", value) for value in thresholds)]
+        )
+    return {"rows": rows}
 
 
-def measure_time(channels: int, blocks: int, tile_px: int, height: int, width: int) -> list[dict]:
-    """Seconds of one trunk's blocks on random tiles, and their ratio to dense execution, by share."""
+def without_frames(row: Row) -> dict[str, Any]:
+    """A row with each clip's lists averaged."""
+    values = row.to_dict()
+    for clip in values["clips"]:
+        for name, value in list(clip.items()):
+            if isinstance(value, list):
+                clip[name] = statistics.mean(value) if value else None
+    return values
+
+
+def threshold_for(model: SkipVSR, clips: Sequence[Clip], share: float, tile_px: int | None) -> float:
+    """The threshold at which the paper's router spends the share, by bisection on the first frames of each clip."""
+    low, high = 0.0, 1.0
+    for _ in range(8):
+        middle = (low + high) / 2
+        measures = Measures(with_ssim=False, frames=8, tile_px=tile_px)
+        scores = [evaluate_clip(model, clip, Pairs("bi"), Setting("threshold", middle), measures) for clip in clips]
+        spent = statistics.mean(score.executed_share for score in scores)
+        low, high = (middle, high) if spent > share else (low, middle)
+    return high
+
+
+def measure_time(args: argparse.Namespace) -> dict[str, Any]:
+    """The trunks alone against dense execution; and whole networks at each budget, with what their routers cost."""
+    trunks = [
+        row
+        for channels, blocks in ((32, 8), (64, 30))
+        for height, width in SIZES
+        for tile_px in args.tiles
+        for row in time_trunk(channels, blocks, tile_px, height, width)
+    ]
+    networks = {"ours": place(args.model, "cpu")}
+    networks |= {f"static, {(model := place(path, 'cpu')).config.blocks} blocks": model for path in args.static}
+    clip = next(clip for clip in find_clips("folder", args.data / "val") if clip.name == "horsejump")
+    frames = bicubic_downsample(low_and_high(clip, "bi", 12)[1], 2)  # 180x320: as large a picture as people have
+    return {
+        "trunks": trunks,
+        "networks": time_networks(networks, frames),
+        "routers": [*time_router(32, 8), *time_router(64, 30)],
+    }
+
+
+def time_trunk(channels: int, blocks: int, tile_px: int, height: int, width: int) -> list[dict[str, Any]]:
+    """Seconds of one trunk's blocks at depths like those of a router, and their ratio to dense execution, by share."""
     torch.manual_seed(0)
     trunk = Trunk(channels, blocks).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     layers: list[ResidualBlock] = list(trunk.blocks)  # pyright: ignore[reportAssignmentType]
     state = torch.randn(1, channels, height, width).contiguous(memory_format=torch.channels_last)
     grid = TileGrid.of(height, width, tile_px)
-    masks = {share: torch.rand(blocks, 1, grid.rows, grid.columns) < share for share in (1.0, *SHARES)}
+    energy = torch.rand(1, grid.rows, grid.columns)
+    depths = {share: depth_by_rank(energy, share, blocks) for share in (1.0, *SHARES)}
 
     def dense() -> Tensor:
         found = state
@@ -90,78 +146,90 @@ def measure_time(channels: int, blocks: int, tile_px: int, height: int, width: i
             found = block(found)
         return found
 
-    seconds: dict[float, list[float]] = {share: [] for share in masks}
-    ratios: dict[float, list[float]] = {share: [] for share in masks}
-    with torch.inference_mode():
-        for repeat in range(REPEATS + 1):
-            for share, mask in masks.items():
-                plain = _seconds(dense)
-                routed = _seconds(lambda mask=mask: tiled.run_blocks(layers, state, lambda block, _: mask[block], grid))
-                if repeat:
-                    seconds[share].append(routed)
-                    ratios[share].append(routed / plain)
-    size = {"channels": channels, "blocks": blocks, "height": height, "width": width, "tile_px": tile_px}
-    return [
-        {
-            **size,
-            "share": share,
-            "seconds": statistics.median(seconds[share]),
-            "ratio_to_dense": statistics.median(ratios[share]),
-        }
-        for share in masks
-    ]
+    work: dict[str, Callable[[], object]] = {"dense": dense}
+    for share, depth in depths.items():
+        work[str(share)] = lambda depth=depth: tiled.run_blocks(layers, state, lambda block, _: depth > block, grid)
+    seconds = interleaved(work, 7 if channels * blocks * height * width < 2e8 else 3)
+    rows = []
+    for share, depth in depths.items():
+        ratio = statistics.median(a / b for a, b in zip(seconds[str(share)], seconds["dense"], strict=True))
+        row = {
+            "channels": channels, "blocks": blocks, "height": height, "width": width, "tile_px": tile_px, "share": share,
+            "realised": (depth.float().mean() / blocks).item(), "ratio_to_dense": ratio,
+            "seconds_dense": statistics.median(seconds["dense"]),
+        }  # fmt: skip
+        rows.append(row)
+        print({key: round(value, 3) for key, value in row.items()}, flush=True)
+    return rows
 
 
-def _seconds(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
+def time_networks(networks: dict[str, SkipVSR], frames: Tensor) -> list[dict[str, Any]]:
+    """Seconds a frame of the whole network on a clip, without files."""
+    work: dict[str, Callable[[], object]] = {}
+    for name, model in networks.items():
+        for share in (1.0, *SHARES) if model.calibration is not None else (1.0,):
+            dial = Dial(budget=share)
+
+            def run(model: SkipVSR = model, dial: Dial = dial) -> None:
+                for _ in upscale_stream(frames, model, Windows(len(frames)), routed=dial.turn(model)):
+                    pass
+
+            work[f"{name}|{share}"] = run
+    seconds = interleaved(work, 5)
+    rows = []
+    for key, values in seconds.items():
+        name, share = key.split("|")
+        rows.append(
+            {"network": name, "budget": float(share), "seconds_per_frame": statistics.median(values) / len(frames)}
+        )
+        print(rows[-1], flush=True)
+    return rows
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Measure routing: quality and time.")
-    parser.add_argument("--model", default="compact")
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--tiles", type=int, nargs="+", default=[16, 24, 32, 48])
-    parser.add_argument("--quality-tile", type=int, default=24)
-    parser.add_argument("--skip-quality", action="store_true")
-    args = parser.parse_args()
-    times = [
-        row
-        for channels, blocks in ((32, 8), (64, 6))
-        for height, width in SIZES
-        for tile_px in args.tiles
-        for row in measure_time(channels, blocks, tile_px, height, width)
-    ]
-    for row in times:
-        print({key: round(value, 4) for key, value in row.items()})
-    model = skipvsr.load_model(args.model)
-    quality = [] if args.skip_quality else measure_quality(model, args.data, args.quality_tile)
-    result = {
-        "command": f"python scripts/measure_routing.py --model {args.model} --data ../shared/data --out {args.out}",
-        "machine": {
-            "processor": platform.machine(), "threads": torch.get_num_threads(), "torch": torch.__version__,
-        },
-        "quality_tile_px": args.quality_tile,
-        "time": times,
-        "quality": quality,
-    }  # fmt: skip
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(result, indent=1) + "\n")
-    if not quality:
-        return
-    full = statistics.mean(row["psnr_y"] for row in quality if row["policy"] == "full")
-    print(
-        f"full: {full:.3f} dB\n| policy | " + " | ".join(f"{share:.0%}" for share in SHARES) + " |\n|---|---|---|---|"
-    )
-    for name in policies(model):
-        cells = []
-        for share in SHARES:
-            mine = [row for row in quality if row["policy"] == name and row["share"] == share]
-            lost = full - statistics.mean(row["psnr_y"] for row in mine)
-            cells.append(f"{lost:.3f} ({statistics.mean(row['realised'] for row in mine):.1%})")
-        print(f"| {name} | " + " | ".join(cells) + " |")
+def time_router(channels: int, blocks: int) -> list[dict[str, Any]]:
+    """What a router's decisions for one trunk at 180x320 cost, against its blocks run densely."""
+    network = place(SkipVSR(VSRConfig(channels, blocks, router="gain")), "cpu")
+    router, paper = network.router, MaskGenerator(channels)
+    assert isinstance(router, GainRouter)
+    height, width = SIZES[0]
+    grid = TileGrid.of(height, width, 24)
+    frame, flow = torch.rand(1, 3, height, width), torch.rand(1, 2, height, width)
+    state = torch.rand(1, channels, height, width).contiguous(memory_format=torch.channels_last)
+    before = F.avg_pool2d(state, CELL_PX)
+
+    def dense() -> None:
+        found = state
+        for block in network.forward_trunk.blocks:
+            found = block(found)
+
+    def gain() -> None:
+        router("forward", frame, state, flow, grid.rows, grid.columns)
+
+    def papers() -> None:
+        for _ in range(blocks):  # it is asked before every block
+            difference = F.adaptive_avg_pool2d((F.avg_pool2d(state, CELL_PX) - before).abs(), (grid.rows, grid.columns))
+            paper("forward", difference)
+
+    seconds = interleaved({"dense": dense, "gain": gain, "paper": papers}, 7)
+    rows = []
+    for name in ("gain", "paper"):
+        ratio = statistics.median(seconds[name]) / statistics.median(seconds["dense"])
+        rows.append({"router": name, "channels": channels, "blocks": blocks, "share_of_trunk": ratio})
+        print(rows[-1], flush=True)
+    return rows
+
+
+@torch.inference_mode()
+def interleaved(work: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+    """Seconds of each, one after the other and again, after a round that does not count."""
+    seconds: dict[str, list[float]] = {name: [] for name in work}
+    for repeat in range(repeats + 1):
+        for name, do in work.items():
+            started = time.perf_counter()
+            do()
+            if repeat:
+                seconds[name].append(time.perf_counter() - started)
+    return seconds
 
 
 if __name__ == "__main__":
