@@ -9,6 +9,7 @@ view is reduced x1/4 as MATLAB's imresize would.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -57,16 +58,18 @@ def view(photograph: Tensor, camera: Camera) -> Tensor:
     return F.grid_sample(photograph[None], grid[None], mode="bicubic", padding_mode="border", align_corners=True)[0]
 
 
-def scene(photograph: np.ndarray, start: Camera, end: Camera) -> list[np.ndarray]:
-    """The small frames of a move from `start` to `end`, (80, 112, 3) uint8."""
+def views(photograph: np.ndarray, start: Camera, end: Camera) -> Iterator[Tensor]:
+    """The large frames of a move from `start` to `end`, (3, 320, 448) in [0, 1]: what the clip was before it was small."""
     image = torch.from_numpy(photograph[..., :3].copy()).permute(2, 0, 1).float() / 255
-    frames = []
     for step in range(FRAMES):
         share = 0.5 - 0.5 * np.cos(np.pi * step / (FRAMES - 1))
         at = (a + share * (b - a) for a, b in zip(vars(start).values(), vars(end).values(), strict=True))
-        small = bicubic_downsample(view(image, Camera(*at)).clamp(0, 1)).clamp(0, 1)
-        frames.append((small * 255).round().byte().permute(1, 2, 0).numpy())
-    return frames
+        yield view(image, Camera(*at)).clamp(0, 1)
+
+
+def small(large: Tensor) -> np.ndarray:
+    """(3, 320, 448) in [0, 1] -> (80, 112, 3) uint8."""
+    return (bicubic_downsample(large).clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
 
 
 def main() -> None:
@@ -78,8 +81,8 @@ def main() -> None:
         context.colorspace, context.color_range, context.color_primaries, context.color_trc = 1, 1, 1, 1
         audio = container.add_stream("aac", rate=SAMPLE_RATE, layout="mono", bit_rate=48_000)
         for index, (photograph, start, end, hertz) in enumerate(SCENES):
-            for step, pixels in enumerate(scene(photograph(), start, end)):
-                frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            for step, large in enumerate(views(photograph(), start, end)):
+                frame = av.VideoFrame.from_ndarray(small(large), format="rgb24")
                 frame = frame.reformat(
                     format="yuv420p", src_color_range="JPEG", dst_colorspace="ITU709", dst_color_range="MPEG"
                 )

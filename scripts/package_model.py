@@ -13,15 +13,23 @@ from statistics import mean
 
 import torch
 
-from skipvsr.checkpoints.native import Checkpoint, read_folder, save_folder
-from skipvsr.data.low import low_and_high
+from skipvsr.checkpoints.native import Checkpoint, build, read_folder, save_folder
+from skipvsr.data.low import low_and_high, low_clips
+from skipvsr.evaluation.calibrate import calibrate
 from skipvsr.evaluation.cost import cost_per_frame
 from skipvsr.evaluation.metrics import psnr_y, quantise
 from skipvsr.models.resize import bicubic_upsample
+from skipvsr.models.router import Calibration
 from skipvsr.training.config import TrainingConfig, read_config
 from skipvsr.training.data import gather_clips
 
-UNITS = {"psnr_y": "luma PSNR, dB", "psnr_rgb": "RGB PSNR, dB", "warping_error": "warping error, levels of 255"}
+UNITS = {
+    "psnr_y": "luma PSNR, dB",
+    "psnr_rgb": "RGB PSNR, dB",
+    "psnr_y_0.5": "luma PSNR at half the blocks, dB",
+    "psnr_y_0.25": "at a quarter, dB",
+    "warping_error": "warping error, levels of 255",
+}
 
 
 def main() -> None:
@@ -30,6 +38,9 @@ def main() -> None:
     parser.add_argument("destination", type=Path)
     parser.add_argument("--config", type=Path, required=True, help="that was trained")
     parser.add_argument("--commit", required=True, help="of the code that trained it")
+    parser.add_argument("--set", action="append", default=[], dest="overrides", help="as it was given to skipvsr train")
+    parser.add_argument("--calibrate", type=Path, help="folder of clips to calibrate the router on")
+    parser.add_argument("--tile", type=int, default=24, help="tiles it is calibrated for (%(default)s)")
     parser.add_argument("--half", action="store_true", help="store fp16")
     parser.add_argument("--about", default="", help="a paragraph for the card: what it is for")
     args = parser.parse_args()
@@ -45,7 +56,7 @@ def main() -> None:
     assert checkpoint.provenance["iterations"] == best["step"]
     bicubic = score_bicubic(config)
     provenance = {
-        "command": f"skipvsr train {args.config.as_posix()}",
+        "command": " ".join(["skipvsr train", args.config.as_posix(), *(f"--set {text}" for text in args.overrides)]),
         "commit": args.commit,
         "iterations": {stage.kind: log[-1]["step"] for stage, log in zip(config.stages, logs, strict=True)},
         "data": describe_data(config),
@@ -55,10 +66,15 @@ def main() -> None:
             "clips": {name: round(values["psnr_y"], 3) for name, values in best["clips"].items()},
         },
     }
-    card = write_card(args.destination.name, args.about, config, checkpoint, provenance, bicubic, logs)
+    table = None
+    if args.calibrate is not None:
+        clips = low_clips(args.calibrate, config.data.degradation, frames=12, most=24)
+        table = calibrate(build(checkpoint), clips, args.tile)
+        provenance["calibration"] = f"{len(clips)} clips x 12 frames of {args.calibrate.as_posix()}"
+    card = write_card(args.destination.name, args.about, config, checkpoint, provenance, bicubic, logs, table)
     dtype = torch.float16 if args.half else torch.float32
     save_folder(
-        Checkpoint(checkpoint.config, checkpoint.weights, provenance),
+        Checkpoint(checkpoint.config, checkpoint.weights, provenance, table),
         args.destination, card=card, dtype=dtype, overwrite=True,
     )  # fmt: skip
     print(json.dumps(provenance, indent=2))
@@ -89,18 +105,19 @@ def score_bicubic(config: TrainingConfig) -> dict[str, float]:
 
 def write_card(
     name: str, about: str, config: TrainingConfig, checkpoint: Checkpoint, provenance: dict,
-    bicubic: dict[str, float], logs: list[list[dict]],
+    bicubic: dict[str, float], logs: list[list[dict]], table: Calibration | None,
 ) -> str:  # fmt: skip
     """The model card, in Markdown."""
     network = checkpoint.config
     parameters = sum(weights.numel() for weights in checkpoint.weights.values())
+    router = {"none": "no router", "gain": "our router", "paper": "the paper's router"}[network.router]
     scores = provenance["validation"]
     base, reached = scores["luma_psnr_of_bicubic"], scores["luma_psnr"]
     lines = [
         "---", "library_name: skipvsr", "license: apache-2.0", "tags: [video-super-resolution]", "---",
         f"# {name}", "",
         f"Video super-resolution x4: BasicVSR of {network.channels} channels and {network.blocks} residual blocks a "
-        f"direction, {network.flow} flow, {network.tail} tail; {parameters:,} parameters, "
+        f"direction, {network.flow} flow, {network.tail} tail, {router}; {parameters:,} parameters, "
         f"{cost_per_frame(network, 180, 320).total / 1e9:.1f} GMAC per 180x320 frame.", "",
         *([about, ""] if about else []),
         "## How it was made", "",
@@ -131,6 +148,12 @@ def write_card(
         f"| clip | bicubic | {name} | gain |", "|---|---|---|---|",
         *(f"| {clip} | {bicubic[clip]:.2f} | {score:.2f} | {score - bicubic[clip]:+.2f} |"
           for clip, score in scores["clips"].items()), "",
+        *(["## The dial", "",
+           f"Thresholds of each budget for tiles of at most {table.tile_px} px, measured on {provenance['calibration']}:",
+           "", "| budget | threshold |", "|---|---|",
+           *(f"| {budget:g} | {threshold:.4g} |"
+             for budget, threshold in zip(table.budgets, table.thresholds, strict=True)), ""]
+          if table is not None else []),
     ]  # fmt: skip
     return "\n".join(lines)
 
