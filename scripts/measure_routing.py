@@ -3,8 +3,8 @@
     python scripts/measure_routing.py quality --data ../shared/data --out docs/data/routing-quality.json
     python scripts/measure_routing.py time --data ../shared/data --out docs/data/routing-time.json     (on an idle machine)
 
-Quality: whole clips of ../shared/data/val, antialiased bicubic x1/4, luma PSNR; the paper's router has no table, so that its
-thresholds are searched for on the same clips' first frames. Time: both parts measure ratios side by side in one process.
+Quality: whole clips of ../shared/data/val, antialiased bicubic x1/4, luma PSNR; networks with the paper's router are calibrated
+on training clips first. Time: everything is measured side by side in one process.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from skipvsr.data.clips import Clip
 from skipvsr.data.datasets import find_clips
-from skipvsr.data.low import Pairs, low_and_high
-from skipvsr.evaluation.evaluate import Measures, Row, evaluate, evaluate_clip
+from skipvsr.data.low import Pairs, low_and_high, low_clips
+from skipvsr.evaluation.calibrate import calibrate
+from skipvsr.evaluation.evaluate import Measures, Row, evaluate
 from skipvsr.evaluation.machine import describe_machine
 from skipvsr.evaluation.settings import Setting
 from skipvsr.execute import tiled
@@ -81,10 +81,9 @@ def measure_quality(args: argparse.Namespace) -> dict[str, Any]:
         measure(f"static, {model.config.blocks} blocks", model, [Setting("full")])
     for path in args.paper:
         model = place(path, "cpu")
-        thresholds = [threshold_for(model, clips, share, measures.tile_px) for share in SHARES]
-        measure(
-            path.parent.parent.name, model, [Setting("full"), *(Setting("threshold", value) for value in thresholds)]
-        )
+        seen = low_clips(args.data / "train" / "clips", "bi", frames=8, most=8)
+        model.calibration = calibrate(model, seen, args.tile or Dial().tile_of(ours), budgets=sorted(SHARES))
+        measure(path.parent.parent.name, model, [Setting("full"), *(Setting("budget", share) for share in SHARES)])
     return {"rows": rows}
 
 
@@ -96,18 +95,6 @@ def without_frames(row: Row) -> dict[str, Any]:
             if isinstance(value, list):
                 clip[name] = statistics.mean(value) if value else None
     return values
-
-
-def threshold_for(model: SkipVSR, clips: Sequence[Clip], share: float, tile_px: int | None) -> float:
-    """The threshold at which the paper's router spends the share, by bisection on the first frames of each clip."""
-    low, high = 0.0, 1.0
-    for _ in range(8):
-        middle = (low + high) / 2
-        measures = Measures(with_ssim=False, frames=8, tile_px=tile_px)
-        scores = [evaluate_clip(model, clip, Pairs("bi"), Setting("threshold", middle), measures) for clip in clips]
-        spent = statistics.mean(score.executed_share for score in scores)
-        low, high = (middle, high) if spent > share else (low, middle)
-    return high
 
 
 def measure_time(args: argparse.Namespace) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -201,8 +202,28 @@ def test_calibration_gives_the_budgets_it_says():
             assert tally.share == pytest.approx(budget, abs=tolerance)
 
 
+def test_the_papers_router_is_calibrated_too():
+    """Thresholds fall, and spend what they say on the clips they were measured with; the rest of the dial follows."""
+    torch.manual_seed(3)
+    network = make_network(replace(CONFIG, router="paper"), seed=2)
+    clips = [moving(5, seed=seed) for seed in range(2)]
+    network.calibration = calibrate(network, clips, 8, budgets=(0.5, 0.7))
+    assert network.calibration.thresholds[0] > network.calibration.thresholds[1]
+    for budget in (0.5, 0.7):
+        shares = []
+        for clip in clips:
+            tally = Tally()
+            list(skipvsr.upscale_frames(clip, network, budget=budget, trace=tally))
+            shares.append(tally.share)
+        assert sum(shares) / 2 == pytest.approx(budget, abs=0.1)
+    dial = Dial(target_fps=5)
+    controller = dial.controller(network, dial.turn(network), 4)
+    assert controller is not None
+    assert controller.policy.threshold == 0
+
+
 def test_a_model_without_router_cannot_be_calibrated():
-    with pytest.raises(ConfigError, match="no gain router"):
+    with pytest.raises(ConfigError, match="no router"):
         calibrate(make_network(VSRConfig(4, 1, "light", "light")), [moving(2)], 8)
     with pytest.raises(ConfigError, match="no clips"):
         calibrate(routed_network(), [], 8)

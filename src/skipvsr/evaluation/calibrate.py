@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -10,12 +10,15 @@ from torch import Tensor
 
 from skipvsr.errors import ConfigError
 from skipvsr.execute.routed import RoutedTrunks
-from skipvsr.models.router import Calibration, GainRouter
+from skipvsr.models.flow import warp
+from skipvsr.models.router import Calibration, GainRouter, MaskGenerator
 from skipvsr.models.vsr import SkipVSR
-from skipvsr.routing.learned import Gains, ask
-from skipvsr.routing.policies import Decide, TrunkStep, by_depth
+from skipvsr.routing.learned import DifferenceThreshold, Gains, ask
+from skipvsr.routing.policies import Decide, Policy, TrunkStep, by_depth
+from skipvsr.routing.trace import Tally
 
 BUDGETS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+HALVINGS = 8
 
 
 @dataclass
@@ -42,51 +45,93 @@ def calibrate(
 ) -> Calibration:
     """Measure the thresholds that spend the budgets, on whole clips, each counted equally.
 
-    The gains that the router predicts depend a little on what was skipped before. So thresholds are first read off the
-    gains of a run in which everything runs, and then off those of a run at that threshold.
+    What a router says depends a little on what was skipped before. For ours, thresholds are first read off the gains of a
+    run in which everything runs, and then off those of a run at that threshold; for the paper's, which is asked before every
+    block, they are found by bisection.
 
     Args:
-        model: with a gain router, put where it should run.
+        model: with a router, put where it should run.
         clips: low-resolution clips (T, 3, H, W), RGB in [0, 1].
         tile_px: most pixels a side of a tile.
         budgets: shares of the residual blocks' work in (0, 1), rising.
         on_pass: called with the number of passes over a clip done and of all.
 
     Raises:
-        ConfigError: the model has no gain router, or there are no clips.
+        ConfigError: the model has no router, or there are no clips.
     """
-    if not isinstance(model.router, GainRouter):
-        raise ConfigError("this model has no gain router; there is nothing to calibrate")
+    if model.router is None:
+        raise ConfigError("this model has no router; there is nothing to calibrate")
     if not clips:
         raise ConfigError("there are no clips to calibrate on")
-    total, done = len(clips) * (1 + len(budgets)), 0
+    ours = isinstance(model.router, GainRouter)
+    passes = 1 + len(budgets) if ours else HALVINGS * len(budgets)
+    runs = _Runs(model, clips, tile_px, passes * len(clips), on_pass)
+    found = _gain_thresholds(runs, budgets) if ours else _difference_thresholds(runs, budgets)
+    thresholds: list[float] = []
+    for threshold in found:
+        # Equal thresholds at neighbouring budgets would leave the table without an order.
+        thresholds.append(min(threshold, 0.999 * thresholds[-1]) if thresholds else threshold)
+    return Calibration(tile_px, tuple(budgets), tuple(thresholds))
+
+
+@dataclass
+class _Runs:
+    """Passes over all clips, counted."""
+
+    model: SkipVSR
+    clips: Sequence[Tensor]
+    tile_px: int
+    total: int
+    on_pass: Callable[[int, int], object] | None
+    done: int = 0
+
+    def under(self, make: Callable[[], Policy]) -> Iterator[tuple[Policy, float]]:
+        """Each clip under a policy of its own: the policy afterwards, and the share of the work that ran."""
+        like = next(self.model.parameters())
+        for clip in self.clips:
+            policy, tally = make(), Tally()
+            with torch.inference_mode():
+                self.model(clip[None].to(like), RoutedTrunks(policy, self.tile_px, trace=tally))
+            self.done += 1
+            if self.on_pass is not None:
+                self.on_pass(self.done, self.total)
+            yield policy, tally.share
+
+
+def _gain_thresholds(runs: _Runs, budgets: Sequence[float]) -> list[float]:
+    router = runs.model.router
+    assert isinstance(router, GainRouter)
 
     def gains_at(threshold: float) -> tuple[Tensor, Tensor]:
         """All gains of all clips, highest first, and the share of the work with a gain at least that high."""
-        nonlocal done
         values, weights = [], []
-        for clip in clips:
-            assert isinstance(model.router, GainRouter)
-            recorder = _Recorder(model.router, threshold)
-            like = next(model.parameters())
-            with torch.inference_mode():
-                model(clip[None].to(like), RoutedTrunks(recorder, tile_px))
+        for recorder, _ in runs.under(lambda: _Recorder(router, threshold)):
+            assert isinstance(recorder, _Recorder)
             values += [gain.double().cpu() for gain, _ in recorder.seen]
             pixels = torch.cat([pixels for _, pixels in recorder.seen]).double()
-            weights.append(pixels / pixels.sum() / len(clips))
-            done += 1
-            if on_pass is not None:
-                on_pass(done, total)
+            weights.append(pixels / pixels.sum() / len(runs.clips))
         ordered, order = torch.cat(values).sort(descending=True)
         return ordered, torch.cat(weights)[order].cumsum(dim=0)
 
     everything = gains_at(0.0)
-    thresholds: list[float] = []
-    for budget in budgets:
-        threshold = _at_share(*gains_at(_at_share(*everything, budget)), budget)
-        # Equal gains at neighbouring budgets would leave the table without an order.
-        thresholds.append(min(threshold, 0.999 * thresholds[-1]) if thresholds else threshold)
-    return Calibration(tile_px, tuple(budgets), tuple(thresholds))
+    return [_at_share(*gains_at(_at_share(*everything, budget)), budget) for budget in budgets]
+
+
+def _difference_thresholds(runs: _Runs, budgets: Sequence[float]) -> list[float]:
+    router = runs.model.router
+    assert isinstance(router, MaskGenerator)
+    align = warp if router.warped else None
+    found = []
+    most = 1.0
+    for budget in budgets:  # rising, so that thresholds fall
+        low, high = 0.0, most
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            shares = [share for _, share in runs.under(lambda at=middle: DifferenceThreshold(router, at, align=align))]
+            low, high = (middle, high) if sum(shares) / len(shares) > budget else (low, middle)
+        most = high
+        found.append(max(high, 1e-9))
+    return found
 
 
 def _at_share(values: Tensor, shares: Tensor, budget: float) -> float:

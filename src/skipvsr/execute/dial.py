@@ -111,5 +111,5 @@ class Dial:
         """What turns the budget as the video runs, where a frame rate was asked for; `every` as for SpeedController."""
         if self.target_fps is None or routed is None or model.calibration is None:
             return None
-        assert isinstance(routed.policy, GainThreshold)
+        assert isinstance(routed.policy, GainThreshold | DifferenceThreshold)
         return SpeedController(routed.policy, model.calibration, self.target_fps, every)

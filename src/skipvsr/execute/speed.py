@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from skipvsr.errors import ConfigError
 from skipvsr.models.router import Calibration
-from skipvsr.routing.learned import GainThreshold
+from skipvsr.routing.learned import DifferenceThreshold, GainThreshold
 
 LEAST_BUDGET = 0.05
 # Half the way to where the time would be right if all of it were blocks. Since it never is more than all, the budget comes
@@ -30,7 +30,7 @@ class SpeedController:
         ConfigError: the target is not above 0.
     """
 
-    policy: GainThreshold
+    policy: GainThreshold | DifferenceThreshold
     calibration: Calibration
     target_fps: float
     every: int
