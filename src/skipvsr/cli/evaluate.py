@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
-import os
 import shlex
 import sys
 from pathlib import Path
@@ -75,8 +73,8 @@ def command(args: argparse.Namespace) -> None:
     from skipvsr.data.datasets import find_clips
     from skipvsr.data.degradations import DEGRADATIONS
     from skipvsr.data.low import Pairs
-    from skipvsr.evaluation.evaluate import Measures, Row, evaluate_clip
-    from skipvsr.evaluation.machine import describe_machine
+    from skipvsr.evaluation.evaluate import Measures
+    from skipvsr.evaluation.results import Evaluation, write_text
     from skipvsr.upscale.job import place
 
     if args.degradation not in DEGRADATIONS:
@@ -90,35 +88,26 @@ def command(args: argparse.Namespace) -> None:
         args.border, not args.unrounded, not args.no_ssim, args.dataset == "vimeo-test", args.frames, args.tile
     )
     pairs = Pairs(args.degradation, own=args.own_low is not None)
-    head = {
-        "model": args.model,
-        "weights": None if model is None else _fingerprint(model),
-        "dataset": args.dataset,
-        "degradation": f"own {args.own_low}" if args.own_low else args.degradation,
-        "measures": vars(measures),
-    }
-    done = _read_done(args.json, head, args.overwrite)
-    command_line = "skipvsr " + " ".join(shlex.quote(word) for word in sys.argv[1:])
+    evaluation = Evaluation(
+        args.model, model, args.dataset, clips, pairs, measures=measures, path=args.json, overwrite=args.overwrite,
+        command="skipvsr " + " ".join(shlex.quote(word) for word in sys.argv[1:]),
+    )  # fmt: skip
     rows: list[Row] = []
     with tqdm(total=len(settings) * len(clips), unit=" clips", leave=False, disable=not sys.stderr.isatty()) as bar:
         for setting in settings:
-            scores = []
-            for clip in clips:
-                bar.set_description(f"{setting.label}: {clip.name}")
-                key = (setting.policy, setting.value, setting.tiling, clip.name)
-                if key not in done:
-                    done[key] = evaluate_clip(model, clip, pairs, setting, measures)
-                scores.append(done[key])
+
+            def show(name: str, label: str = setting.label) -> None:
+                bar.set_description(f"{label}: {name}")
                 bar.update()
-                if args.json is not None:
-                    partial = [*rows, Row.of(setting, scores)]
-                    _write_json(args.json, head, partial, describe_machine(), command_line)
-            rows.append(Row.of(setting, scores))
+
+            rows.append(evaluation.row(setting, show))
     table = [_COLUMNS, *(_cells(setting, row) for setting, row in zip(settings, rows, strict=True))]
-    print(f"{args.model} on {len(clips)} clips of {args.dataset}, {head['degradation']}")
+    print(
+        f"{args.model} on {len(clips)} clips of {args.dataset}, {'own ' if pairs.own else ''}{args.own_low or args.degradation}"
+    )
     _print_table(table)
     if args.markdown is not None:
-        _write(args.markdown, _markdown(table))
+        write_text(args.markdown, _markdown(table))
     if args.csv is not None:
         _write_csv(args.csv, rows)
 
@@ -136,61 +125,12 @@ def _settings(args: argparse.Namespace) -> list[Setting]:
     return list(dict.fromkeys(found))
 
 
-def _fingerprint(model: Any) -> str:
-    """Of all weights and buffers, so that a resumed evaluation is one of the same model."""
-    import hashlib
-
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
-def _read_done(path: Path | None, head: dict[str, Any], overwrite: bool) -> dict[tuple[Any, ...], Any]:
-    """Scores of an earlier run with the same model, data and measures, by setting and clip."""
-    from skipvsr.evaluation.evaluate import ClipScore
-
-    if path is None or overwrite or not path.exists():
-        return {}
-    try:
-        before = json.loads(path.read_text())
-        if {key: before[key] for key in head} != json.loads(json.dumps(head)):
-            raise ConfigError(
-                f"{path} is of another model, dataset or measure; choose another file, or give --overwrite"
-            )
-        return {
-            (row["policy"], row["value"], row["tiling"], clip["clip"]): ClipScore(**clip)
-            for row in before["rows"]
-            for clip in row["clips"]
-        }
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(
-            f"{path} is no result of 'skipvsr evaluate' ({error}); give --overwrite to replace it"
-        ) from error
-
-
-def _write_json(path: Path, head: dict[str, Any], rows: list[Row], machine: dict[str, Any], command_line: str) -> None:
-    values = {**head, "rows": [row.to_dict() for row in rows], "machine": machine, "command": command_line}
-    _write(path, json.dumps(values, indent=1) + "\n")
-
-
-def _write(path: Path, text: str) -> None:
-    from skipvsr.video.faults import writing
-
-    work = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with writing(path):
-        try:
-            work.write_text(text)
-            work.replace(path)
-        finally:
-            work.unlink(missing_ok=True)
-
-
 def _write_csv(path: Path, rows: list[Row]) -> None:
     """A line per setting and clip."""
     import io
     from statistics import mean
+
+    from skipvsr.evaluation.results import write_text
 
     text = io.StringIO()
     writer = csv.writer(text)
@@ -202,7 +142,7 @@ def _write_csv(path: Path, rows: list[Row]) -> None:
             means = [mean(values) if (values := getattr(clip, name)) else "" for name in names]
             known = [getattr(clip, name) for name in plain]
             writer.writerow([row.policy, row.value, row.tiling, clip.clip, clip.frames, *means, *known])
-    _write(path, text.getvalue())
+    write_text(path, text.getvalue())
 
 
 def _cells(setting: Setting, row: Row) -> tuple[str, ...]:

@@ -1,0 +1,149 @@
+"""The paper's figures, drawn from numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from skipvsr.report.style import COLOURS, COLUMN_INCHES, MAP, MARKERS, PAGE_INCHES, new_figure, save
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line of Figure 4, or a point.
+
+    Args:
+        name: in the legend.
+        gmacs: GMAC a frame, of each point.
+        seconds: seconds a frame.
+        psnr: dB.
+        line: join the points.
+    """
+
+    name: str
+    gmacs: Sequence[float]
+    seconds: Sequence[float]
+    psnr: Sequence[float]
+    line: bool = True
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A column of Figure 6: what is below it, the picture (H, W, 3) in [0, 1], and how much ran at each pixel of it."""
+
+    name: str
+    picture: np.ndarray
+    depth: np.ndarray | None = None
+
+
+def patch_psnr_map(stem: Path, picture: np.ndarray, psnr: np.ndarray, method: str) -> list[Path]:
+    """Figure 1: a frame (H, W, 3) in [0, 1], and the PSNR of each of its patches (rows, columns) over it."""
+    figure = new_figure(COLUMN_INCHES, COLUMN_INCHES * 0.72)
+    axes = figure.subplots()
+    height, width = picture.shape[:2]
+    _bare(axes)
+    axes.imshow(picture.mean(axis=2), cmap="gray", vmin=0, vmax=1)
+    image = axes.imshow(psnr, cmap=MAP, alpha=0.6, extent=(-0.5, width - 0.5, height - 0.5, -0.5), aspect="equal")
+    rows, columns = psnr.shape
+    if rows * columns <= 70:
+        for row in range(rows):
+            for column in range(columns):
+                x, y = (column + 0.5) * width / columns, (row + 0.5) * height / rows
+                axes.text(x, y, f"{psnr[row, column]:.0f}", ha="center", va="center", fontsize=5.5, color="white")
+    figure.colorbar(image, ax=axes, label="PSNR of a patch (dB)", shrink=0.8)
+    axes.set_title(method)
+    return save(figure, stem, {"method": method, "patch_psnr_db": psnr.round(3).tolist()})
+
+
+def trade_off(stem: Path, curves: Sequence[Curve], measure: str = "PSNR (dB)") -> list[Path]:
+    """Figure 4: quality against cost, and against measured time."""
+    figure = new_figure(PAGE_INCHES, 2.6)
+    panels = figure.subplots(1, 2, sharey=True)
+    for index, curve in enumerate(curves):
+        style: dict[str, Any] = {
+            "color": COLOURS[index % len(COLOURS)],
+            "marker": MARKERS[index % len(MARKERS)],
+            "linestyle": "-" if curve.line else "none",
+        }
+        panels[0].plot(curve.gmacs, curve.psnr, label=curve.name, **style)
+        panels[1].plot(curve.seconds, curve.psnr, **style)
+    panels[0].set(xlabel="cost (GMAC per frame)", ylabel=measure)
+    panels[1].set(xlabel="time (seconds per frame)")
+    figure.legend(loc="outside right center", frameon=False)
+    return save(figure, stem, {"measure": measure, "curves": [vars(curve) for curve in curves]})
+
+
+def routing_statistics(
+    stem: Path, per_block: np.ndarray, differences: np.ndarray, picture: np.ndarray, depth: np.ndarray, caption: str
+) -> list[Path]:
+    """Figure 5: share of tiles on which each block ran, how much blocks change the feature, and the depth over a frame.
+
+    Args:
+        stem: of the files.
+        per_block: (2, blocks), backward and forward trunk.
+        differences: (blocks, N), root mean square.
+        picture: (H, W, 3) in [0, 1].
+        depth: (H, W), share of blocks.
+        caption: what ran.
+    """
+    figure = new_figure(PAGE_INCHES, 2.1)
+    bars, spread, over = figure.subplots(1, 3, width_ratios=(1, 1, 1.25))
+    blocks = np.arange(1, per_block.shape[1] + 1)
+    for index, name in enumerate(("backward", "forward")):
+        bars.bar(blocks + 0.4 * index - 0.2, 100 * per_block[index], 0.4, label=name, color=COLOURS[index])
+    bars.set(xlabel="residual block", ylabel="tiles on which it ran (%)", ylim=(0, 100), title=caption)
+    bars.legend(frameon=False)
+    chosen = range(0, len(differences), -(-len(differences) // 8))  # at most 8 boxes
+    names = [str(block + 1) for block in chosen]
+    spread.boxplot([differences[block] for block in chosen], tick_labels=names, showfliers=False, widths=0.6)
+    spread.set(xlabel="residual block", ylabel="change of the feature (RMS)", title="distribution over tiles")
+    _bare(over)
+    over.imshow(picture.mean(axis=2), cmap="gray", vmin=0, vmax=1)
+    high, wide = picture.shape[:2]
+    extent = (-0.5, wide - 0.5, high - 0.5, -0.5)
+    image = over.imshow(100 * depth, cmap=MAP, alpha=0.55, vmin=0, vmax=100, extent=extent)
+    over.set_title("depth of each tile")
+    figure.colorbar(image, ax=over, label="blocks that ran (%)", shrink=0.8)
+    percentiles = np.percentile(differences, (5, 25, 50, 75, 95), axis=1)
+    data = {
+        "caption": caption,
+        "share_per_block": per_block.round(5).tolist(),
+        "feature_difference_percentiles_5_25_50_75_95": percentiles.round(6).tolist(),
+    }
+    return save(figure, stem, data)
+
+
+def crops(stem: Path, columns: Sequence[Crop], data: dict[str, Any]) -> list[Path]:
+    """Figure 6: crops beside one another, with the depth map below those that have one."""
+    height, width = columns[0].picture.shape[:2]
+    wide = PAGE_INCHES / len(columns)
+    figure = new_figure(PAGE_INCHES, 2 * wide * height / width + 0.75)
+    rows = figure.subplots(2, len(columns))
+    image = None
+    for index, column in enumerate(columns):
+        above, below = rows[0][index], rows[1][index]
+        _bare(above)
+        above.imshow(column.picture.clip(0, 1), interpolation="nearest")
+        above.set_title(column.name, fontsize=6)
+        _bare(below)
+        if column.depth is None:
+            below.axis("off")
+        else:
+            image = below.imshow(100 * column.depth, cmap=MAP, vmin=0, vmax=100, interpolation="nearest")
+    if image is not None:
+        label = "blocks that ran (%)"
+        figure.colorbar(image, ax=rows[1], label=label, location="bottom", shrink=0.4, aspect=40)
+    return save(figure, stem, data)
+
+
+def _bare(axes: Axes) -> None:
+    axes.grid(visible=False)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for side in axes.spines.values():
+        side.set_visible(False)

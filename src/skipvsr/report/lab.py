@@ -1,0 +1,111 @@
+"""The networks and numbers of a reproduction: trained, calibrated and measured when they are first asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import Tensor
+
+from skipvsr.checkpoints.native import store_calibration
+from skipvsr.data.clips import Clip
+from skipvsr.data.datasets import find_clips
+from skipvsr.data.low import Pairs, low_and_high
+from skipvsr.evaluation.calibrate import calibrate
+from skipvsr.evaluation.evaluate import Measures, Row
+from skipvsr.evaluation.results import Evaluation
+from skipvsr.evaluation.settings import Setting
+from skipvsr.execute.patched import PATCH_PX
+from skipvsr.models.vsr import SkipVSR
+from skipvsr.report.presets import Preset, TestSet, check_variants
+from skipvsr.training.loop import train
+from skipvsr.upscale.job import place
+
+# The shares of blocks that give the paper's six costs (100, 96, 88, 78, 63, 43 %): its head and tail are a quarter of it.
+BUDGETS = (1.0, 0.947, 0.84, 0.707, 0.507, 0.24)
+
+
+@dataclass
+class Lab:
+    """Where a reproduction is made; everything is kept in its folder, and what is there is not made again.
+
+    Args:
+        preset: the size.
+        data: folder of the data.
+        out: folder for runs, results, tables and figures.
+        given: trained model folders by variant, in the place of those that would be trained.
+        say: told what is being done.
+
+    Raises:
+        ConfigError: a given variant is none of the preset's.
+    """
+
+    preset: Preset
+    data: Path
+    out: Path
+    given: Mapping[str, Path] = field(default_factory=dict)
+    say: Callable[[str], object] = print
+    _models: dict[tuple[str, str], SkipVSR] = field(default_factory=dict, init=False)
+    _evaluations: dict[tuple[str, str], Evaluation] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        check_variants(self.preset, list(self.given))
+        self.out.mkdir(parents=True, exist_ok=True)
+
+    def model(self, variant: str, degradation: str = "bi") -> SkipVSR:
+        """A variant, trained and calibrated."""
+        key = (variant, degradation)
+        if key not in self._models:
+            folder = self._trained(variant, degradation)
+            model = place(folder, None)
+            if model.router is not None and model.calibration is None:
+                self.say(f"calibrating {variant}")
+                seen = [self.clip(frames=6)[0]] if self.preset.name == "smoke" else self._seen(degradation)
+                budgets = sorted(set(BUDGETS) - {1.0})
+                model.calibration = calibrate(model, seen, PATCH_PX, budgets=budgets)
+                if variant not in self.given:
+                    store_calibration(folder, model.calibration)
+            self._models[key] = model
+        return self._models[key]
+
+    def row(self, variant: str, setting: Setting, test: TestSet) -> Row:
+        """A variant at a setting on a test set; "bicubic" is a variant too."""
+        key = (variant, test.name)
+        if key not in self._evaluations:
+            model = None if variant == "bicubic" else self.model(variant, test.degradation)
+            folder = self.out / "results"
+            folder.mkdir(exist_ok=True)
+            self._evaluations[key] = Evaluation(
+                variant, model, test.name, self._clips(test), Pairs(test.degradation),  # pyright: ignore[reportArgumentType]
+                measures=Measures(middle_only=test.kind == "vimeo-test", frames=self.preset.test_frames),
+                path=folder / f"{variant}-{test.name.replace(' ', '-')}.json",
+                command=f"skipvsr reproduce --preset {self.preset.name}",
+            )  # fmt: skip
+        self.say(f"measuring {variant}, {setting.label}, on {test.name}")
+        return self._evaluations[key].row(setting)
+
+    def clip(self, index: int = 0, frames: int = 16) -> tuple[Tensor, Tensor]:
+        """A clip of the first test set, LR and HR, for figures."""
+        test = self.preset.tests[0]
+        clips = self._clips(test)
+        return low_and_high(clips[index % len(clips)], test.degradation, frames)  # pyright: ignore[reportArgumentType]
+
+    def _clips(self, test: TestSet) -> list[Clip]:
+        return find_clips(test.kind, self.data / test.folder)
+
+    def _seen(self, degradation: str) -> list[Tensor]:
+        """A few of the training clips."""
+        kind, folder = self.preset.train or (self.preset.tests[0].kind, self.preset.tests[0].folder)
+        clips = find_clips(kind, self.data / folder)
+        chosen = clips[:: max(1, len(clips) // 8)][:8]
+        return [low_and_high(clip, degradation, 8)[0] for clip in chosen]  # pyright: ignore[reportArgumentType]
+
+    def _trained(self, variant: str, degradation: str) -> Path:
+        if variant in self.given:
+            return self.given[variant]
+        backbone = self.out if variant == "backbone" else self._trained("backbone", degradation)
+        run = self.out / "runs" / (variant if degradation == "bi" else f"{variant}-{degradation}")
+        config = self.preset.config(variant, self.data, backbone, degradation)
+        self.say(f"training {variant}")
+        return train(config, run, resume=True)[-1].best

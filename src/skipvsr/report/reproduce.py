@@ -1,0 +1,148 @@
+"""Every table and figure of the paper, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skipvsr.errors import ConfigError
+from skipvsr.evaluation.metrics import psnr
+from skipvsr.evaluation.settings import Setting
+from skipvsr.execute.dial import Dial
+from skipvsr.models.blocks import SCALE
+from skipvsr.models.resize import bicubic_upsample
+from skipvsr.report.figures import Crop, Curve, crops, patch_psnr_map, routing_statistics, trade_off
+from skipvsr.report.lab import BUDGETS, Lab
+from skipvsr.report.look import feature_differences, patch_psnr, run_routed
+from skipvsr.report.tables import TABLES
+
+_CURVE_SHARES = (0.24, 0.507, 0.707)
+_FIXED = ("gradient", "random", "uniform", "deep")
+
+
+def fig1(lab: Lab, stem: Path) -> list[Path]:
+    """PSNR of each patch of a frame."""
+    low, high = lab.clip()
+    middle = len(low) // 2
+    result = run_routed(lab.model("backbone"), low, Dial()).result
+    method = f"BasicVSR, {psnr(result[middle], high[middle], 1.0).item():.2f} dB"
+    return patch_psnr_map(stem, picture(high[middle]), patch_psnr(result[middle], high[middle]).numpy(), method)
+
+
+def fig4(lab: Lab, stem: Path) -> list[Path]:
+    """Quality against cost and time: both routers, free policies, static networks."""
+    test = lab.preset.tests[0]
+
+    def curve(name: str, variant: str, settings: Sequence[Setting]) -> Curve:
+        rows = sorted((lab.row(variant, setting, test) for setting in settings), key=lambda row: row.gmacs_per_frame)
+        return Curve(
+            name, [row.gmacs_per_frame for row in rows], [row.seconds_per_frame for row in rows],
+            [row.psnr_rgb for row in rows],
+        )  # fmt: skip
+
+    full = Setting("full")
+    curves = []
+    for name, variant in (("our router", "ours"), ("the paper's router", "paper")):
+        curves.append(curve(name, variant, [*(Setting("budget", share) for share in _CURVE_SHARES), full]))
+    for policy in _FIXED:
+        settings = [Setting(policy, share) for share in _CURVE_SHARES]  # pyright: ignore[reportArgumentType]
+        curves.append(curve(policy, "ours", [*settings, full]))
+    static = [curve("static", f"static-{blocks}", [full]) for blocks in lab.preset.static]
+    static.append(curve("static", "backbone", [full]))
+    curves.append(
+        Curve(
+            "static networks",
+            [one.gmacs[0] for one in static], [one.seconds[0] for one in static], [one.psnr[0] for one in static],
+        )
+    )  # fmt: skip
+    return trade_off(stem, curves, f"RGB PSNR on {test.name} (dB)")
+
+
+def fig5(lab: Lab, stem: Path) -> list[Path]:
+    """Where blocks run: by block and over a frame; and how much each changes the feature."""
+    low, high = lab.clip()
+    model = lab.model("paper")
+    table = model.calibration
+    assert table is not None
+    routed = run_routed(model, low, Dial(threshold=table.threshold_for(BUDGETS[4]), tile_px=table.tile_px))
+    middle = len(low) // 2
+    return routing_statistics(
+        stem, routed.per_block.numpy(), feature_differences(model, low).numpy(), picture(high[middle]),
+        routed.depth[middle].numpy(), f"the paper's router, {routed.share:.0%} of the blocks",
+    )  # fmt: skip
+
+
+def fig6(lab: Lab, stem: Path) -> list[Path]:
+    """A crop at several thresholds, beside the ground truth, bicubic and the whole network."""
+    low, high = lab.clip()
+    middle = len(low) // 2
+    top, left, side = _busiest(high[middle])
+    small = slice(top // SCALE, (top + side) // SCALE), slice(left // SCALE, (left + side) // SCALE)
+
+    def cut(image: Tensor) -> np.ndarray:
+        return picture(image[..., top : top + side, left : left + side])
+
+    bicubic = bicubic_upsample(low[middle][None])[0]
+    columns = [Crop("ground truth", cut(high[middle])), Crop(_named("bicubic", bicubic, high[middle]), cut(bicubic))]
+    shown: dict[str, object] = {"frame": middle, "crop": {"top": top, "left": left, "side": side}}
+    for variant, name in (("paper", "paper"), ("ours", "ours")):
+        model = lab.model(variant)
+        for budget in (1.0, BUDGETS[4], BUDGETS[5]):
+            threshold = 0.0 if budget == 1 or model.calibration is None else model.calibration.threshold_for(budget)
+            routed = run_routed(model, low, Dial(threshold=threshold))
+            label = f"{name}, {routed.share:.0%}"
+            shown[label] = psnr(routed.result[middle], high[middle], 1.0).item()
+            title = _named(label, routed.result[middle], high[middle])
+            columns.append(Crop(title, cut(routed.result[middle]), routed.depth[middle][small].numpy()))
+    return crops(stem, columns, shown)
+
+
+FIGURES: dict[str, Callable[[Lab, Path], list[Path]]] = {"fig1": fig1, "fig4": fig4, "fig5": fig5, "fig6": fig6}
+NAMES = (*TABLES, *FIGURES)
+
+
+def reproduce(names: Sequence[str], lab: Lab) -> list[Path]:
+    """Make tables and figures; what they need is trained and measured first, and kept.
+
+    Args:
+        names: of `NAMES`, or "all".
+        lab: where.
+
+    Returns:
+        The files that were written, in the lab's folder.
+
+    Raises:
+        ConfigError: an unknown name.
+    """
+    wanted = NAMES if "all" in names else tuple(names)
+    for name in wanted:
+        if name not in NAMES:
+            raise ConfigError(f"there is no {name!r}; choose of {', '.join(NAMES)}, all")
+    files = []
+    for name in wanted:
+        stem = lab.out / name
+        files += TABLES[name](lab).save(stem) if name in TABLES else FIGURES[name](lab, stem)
+        lab.say(f"{name}: done")
+    return files
+
+
+def picture(image: Tensor) -> np.ndarray:
+    """(3, H, W) -> (H, W, 3) in [0, 1]."""
+    return image.clamp(0, 1).permute(1, 2, 0).cpu().numpy()
+
+
+def _named(name: str, result: Tensor, high: Tensor) -> str:
+    return f"{name}\n{psnr(result.clamp(0, 1), high, 1.0).item():.2f} dB"
+
+
+def _busiest(high: Tensor) -> tuple[int, int, int]:
+    """Top, left and side of the crop with the most detail, (3, H, W), on the grid of LR pixels."""
+    side = min(192, high.shape[-2] // 2, high.shape[-1] // 2) // SCALE * SCALE
+    slope = high.mean(dim=0).diff(dim=-1).abs()[None, None]
+    energy = torch.nn.functional.avg_pool2d(slope, side, stride=SCALE)[0, 0]
+    index = int(energy.argmax())
+    return index // energy.shape[1] * SCALE, index % energy.shape[1] * SCALE, side
