@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skipvsr.errors import ConfigError, ShapeError
-from skipvsr.execute.stream import MAX_WINDOW, MIN_WINDOW, Windows, default_window, upscale_stream
+from skipvsr.execute.stream import (
+    MAX_WINDOW,
+    MIN_WINDOW,
+    Windows,
+    default_window,
+    reconstruct_in_strips,
+    upscale_stream,
+)
 from skipvsr.models.vsr import SkipVSR, VSRConfig
 from tests.conftest import make_network
 
@@ -110,3 +119,14 @@ def test_the_default_window_shrinks_with_the_picture():
     assert default_window(compact, 180, 320) == MAX_WINDOW
     assert default_window(compact, 1080, 1920) == MIN_WINDOW
     assert MIN_WINDOW < default_window(compact, 540, 960) < MAX_WINDOW
+
+
+@pytest.mark.parametrize("tail", ["basicvsr", "light"])
+@pytest.mark.parametrize("rows", [1, 5, 16, 100])
+def test_large_frames_are_reconstructed_in_strips(tail: Literal["basicvsr", "light"], rows: int):
+    network = make_network(VSRConfig(6, 1, "light", tail))
+    frame, backward, forward = torch.rand(1, 3, 33, 20), torch.randn(1, 6, 33, 20), torch.randn(1, 6, 33, 20)
+    with torch.inference_mode():
+        whole = network.reconstruct(frame, backward, forward)
+        strips = reconstruct_in_strips(network, frame, backward, forward, most_pixels=rows * 20)
+    torch.testing.assert_close(strips, whole, atol=1e-5, rtol=1e-5)

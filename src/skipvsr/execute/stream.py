@@ -16,12 +16,17 @@ from torch import Tensor
 
 from skipvsr.errors import ConfigError, ShapeError
 from skipvsr.execute.routed import RoutedTrunks
-from skipvsr.models.vsr import Recurrence, VSRConfig, check_clip
+from skipvsr.models.blocks import SCALE
+from skipvsr.models.vsr import Recurrence, SkipVSR, VSRConfig, check_clip
 
 DEFAULT_LOOKAHEAD = 4
 MAX_WINDOW = 32
 MIN_WINDOW = 4
 STATE_BYTES = 1 << 30
+# The tail's largest features of so many pixels take 1 GiB at 64 channels.
+STRIP_PIXELS = 1 << 18
+# Low-resolution pixels beyond which nothing changes a pixel of the tail's result (its convolutions reach 2 of them).
+TAIL_HALO_PX = 4
 
 
 @dataclass(frozen=True)
@@ -137,8 +142,37 @@ def _advance(
             backward.append(behind)
     for entry in pending[:count]:
         state = model.propagate_forward(entry.frame, state, entry.to_previous, routed and routed.at(entry.number))
-        yield model.reconstruct(entry.frame, backward.pop(), state)[0]
+        yield reconstruct_in_strips(model, entry.frame, backward.pop(), state)[0]
     return state
+
+
+def reconstruct_in_strips(
+    model: Recurrence, frame: Tensor, backward: Tensor, forward: Tensor, *, most_pixels: int = STRIP_PIXELS
+) -> Tensor:
+    """`model.reconstruct`, for a large frame a few rows at a time: at four times the size its features would fill 8 GB.
+
+    The rows of a strip see those around it, so that the picture is the same.
+
+    Args:
+        model: the network; patches are small already and go as they are.
+        frame, backward, forward: as for `SkipVSR.reconstruct`.
+        most_pixels: low-resolution pixels of a strip.
+    """
+    height, width = frame.shape[-2:]
+    if height * width <= most_pixels or not isinstance(model, SkipVSR):
+        return model.reconstruct(frame, backward, forward)
+    rows = max(1, most_pixels // width)
+    result = None
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        above, below = max(0, top - TAIL_HALO_PX), min(height, bottom + TAIL_HALO_PX)
+        strip = model.reconstruct(*(part[..., above:below, :] for part in (frame, backward, forward)))
+        inner = strip[..., SCALE * (top - above) : SCALE * (bottom - above), :]
+        if result is None:
+            result = inner.new_empty(*inner.shape[:2], SCALE * height, SCALE * width)
+        result[..., SCALE * top : SCALE * bottom, :] = inner
+    assert result is not None
+    return result
 
 
 @torch.inference_mode()
