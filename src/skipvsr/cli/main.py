@@ -83,12 +83,12 @@ def _complain(args: argparse.Namespace, message: str, exit_code: int) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     # Here, and not above: loading torch takes seconds, in which somebody may well press Ctrl-C.
-    from skipvsr.cli import calibrate, convert, data, evaluate, models, reproduce, train, upscale
+    from skipvsr.cli import calibrate, compare, convert, data, evaluate, models, reproduce, train, upscale
 
     parser = argparse.ArgumentParser(prog="skipvsr", description="Video super-resolution x4 with a dial for compute.")
     parser.add_argument("--version", action="version", version=f"skipvsr {version('skipvsr')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for module in (upscale, evaluate, train, calibrate, reproduce, data, convert, models):
+    for module in (upscale, compare, evaluate, train, calibrate, reproduce, data, convert, models):
         command = module.add_parser(commands)
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
