@@ -60,7 +60,7 @@ def test_the_oracle_knows_what_a_block_brings():
             picture = network.reconstruct(low[None, 2], found, forward)[0]
             errors.append((picture - high[2]).square().mean(dim=0).view(3, 32, 4, 32).mean(dim=(1, 3)))
         expected = falling_gains(torch.stack(errors))
-        oracle = OracleGains(network, low, high)
+        oracle = OracleGains(network, low[None], high[None])
         torch.testing.assert_close(oracle("backward", low[None, 2], entering, None, 3, 4)[0], expected)
 
         def error(policy) -> tuple[float, float]:
@@ -68,7 +68,7 @@ def test_the_oracle_knows_what_a_block_brings():
             result = network(low[None], RoutedTrunks(policy, 8, trace=trace))[0]
             return (result - high).square().mean().item(), trace.share
 
-        best, share = error(GainBudget(OracleGains(network, low, high), 0.67))
+        best, share = error(GainBudget(OracleGains(network, low[None], high[None]), 0.67))
         assert share == pytest.approx(0.67, abs=0.03)
         for kind in ("uniform", "deep", "shallow"):
             assert best < error(FixedBlocks(kind, 0.67))[0]

@@ -11,14 +11,17 @@ import torch
 from torch import Tensor
 
 from skipvsr.data.crops import Batch
+from skipvsr.evaluation.oracle import OracleGains
 from skipvsr.execute import masked
 from skipvsr.execute.routed import RoutedTrunks
 from skipvsr.models.router import GainRouter, MaskGenerator
 from skipvsr.models.vsr import SkipVSR, VSRConfig
 from skipvsr.routing.grid import TileGrid
+from skipvsr.routing.learned import ask
+from skipvsr.routing.policies import Decide, TrunkStep
 from skipvsr.routing.trace import RoutingTrace
-from skipvsr.training.config import PaperMethod
-from skipvsr.training.objectives import GainObjective, PaperObjective
+from skipvsr.training.config import Optimisation, PaperMethod, RouterStage
+from skipvsr.training.objectives import GainObjective, PaperObjective, RouterObjective
 from skipvsr.training.paper import (
     PaperLesson,
     error_loss,
@@ -234,3 +237,61 @@ def test_a_high_threshold_skips_after_the_first_frame():
     shares = [trunk.share for trunk in trace.trunks]
     assert shares[0] == shares[3] == 1
     assert max(shares[1:3] + shares[4:]) < 0.5
+
+
+def test_the_router_stage_teaches_the_router_alone():
+    """Its loss is that of the oracle's gains at every step, on the states that its own choices led to."""
+    network = make_network(VSRConfig(6, 3, "light", "light", "gain"), seed=1)
+    stage = RouterStage("router", Optimisation(1, 2, 16, 1e-3), frames=3, tile_px=8)
+    batch = make_batch()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    objective = RouterObjective(network, stage)
+    loss = objective(batch)["loss"]
+    loss.backward()
+    learnt = {name for name, parameter in network.named_parameters() if parameter.grad is not None}
+    assert learnt == {name for name in before if name.startswith("router.")}
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+    assert isinstance(network.router, GainRouter)
+    oracle = OracleGains(network, batch.low, batch.high)
+    policy = ExploringPolicy(network.router, batch.seeds, stage.least_budget)
+    found: list[Tensor] = []
+
+    def spy(step: TrunkStep) -> Decide:
+        truth = ask(oracle, step) / 1e-4
+        gains = ask(network.router, step)  # pyright: ignore[reportArgumentType]
+        found.append(((gains - truth) ** 2 / (gains + 0.1)).mean())
+        return policy(step)
+
+    with torch.no_grad():
+        network(batch.low, RoutedTrunks(spy, 8, masked.run_blocks))
+    assert loss.item() == pytest.approx(torch.stack(found).mean().item(), rel=1e-4)
+
+    # And it learns: the gains come nearer to the truth.
+    optimiser = torch.optim.Adam(network.router.parameters(), 1e-2)
+    for _ in range(60):
+        optimiser.zero_grad()
+        loss = objective(batch)["loss"]
+        loss.backward()
+        optimiser.step()
+    assert loss.item() < 0.7 * torch.stack(found).mean().item()
+
+
+def test_what_the_router_looks_at_is_near():
+    """Gains of a tile depend on that tile and its neighbours only, and rise for none of the later blocks."""
+    torch.manual_seed(0)
+    router = GainRouter(6, 4)
+    frame, state, flow = tensor(1, 3, 64, 64), tensor(1, 6, 64, 64, seed=1), tensor(1, 2, 64, 64, seed=2)
+    with torch.no_grad():
+        gains = router("forward", frame, state, flow, 8, 8)
+        assert gains.shape == (1, 4, 8, 8)
+        assert (gains.diff(dim=1) <= 0).all()
+        assert (gains >= 0).all()
+        other = state.clone()
+        other[..., 56:, 56:] += 1
+        changed = (router("forward", frame, other, flow, 8, 8) != gains).any(dim=1)[0]
+        assert changed[7, 7]
+        assert not changed[:5].any()
+        assert not changed[:, :5].any()
+        assert not torch.equal(router("backward", frame, state, flow, 8, 8), gains)
+        assert router("forward", frame, state, None, 8, 8).shape == gains.shape

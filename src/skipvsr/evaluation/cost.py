@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import astuple, dataclass
 
+from torch import nn
+
 from skipvsr.models.flow import PyramidFlow, light_flow, spynet
-from skipvsr.models.router import GainRouter
+from skipvsr.models.router import LOOK_PX, GainRouter
 from skipvsr.models.vsr import VSRConfig
 
 
@@ -68,16 +70,22 @@ def cost_per_frame(config: VSRConfig, height: int, width: int, *, tiles: int = 0
         trunk_inputs=pixels * 2 * 9 * (c + 3) * c,
         blocks=pixels * 2 * config.blocks * 2 * 9 * c * c,
         tail=pixels * tail,
-        router=2 * tiles * _router_macs(config),
+        router=2 * _router_macs(config, height, width, tiles) if tiles else 0,
     )
 
 
-def _router_macs(config: VSRConfig) -> int:
-    """One direction's decisions for one tile."""
+def _router_macs(config: VSRConfig, height: int, width: int, tiles: int) -> int:
+    """One direction's decisions for one frame."""
     if config.router == "gain":
         router = GainRouter(config.channels, config.blocks)
-        return sum(weight.numel() for weight in router.forward_head.parameters() if weight.ndim == 4)
-    return config.channels * config.blocks if config.router == "paper" else 0
+        cells = (height // LOOK_PX) * (width // LOOK_PX)
+        return cells * _weights(router.forward_look) + tiles * _weights(router.forward_head)
+    return tiles * config.channels * config.blocks if config.router == "paper" else 0
+
+
+def _weights(network: nn.Module) -> int:
+    """Of its convolutions: multiply-accumulates at each place."""
+    return sum(weight.numel() for weight in network.parameters() if weight.ndim == 4)
 
 
 def _flow_macs(flow: PyramidFlow, height: int, width: int) -> int:
@@ -86,6 +94,5 @@ def _flow_macs(flow: PyramidFlow, height: int, width: int) -> int:
     pixels = (-(-height // multiple) * multiple) * (-(-width // multiple) * multiple)
     macs = 0
     for level, network in enumerate(flow.levels):
-        weights = sum(parameter.numel() for parameter in network.parameters() if parameter.ndim == 4)
-        macs += weights * pixels // 4 ** (len(flow.levels) - 1 - level)
+        macs += _weights(network) * pixels // 4 ** (len(flow.levels) - 1 - level)
     return macs

@@ -215,7 +215,7 @@ def _results(
             raise ConfigError(f"the oracle looks at whole clips of at most {WINDOW} frames; give --frames")
         like = next(model.parameters())
         low, high = (torch.stack(list(part)).to(like) for part in zip(*known, strict=True))
-        return OracleGains(model.with_router("none").to(like).eval(), low, high)
+        return OracleGains(model.with_router("none").to(like).eval(), low[None], high[None])
 
     routed = setting.routed(model, trace, measures.tile_px, oracle)
     source = iter(known or frames)

@@ -20,19 +20,21 @@ from skipvsr.models.vsr import Direction, SkipVSR
 
 @dataclass
 class OracleGains:
-    """True gains, in the place of a router's; a `skipvsr.routing.learned.Gains` for one pass over one clip.
+    """True gains, in the place of a router's; a `skipvsr.routing.learned.Gains` for one pass over a batch of clips.
 
     The passes must come as `SkipVSR.forward` makes them: backward from the last frame to the first, then forward.
 
     Args:
         network: without its router.
-        low: the clip, (T, 3, H, W) in [0, 1].
-        high: the ground truth, (T, 3, 4H, 4W).
+        low: the clips, (B, T, 3, H, W) in [0, 1].
+        high: the ground truth, (B, T, 3, 4H, 4W).
+        flows: what the network's `clip_flows` gives for them, where it is known already.
     """
 
     network: SkipVSR
     low: Tensor
     high: Tensor
+    flows: tuple[list[Tensor], list[Tensor]] | None = None
     _backward: list[Tensor] = field(default_factory=list, init=False)
     _forward: list[Tensor] = field(default_factory=list, init=False)
     _steps: int = field(default=0, init=False)
@@ -44,15 +46,15 @@ class OracleGains:
             kept[direction].append(trunk(frame, state))
             return kept[direction][-1]
 
-        with torch.inference_mode():
-            self.network(self.low[None], run)
+        with torch.no_grad():
+            self.network(self.low, run, self.flows)
         self._backward.reverse()
 
     def __call__(
         self, direction: str, frame: Tensor, state: Tensor, flow: Tensor | None, rows: int, columns: int
     ) -> Tensor:
-        """Squared error that each block takes off each tile, (1, blocks, rows, columns), falling along the blocks."""
-        length = len(self.low)
+        """Squared error that each block takes off each tile, (B, blocks, rows, columns), falling along the blocks."""
+        length = self.low.shape[1]
         backward = self._steps < length
         assert backward == (direction == "backward")
         number = length - 1 - self._steps if backward else self._steps - length
@@ -60,13 +62,13 @@ class OracleGains:
         other = (self._forward if backward else self._backward)[number]
         trunk = self.network.backward_trunk if backward else self.network.forward_trunk
         errors = []
-        with torch.inference_mode():
+        with torch.no_grad():
             for block in (None, *trunk.blocks):
                 state = state if block is None else block(state)
                 picture = self.network.reconstruct(frame, *((state, other) if backward else (other, state)))
-                error = (picture[0] - self.high[number]).square().mean(dim=0, keepdim=True)
-                errors.append(F.adaptive_avg_pool2d(F.avg_pool2d(error, SCALE), (rows, columns))[0])
-        return falling_gains(torch.stack(errors))[None]
+                error = (picture - self.high[:, number]).square().mean(dim=1, keepdim=True)
+                errors.append(F.adaptive_avg_pool2d(F.avg_pool2d(error, SCALE), (rows, columns))[:, 0])
+        return falling_gains(torch.stack(errors)).transpose(0, 1)
 
 
 def falling_gains(errors: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from skipvsr.errors import ConfigError
 
 _GREY = (0.299, 0.587, 0.114)
 _TEXTURES = 4
+LOOK_CHANNELS, LOOK_PX = 24, 4
 _LOG_FLOOR = 1e-3
 
 
@@ -85,8 +86,10 @@ class GainRouter(nn.Module):
 
     def __init__(self, channels: int, blocks: int, width: int = 32) -> None:
         super().__init__()
-        self.backward_head = _head(channels, blocks, width)
-        self.forward_head = _head(channels, blocks, width)
+        self.backward_look = _look(3 + channels, LOOK_CHANNELS)
+        self.forward_look = _look(3 + channels, LOOK_CHANNELS)
+        self.backward_head = _head(_TEXTURES + 2 + channels + LOOK_CHANNELS, blocks, width)
+        self.forward_head = _head(_TEXTURES + 2 + channels + LOOK_CHANNELS, blocks, width)
 
     def forward(
         self, direction: str, frame: Tensor, state: Tensor, flow: Tensor | None, rows: int, columns: int
@@ -100,13 +103,18 @@ class GainRouter(nn.Module):
             flow: (N, 2, H, W) in pixels, or None on the first frame of a scene.
             rows, columns: tiles.
         """
-        head = self.backward_head if direction == "backward" else self.forward_head
-        steps = F.softplus(head(self.features(frame, state, flow, rows, columns)))
+        look, head = (
+            (self.backward_look, self.backward_head)
+            if direction == "backward"
+            else (self.forward_look, self.forward_head)
+        )
+        seen = _pool(look(torch.cat((frame, state), dim=1)), rows, columns)
+        steps = F.softplus(head(torch.cat((self.features(frame, state, flow, rows, columns), seen), dim=1)))
         return steps.flip(1).cumsum(dim=1).flip(1)
 
     @staticmethod
     def features(frame: Tensor, state: Tensor, flow: Tensor | None, rows: int, columns: int) -> Tensor:
-        """What the router sees: (N, 6 + C, rows, columns).
+        """What the router is told, besides what it has learnt to look at: (N, 6 + C, rows, columns).
 
         Per tile: mean and root mean square of the luma's slope, mean curvature, luma; mean length of the flow, and whether
         there is one; mean magnitude of each channel of the state, sampled at every other pixel.
@@ -160,9 +168,19 @@ class MaskGenerator(nn.Module):
         return torch.sigmoid(head(difference.permute(0, 2, 3, 1))[..., 0])
 
 
+def _look(channels: int, width: int) -> nn.Sequential:
+    """Learnt features of every 4x4 pixels and what is around them."""
+    return nn.Sequential(
+        nn.Conv2d(channels, width, LOOK_PX, stride=LOOK_PX),
+        nn.LeakyReLU(0.1),
+        nn.Conv2d(width, width, 3, padding=1, padding_mode="replicate"),
+        nn.LeakyReLU(0.1),
+    )
+
+
 def _head(channels: int, blocks: int, width: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(_TEXTURES + 2 + channels, width, 1),
+        nn.Conv2d(channels, width, 1),
         nn.LeakyReLU(0.1),
         nn.Conv2d(width, width, 3, padding=1, padding_mode="replicate"),
         nn.LeakyReLU(0.1),

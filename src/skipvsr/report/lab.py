@@ -34,7 +34,8 @@ class Lab:
         preset: the size.
         data: folder of the data.
         out: folder for runs, results, tables and figures.
-        given: trained model folders by variant, in the place of those that would be trained.
+        given: trained model folders by variant, in the place of those that would be trained; those for another degradation
+            than BI have it in their name ("backbone-bd").
         say: told what is being done.
 
     Raises:
@@ -64,7 +65,7 @@ class Lab:
                 seen = [self.clip(frames=6)[0]] if self.preset.name == "smoke" else self._seen(degradation)
                 budgets = sorted(set(BUDGETS) - {1.0})
                 model.calibration = calibrate(model, seen, PATCH_PX, budgets=budgets)
-                if variant not in self.given:
+                if folder not in self.given.values():
                     store_calibration(folder, model.calibration)
             self._models[key] = model
         return self._models[key]
@@ -102,10 +103,11 @@ class Lab:
         return [low_and_high(clip, degradation, 8)[0] for clip in chosen]  # pyright: ignore[reportArgumentType]
 
     def _trained(self, variant: str, degradation: str) -> Path:
-        if variant in self.given:
-            return self.given[variant]
+        name = variant if degradation == "bi" else f"{variant}-{degradation}"
+        if name in self.given:
+            return self.given[name]
         backbone = self.out if variant == "backbone" else self._trained("backbone", degradation)
-        run = self.out / "runs" / (variant if degradation == "bi" else f"{variant}-{degradation}")
+        run = self.out / "runs" / name
         config = self.preset.config(variant, self.data, backbone, degradation)
-        self.say(f"training {variant}")
+        self.say(f"training {name}")
         return train(config, run, resume=True)[-1].best

@@ -168,6 +168,8 @@ def find_preset(name: str) -> Preset:
 
 def check_variants(preset: Preset, given: Sequence[str]) -> None:
     """Raise ConfigError where a name is no variant of the preset."""
-    unknown = sorted(set(given) - set(preset.variants))
+    degradations = {test.degradation for test in preset.tests} - {"bi"}
+    known = {*preset.variants, *(f"{variant}-{kind}" for variant in preset.variants for kind in degradations)}
+    unknown = sorted(set(given) - known)
     if unknown:
         raise ConfigError(f"there is no network {unknown[0]!r}; choose of {', '.join(preset.variants)}")

@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import field
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -210,7 +210,28 @@ class SkipStage:
     paper: PaperMethod = field(default_factory=PaperMethod)
 
 
-Stage: TypeAlias = Annotated[FlowStage | BackboneStage | SkipStage, Field(discriminator="kind")]
+@dataclass(frozen=True, config=_STRICT)
+class RouterStage:
+    """Our router alone, on the finished network: it learns the gains that the oracle measures against the ground truth.
+
+    Args:
+        frames, mirror, init: as for the backbone stage.
+        tile_px, least_budget: as for the skip stage.
+    """
+
+    kind: Literal["router"]
+    optimisation: Optimisation
+    frames: Annotated[int, Field(ge=2)]
+    mirror: bool = False
+    init: str = ""
+    tile_px: Positive = 12
+    least_budget: Annotated[float, Field(gt=0, le=1)] = 0.1
+    # The network stays as it is.
+    flow_rate: ClassVar[float] = 0.0
+    flow_frozen_steps: ClassVar[int] = 0
+
+
+Stage: TypeAlias = Annotated[FlowStage | BackboneStage | SkipStage | RouterStage, Field(discriminator="kind")]
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -260,7 +281,11 @@ def read_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainingConf
     except ValidationError as error:
         first = error.errors()[0]
         # The discriminator's value stands in the location of a stage's key ("stages.0.flow.crop"): no key of the file.
-        parts = [part for part in first["loc"] if part not in ("flow", "backbone", "skip") or part == first["loc"][-1]]
+        parts = [
+            part
+            for part in first["loc"]
+            if part not in ("flow", "backbone", "skip", "router") or part == first["loc"][-1]
+        ]
         key = ".".join(str(part) for part in parts)
         reason = "no such key" if first["type"] == "unexpected_keyword_argument" else first["msg"]
         raise ConfigError(f"{path}: {key}: {reason}") from error

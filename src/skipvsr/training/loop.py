@@ -194,10 +194,11 @@ def start_network(network: SkipVSR, stage: Stage) -> SkipVSR:
 
 
 def with_stage_router(network: SkipVSR, stage: Stage) -> SkipVSR:
-    """The network with the router that a skip stage trains, new where it has none of that kind."""
-    if stage.kind != "skip" or network.config.router == stage.router:
+    """The network with the router that a stage trains, new where it has none of that kind."""
+    wanted = {"skip": getattr(stage, "router", None), "router": "gain"}.get(stage.kind)
+    if wanted is None or network.config.router == wanted:
         return network
-    return network.with_router(stage.router)
+    return network.with_router(wanted)
 
 
 def save_best(

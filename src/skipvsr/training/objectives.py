@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from copy import deepcopy
 
+import torch
 from torch import Tensor, nn
 
 from skipvsr.data.crops import Batch, FlowBatch
+from skipvsr.evaluation.oracle import OracleGains
 from skipvsr.execute import masked
 from skipvsr.execute.routed import RoutedTrunks
 from skipvsr.models.router import GainRouter, MaskGenerator
 from skipvsr.models.vsr import SkipVSR
 from skipvsr.routing.grid import TileGrid
-from skipvsr.training.config import BackboneStage, FlowStage, SkipStage, Stage
+from skipvsr.training.config import BackboneStage, FlowStage, RouterStage, SkipStage, Stage
 from skipvsr.training.losses import charbonnier, end_point, photometric
 from skipvsr.training.paper import PaperLesson
-from skipvsr.training.routing import ExploringPolicy, gain_loss
+from skipvsr.training.routing import ExploringPolicy, TaughtPolicy, gain_loss
 
 Terms = dict[str, Tensor]
 
@@ -86,6 +88,29 @@ class GainObjective(nn.Module):
         return {"loss": loss + stage.router_weight * terms["router"], **terms}
 
 
+class RouterObjective(nn.Module):
+    """The router's gains against those that the oracle measures, on states that skipping led to; the network stays as it is."""
+
+    def __init__(self, network: SkipVSR, stage: RouterStage) -> None:
+        super().__init__()
+        self.network = network.requires_grad_(False)
+        assert isinstance(network.router, GainRouter)
+        network.router.requires_grad_(True)
+        self.stage = stage
+
+    def forward(self, batch: Batch) -> Terms:
+        """The loss under "loss", and its parts."""
+        network, stage = self.network, self.stage
+        assert isinstance(network.router, GainRouter)
+        with torch.no_grad():
+            flows = network.clip_flows(batch.low)
+            oracle = OracleGains(network, batch.low, batch.high, flows)
+        policy = TaughtPolicy(ExploringPolicy(network.router, batch.seeds, stage.least_budget), oracle)
+        with torch.no_grad():
+            network(batch.low, RoutedTrunks(policy, stage.tile_px, masked.run_blocks), flows)
+        return {"loss": policy.loss()}
+
+
 class PaperObjective(nn.Module):
     """The paper's losses (equation 13): reconstruction, mask, error; the backbone it starts from stays as the teacher."""
 
@@ -127,4 +152,6 @@ def make_objective(network: SkipVSR, stage: Stage) -> nn.Module:
         return FlowObjective(network, stage)
     if stage.kind == "backbone":
         return BackboneObjective(network, stage)
+    if stage.kind == "router":
+        return RouterObjective(network, stage)
     return GainObjective(network, stage) if stage.router == "gain" else PaperObjective(network, stage)

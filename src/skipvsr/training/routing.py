@@ -11,7 +11,7 @@ from torch import Tensor
 from skipvsr.models.blocks import SCALE
 from skipvsr.models.router import GainRouter
 from skipvsr.routing.grid import TileGrid
-from skipvsr.routing.learned import ask, depth_within
+from skipvsr.routing.learned import Gains, ask, depth_within
 from skipvsr.routing.policies import Decide, TrunkStep, by_depth, depth_by_rank, gradient_energy
 from skipvsr.routing.trace import Direction
 
@@ -68,6 +68,30 @@ class ExploringPolicy:
             depth = torch.randint(0, step.blocks + 1, shape, generator=random)
             drawn.append(torch.where(torch.rand(shape, generator=random) < self.explore, depth, -1))
         return torch.stack(drawn).to(step.frame.device)
+
+
+@dataclass
+class TaughtPolicy:
+    """Decides as the policy does, and has the oracle say at every step what the gains really are.
+
+    Args:
+        policy: explores; its router is the pupil.
+        oracle: of the batch.
+    """
+
+    policy: ExploringPolicy
+    oracle: Gains
+    _true: list[Tensor] = field(default_factory=list, init=False)
+
+    def __call__(self, step: TrunkStep) -> Decide:
+        self._true.append(ask(self.oracle, step) / GAIN_UNIT)
+        with torch.enable_grad():
+            return self.policy(step)
+
+    def loss(self) -> Tensor:
+        """Mean over steps, tiles and blocks of (gain - truth)^2 / (gain + 0.1), in units of 1e-4; see `gain_loss`."""
+        gains = torch.stack([gains for _, gains, _ in self.policy.asked])
+        return ((gains - torch.stack(self._true)).square() / (gains.detach() + 0.1)).mean()
 
 
 def gain_loss(policy: ExploringPolicy, full: Tensor, small: Tensor, high: Tensor, grid: TileGrid) -> Tensor:

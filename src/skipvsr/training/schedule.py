@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from skipvsr.models.vsr import SkipVSR
-from skipvsr.training.config import BackboneStage, FlowStage, Optimisation, SkipStage
+from skipvsr.training.config import Optimisation, Stage
 
 
 def rate_at(step: int, settings: Optimisation) -> float:
@@ -20,7 +20,7 @@ def rate_at(step: int, settings: Optimisation) -> float:
     return settings.rate_end + 0.5 * (settings.rate - settings.rate_end) * (1 + math.cos(math.pi * min(share, 1.0)))
 
 
-def make_optimiser(network: SkipVSR, stage: FlowStage | BackboneStage | SkipStage) -> torch.optim.Adam:
+def make_optimiser(network: SkipVSR, stage: Stage) -> torch.optim.Adam:
     """Adam over what the stage trains; the groups "flow" and "rest" have their own share of the rate."""
     flow = [parameter for parameter in network.flow.parameters() if parameter.requires_grad]
     flow_ids = {id(parameter) for parameter in flow}
@@ -32,7 +32,7 @@ def make_optimiser(network: SkipVSR, stage: FlowStage | BackboneStage | SkipStag
     return torch.optim.Adam(groups, lr=stage.optimisation.rate, betas=stage.optimisation.betas, eps=1e-8)
 
 
-def set_rates(optimiser: torch.optim.Optimizer, step: int, stage: FlowStage | BackboneStage | SkipStage) -> float:
+def set_rates(optimiser: torch.optim.Optimizer, step: int, stage: Stage) -> float:
     """Set the rate of every group for the step, and return that of the rest of the network."""
     rate = rate_at(step, stage.optimisation)
     for group in optimiser.param_groups:
@@ -40,7 +40,7 @@ def set_rates(optimiser: torch.optim.Optimizer, step: int, stage: FlowStage | Ba
     return rate
 
 
-def hold_flow(optimiser: torch.optim.Optimizer, step: int, stage: FlowStage | BackboneStage | SkipStage) -> None:
+def hold_flow(optimiser: torch.optim.Optimizer, step: int, stage: Stage) -> None:
     """Drop the flow network's gradients while it is not to learn yet; Adam passes over parameters without one."""
     if stage.kind == "flow" or step >= stage.flow_frozen_steps:
         return

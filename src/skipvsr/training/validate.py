@@ -29,8 +29,8 @@ class Scores:
     """What validation found.
 
     Args:
-        score: what is to be maximised: mean luma PSNR, for the skip stage over the budgets; for the flow stage the
-            negative warping error in levels of 255.
+        score: what is to be maximised: mean luma PSNR, for the skip and router stages over the budgets too; for the flow
+            stage the negative warping error in levels of 255.
         means: each measure, clips averaged equally.
         clips: each measure of each clip.
         pictures: a frame of the first clip for the log, (3, H, W) in [0, 1].
@@ -50,8 +50,9 @@ class Validator:
         self._frames = config.validation.frames
         self._degradation: Degradation = config.data.degradation
         self._flow = stage.kind == "flow"
-        self._budgets = BUDGETS if stage.kind == "skip" and stage.router == "gain" else ()
-        self._tile_px = stage.tile_px if stage.kind == "skip" else 0
+        ours = stage.kind == "router" or (stage.kind == "skip" and stage.router == "gain")
+        self._budgets = BUDGETS if ours else ()
+        self._tile_px = stage.tile_px if stage.kind == "skip" or stage.kind == "router" else 0
 
     @torch.inference_mode()
     def run(self, network: SkipVSR, accelerator: Accelerator) -> Scores:
