@@ -53,6 +53,7 @@ def main() -> None:
     parser.add_argument("--paper", type=Path, nargs="*", default=[], help="networks with the paper's router")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--frames", type=int, default=0, help="quality: the first so many of each clip (all)")
     parser.add_argument("--tile", type=int, help="quality: tiles (as the model was calibrated)")
     parser.add_argument("--tiles", type=int, nargs="+", default=[24, 48], help="time: tiles")
     args = parser.parse_args()
@@ -65,7 +66,7 @@ def main() -> None:
 def measure_quality(args: argparse.Namespace) -> dict[str, Any]:
     """A row for each network and setting, frames averaged."""
     clips = find_clips("folder", args.data / "val")
-    measures = Measures(with_ssim=False, tile_px=args.tile)
+    measures = Measures(with_ssim=False, frames=args.frames, tile_px=args.tile)
     rows = []
 
     def measure(name: str, model: SkipVSR, settings: Sequence[Setting]) -> None:
@@ -84,7 +85,7 @@ def measure_quality(args: argparse.Namespace) -> dict[str, Any]:
         seen = low_clips(args.data / "train" / "clips", "bi", frames=8, most=8)
         model.calibration = calibrate(model, seen, args.tile or Dial().tile_of(ours), budgets=sorted(SHARES))
         measure(path.parent.parent.name, model, [Setting("full"), *(Setting("budget", share) for share in SHARES)])
-    return {"rows": rows}
+    return {"frames": args.frames, "rows": rows}
 
 
 def without_frames(row: Row) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from skipvsr.checkpoints.native import Checkpoint, save_folder
 from skipvsr.cli.main import main
@@ -25,8 +26,9 @@ from skipvsr.evaluation.metrics import crop_border, luma, psnr, psnr_y, quantise
 from skipvsr.evaluation.settings import Setting, parse_setting
 from skipvsr.execute.routed import RoutedTrunks
 from skipvsr.models.resize import bicubic_upsample
-from skipvsr.models.router import Calibration
-from skipvsr.models.vsr import VSRConfig
+from skipvsr.models.router import Calibration, GainRouter
+from skipvsr.models.vsr import Router, VSRConfig
+from skipvsr.routing.grid import TileGrid
 from skipvsr.routing.policies import GradientRank
 from skipvsr.routing.trace import RoutingTrace
 from skipvsr.video.images import write_image
@@ -236,3 +238,20 @@ def test_what_goes_wrong(clips: list[Clip], tmp_path: Path, capsys: pytest.Captu
         evaluate_clip(network(), clips[0], Pairs(), Setting("budget", 0.5))
     with pytest.raises(ConfigError, match="budget-frame"):
         evaluate_clip(network().with_router("paper"), clips[0], Pairs(), Setting("budget-frame", 0.5))
+
+
+@pytest.mark.parametrize("router", ["gain", "paper"])
+def test_the_routers_cost_is_what_torch_counts(router: Router):
+    config = VSRConfig(6, 3, "light", "light", router)
+    network = make_network(config)
+    grid = TileGrid.of(33, 50, 12)
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        if isinstance(network.router, GainRouter):
+            network.router("forward", torch.rand(1, 3, 33, 50), torch.rand(1, 6, 33, 50), None, grid.rows, grid.columns)
+        elif network.router is not None:
+            for _ in range(3):  # before every block
+                network.router("forward", torch.rand(1, 6, grid.rows, grid.columns))
+    cost = cost_per_frame(config, 33, 50, tiles=grid.tiles)
+    assert counter.get_total_flops() // 2 == cost.router // 2
+    assert cost.total - cost.router == cost_per_frame(config, 33, 50).total
+    assert cost.times(3).total == 3 * cost.total
