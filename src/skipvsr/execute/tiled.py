@@ -49,13 +49,22 @@ def run_blocks(
     if parallel is None:
         macs = 9 * state.shape[1] ** 2 * grid.tile_height * grid.tile_width
         parallel = 1 << max(0, (BATCH_MACS // macs).bit_length() - 1)
-    canvas = Canvas(state, grid, parallel, dense_share)
+    canvas: Canvas | None = None  # not before it is needed
     masks = []
     for number, block in enumerate(blocks):
-        mask = decide(number, canvas.state)
+        mask = decide(number, state)
         masks.append(mask)
-        canvas.run(block, mask)
-    return canvas.state, torch.stack(masks)
+        active = mask.float().mean().item()
+        if canvas is None and active < dense_share:
+            canvas = Canvas(state, grid, parallel, dense_share)
+        if canvas is not None:
+            canvas.run(block, mask)
+            state = canvas.state
+        elif active == 1:
+            state = block(state)
+        else:
+            state = torch.where(grid.expand(mask), block(state), state)
+    return state, torch.stack(masks)
 
 
 class Canvas:

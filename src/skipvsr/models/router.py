@@ -86,8 +86,8 @@ class GainRouter(nn.Module):
 
     def __init__(self, channels: int, blocks: int, width: int = 32) -> None:
         super().__init__()
-        self.backward_look = _look(3 + channels, LOOK_CHANNELS)
-        self.forward_look = _look(3 + channels, LOOK_CHANNELS)
+        self.backward_look = _Look(channels)
+        self.forward_look = _Look(channels)
         self.backward_head = _head(_TEXTURES + 2 + channels + LOOK_CHANNELS, blocks, width)
         self.forward_head = _head(_TEXTURES + 2 + channels + LOOK_CHANNELS, blocks, width)
 
@@ -108,7 +108,7 @@ class GainRouter(nn.Module):
             if direction == "backward"
             else (self.forward_look, self.forward_head)
         )
-        seen = _pool(look(torch.cat((frame, state), dim=1)), rows, columns)
+        seen = _pool(look(frame, state), rows, columns)
         steps = F.softplus(head(torch.cat((self.features(frame, state, flow, rows, columns), seen), dim=1)))
         return steps.flip(1).cumsum(dim=1).flip(1)
 
@@ -168,14 +168,26 @@ class MaskGenerator(nn.Module):
         return torch.sigmoid(head(difference.permute(0, 2, 3, 1))[..., 0])
 
 
-def _look(channels: int, width: int) -> nn.Sequential:
-    """Learnt features of every 4x4 pixels and what is around them."""
-    return nn.Sequential(
-        nn.Conv2d(channels, width, LOOK_PX, stride=LOOK_PX),
-        nn.LeakyReLU(0.1),
-        nn.Conv2d(width, width, 3, padding=1, padding_mode="replicate"),
-        nn.LeakyReLU(0.1),
-    )
+class _Look(nn.Sequential):
+    """Learnt features of every 4x4 pixels and what is around them: frame and state -> (N, 24, H // 4, W // 4)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(
+            nn.Conv2d(3 + channels, LOOK_CHANNELS, LOOK_PX, stride=LOOK_PX),
+            nn.LeakyReLU(0.1),
+            nn.Conv2d(LOOK_CHANNELS, LOOK_CHANNELS, 3, padding=1, padding_mode="replicate"),
+            nn.LeakyReLU(0.1),
+        )
+
+    def forward(self, frame: Tensor, state: Tensor) -> Tensor:
+        first, *rest = self
+        assert isinstance(first, nn.Conv2d)
+        # The sum of two convolutions, because putting both into one tensor takes longer than convolving it.
+        seen = F.conv2d(state, first.weight[:, 3:], first.bias, stride=LOOK_PX)
+        seen = seen + F.conv2d(frame, first.weight[:, :3], stride=LOOK_PX)
+        for layer in rest:
+            seen = layer(seen)
+        return seen
 
 
 def _head(channels: int, blocks: int, width: int) -> nn.Sequential:
@@ -189,4 +201,13 @@ def _head(channels: int, blocks: int, width: int) -> nn.Sequential:
 
 
 def _pool(values: Tensor, rows: int, columns: int) -> Tensor:
-    return F.adaptive_avg_pool2d(values, (rows, columns))
+    """`F.adaptive_avg_pool2d`, as two matrix products, which take a fraction of its time."""
+    down, across = _means(values.shape[-2], rows, values), _means(values.shape[-1], columns, values)
+    return down @ (values.contiguous() @ across.T)
+
+
+def _means(length: int, parts: int, like: Tensor) -> Tensor:
+    """(parts, length): row i averages the places floor(i * length / parts) ... ceil((i + 1) * length / parts) - 1."""
+    place, part = torch.arange(length, device=like.device), torch.arange(parts, device=like.device)[:, None]
+    inside = (place >= part * length // parts) & (place < -(-(part + 1) * length // parts))
+    return (inside / inside.sum(dim=1, keepdim=True)).to(like.dtype)
