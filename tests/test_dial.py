@@ -20,13 +20,14 @@ from skipvsr.errors import CheckpointError, ConfigError
 from skipvsr.evaluation.calibrate import calibrate
 from skipvsr.execute.dial import Dial
 from skipvsr.execute.routed import RoutedTrunks
-from skipvsr.execute.speed import LEAST_BUDGET, SpeedController
+from skipvsr.execute.speed import LEAST_BUDGET, ShareController, SpeedController
 from skipvsr.execute.stream import Windows, upscale_stream
 from skipvsr.models.router import Calibration, GainRouter
 from skipvsr.models.vsr import SkipVSR, VSRConfig
+from skipvsr.routing.grid import TileGrid
 from skipvsr.routing.learned import GainThreshold
 from skipvsr.routing.policies import FixedBlocks
-from skipvsr.routing.trace import RoutingTrace, Tally
+from skipvsr.routing.trace import RoutingTrace, Tally, TracedTrunk
 from tests.conftest import make_network
 from tests.media import make_video, picture
 
@@ -217,7 +218,7 @@ def test_the_papers_router_is_calibrated_too():
             shares.append(tally.share)
         assert sum(shares) / 2 == pytest.approx(budget, abs=0.1)
     dial = Dial(target_fps=5)
-    controller = dial.controller(network, dial.turn(network), 4)
+    controller = dial.controller(network, dial.turn(network), 4, Tally())
     assert controller is not None
     assert controller.policy.threshold == 0
 
@@ -284,3 +285,24 @@ def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     code, _, err = run("upscale", video, tmp_path / "no.mp4", "--model", "compact", "--budget", 7)
     assert code == 2
     assert "budget is 7.0" in err
+
+
+@pytest.mark.parametrize(("slope", "offset"), [(1.0, 0.2), (1.6, -0.15), (0.5, 0.1)])
+def test_a_budget_is_kept_on_videos_unlike_those_of_the_table(slope: float, offset: float):
+    """The share that a threshold spends is off by an offset and a slope; after some windows it is the budget, for good."""
+    policy, tally = GainThreshold(GainRouter(6, 4), TABLE.threshold_for(0.5)), Tally()
+    controller = ShareController(policy, TABLE, 0.5, tally, every=4)
+    found = []
+    for _ in range(10):
+        share = min(max(slope * controller.asked + offset + (0.5 - slope * 0.5), 0.0), 1.0)
+        for _ in range(4):
+            ran = torch.zeros(1000, 1, 1, 1, dtype=torch.bool)
+            ran[: round(1000 * share)] = True
+            tally.add(TracedTrunk(0, "forward", ran, TileGrid.of(8, 8, 8)))
+            controller.frame_done(0.1)
+        found.append(share)
+        assert policy.threshold == pytest.approx(TABLE.threshold_for(controller.asked))
+    assert abs(found[0] - 0.5) > 0.05
+    assert found[-3:] == pytest.approx([0.5] * 3, abs=0.02)
+    errors = [abs(share - 0.5) for share in found]
+    assert errors == sorted(errors, reverse=True)

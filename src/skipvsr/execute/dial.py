@@ -10,13 +10,13 @@ from skipvsr.errors import ConfigError
 from skipvsr.execute import tiled
 from skipvsr.execute.patched import PARALLEL, PATCH_PX, Patched, PatchGrid
 from skipvsr.execute.routed import RoutedTrunks
-from skipvsr.execute.speed import SpeedController
+from skipvsr.execute.speed import ShareController, SpeedController
 from skipvsr.models.flow import warp
 from skipvsr.models.router import MaskGenerator
 from skipvsr.models.vsr import Recurrence, SkipVSR
 from skipvsr.routing.learned import DifferenceThreshold, GainThreshold
 from skipvsr.routing.policies import Policy, all_blocks
-from skipvsr.routing.trace import Trace
+from skipvsr.routing.trace import Tally, Trace
 
 DEFAULT_TILE_PX = 24
 Tiling = Literal["frame", "patch"]
@@ -107,9 +107,25 @@ class Dial:
             policy = GainThreshold(model.router, threshold)
         return RoutedTrunks(policy, tile_px, execute, trace)
 
-    def controller(self, model: SkipVSR, routed: RoutedTrunks | None, every: int) -> SpeedController | None:
-        """What turns the budget as the video runs, where a frame rate was asked for; `every` as for SpeedController."""
-        if self.target_fps is None or routed is None or model.calibration is None:
+    def controller(
+        self, model: SkipVSR, routed: RoutedTrunks | None, every: int, tally: Tally
+    ) -> SpeedController | ShareController | None:
+        """What turns the threshold as the video runs, where a frame rate or a budget was asked for.
+
+        Args:
+            model: whose table is followed.
+            routed: what `turn` gave.
+            every: frames between two looks.
+            tally: counts what runs.
+        """
+        if (
+            routed is None
+            or model.calibration is None
+            or not isinstance(routed.policy, GainThreshold | DifferenceThreshold)
+        ):
             return None
-        assert isinstance(routed.policy, GainThreshold | DifferenceThreshold)
-        return SpeedController(routed.policy, model.calibration, self.target_fps, every)
+        if self.target_fps is not None:
+            return SpeedController(routed.policy, model.calibration, self.target_fps, every)
+        if self.budget is not None:
+            return ShareController(routed.policy, model.calibration, self.budget, tally, every)
+        return None

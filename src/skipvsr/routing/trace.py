@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Literal, Protocol
 
@@ -88,6 +88,14 @@ class Tally:
     def share(self) -> float:
         """Share of the residual blocks' work that ran; 1 where nothing was traced."""
         return self._shares / self.passes if self.passes else 1.0
+
+    def copy(self) -> Tally:
+        """As it is now."""
+        return replace(self)
+
+    def since(self, before: Tally) -> float:
+        """The share of what was added since a copy was made; 1 where that is nothing."""
+        return Tally(self.passes - before.passes, self._shares - before._shares).share
 
 
 @dataclass

@@ -19,7 +19,7 @@ from skipvsr.execute.patched import PARALLEL
 from skipvsr.execute.routed import RoutedTrunks
 from skipvsr.execute.stream import DEFAULT_LOOKAHEAD, Windows, default_window, upscale_stream
 from skipvsr.models.vsr import SkipVSR, check_clip
-from skipvsr.routing.trace import Trace
+from skipvsr.routing.trace import Tally, Trace, Traces
 from skipvsr.upscale.scenes import SceneCuts
 
 AnyFrame = TypeVar("AnyFrame", np.ndarray, Tensor)
@@ -67,9 +67,11 @@ def upscale_frames(
     """
     network = model if isinstance(model, SkipVSR) else load_model(model)
     dial = Dial(threshold, budget, tiling=tiling, parallel=parallel)
-    routed = dial.turn(network, trace, trace_all=trace is not None)
+    tally = Tally()
+    traces = Traces((tally,) if trace is None else (tally, trace))
+    routed = dial.turn(network, traces, trace_all=trace is not None)
     Windows(1 if window is None else window, lookahead)
-    return _results(frames, network, window, lookahead, SceneCuts() if scene_cuts else None, dial, routed)
+    return _results(frames, network, window, lookahead, SceneCuts() if scene_cuts else None, dial, routed, tally)
 
 
 def _results(
@@ -80,6 +82,7 @@ def _results(
     starts_scene: SceneCuts | None,
     dial: Dial,
     routed: RoutedTrunks | None,
+    tally: Tally,
 ) -> Iterator[AnyFrame]:
     kinds: deque[AnyFrame] = deque()
 
@@ -100,7 +103,10 @@ def _results(
     stream = chain((first,), stream)
     windows = Windows(window, lookahead)
     recurrence = dial.around(network, first.shape[-2], first.shape[-1])
+    controller = dial.controller(network, routed, window, tally)
     for result in upscale_stream(stream, recurrence, windows, starts_scene=starts_scene, routed=routed):
+        if controller is not None:
+            controller.frame_done(0.0)  # only budgets here, which do not look at the time
         yield from_tensor(result, like=kinds.popleft())
 
 

@@ -158,7 +158,7 @@ def upscale_video(
         writer = stack.enter_context(open_output(destination))
 
         routed = dial.turn(network, Traces(tuple(traces)), trace_all=len(traces) > 1)
-        controller = dial.controller(network, routed, window)
+        controller = dial.controller(network, routed, window, tally)
         meter, seconds = ProgressMeter(info.frame_count), 0.0
         run = _Run(reader, writer, (height, width), drawn, depths)
         for _ in run.results(recurrence, windows, cuts, routed):
