@@ -163,7 +163,7 @@ def test_compression_costs_more_at_worse_quality(codec):
 
 
 @pytest.mark.parametrize("codec", ["h264", "h265"])
-@pytest.mark.parametrize("shape", [(1, 16, 16), (2, 17, 31), (2, 9, 20), (12, 24, 20)])
+@pytest.mark.parametrize("shape", [(1, 16, 16), (2, 17, 31), (2, 9, 20), (12, 24, 20), (3, 48, 48)])
 def test_compression_keeps_count_and_size(codec, shape: tuple[int, int, int]):
     frames = moving(*shape)
     decoded = compress_clip(frames, codec, 20)

@@ -252,6 +252,9 @@ def test_the_routers_cost_is_what_torch_counts(router: Router):
             for _ in range(3):  # before every block
                 network.router("forward", torch.rand(1, 6, grid.rows, grid.columns))
     cost = cost_per_frame(config, 33, 50, tiles=grid.tiles)
-    assert counter.get_total_flops() // 2 == cost.router // 2
+    # Pooling is no more counted than warping and resizing are, though it is done by matrix products.
+    kinds = [torch.ops.aten.convolution] if router == "gain" else list(counter.get_flop_counts()["Global"])
+    counted = sum(counter.get_flop_counts()["Global"].get(kind, 0) for kind in kinds)
+    assert counted // 2 == cost.router // 2
     assert cost.total - cost.router == cost_per_frame(config, 33, 50).total
     assert cost.times(3).total == 3 * cost.total

@@ -48,7 +48,7 @@ def test_everything_at_its_smallest(data: Path, tmp_path: Path, capsys: pytest.C
         suffixes = (".md", ".json") if name.startswith("table") else (".png", ".svg", ".json")
         for suffix in suffixes:
             assert str(tmp_path / f"{name}{suffix}") in printed
-            assert (tmp_path / f"{name}{suffix}").stat().st_size > 100
+            assert (tmp_path / f"{name}{suffix}").stat().st_size > 50
     table = json.loads((tmp_path / "table2.json").read_text())
     assert [row[0].split(" / ")[0] for row in table["rows"]] == ["0", "0.9", "0.92", "0.93", "0.94", "0.95"]
     assert table["rows"][0][1] == "100% / 100%"

@@ -31,7 +31,7 @@ from tests.media import make_video, picture
 from tests.reference_basicvsr import random_weights
 
 ROOT = Path(__file__).parents[1]
-NUMBERED = "0-flow", "1-backbone", "2-skip"
+NUMBERED = "0-flow", "1-backbone", "2-skip", "3-router"
 
 
 def clips_folder(folder: Path) -> Path:
@@ -67,7 +67,7 @@ def losses(folder: Path) -> list[float]:
 
 def test_the_stages_follow_one_another(tmp_path: Path, data: Path):
     reports = train(smoke(data), tmp_path / "run", cpu=True)
-    assert [report.kind for report in reports] == ["flow", "backbone", "skip"]
+    assert [report.kind for report in reports] == ["flow", "backbone", "skip", "router"]
     for report, name in zip(reports, NUMBERED, strict=True):
         assert report.best == tmp_path / "run" / name / "best"
         assert (tmp_path / "run" / name / "last.pt").is_file()
@@ -182,8 +182,8 @@ def test_a_corrupt_frame_is_named(tmp_path: Path):
 def test_two_processes_are_one_with_the_same_batch(tmp_path: Path, data: Path):
     """Two gloo processes under torchrun give the losses of one process."""
     sets = [f"data.train.0.root={data}", f"validation.clips.0.root={data}", "validation.frames=3", "validation.every=4"]
-    sets += [f"stages.{index}.optimisation.steps=4" for index in range(3)]
-    sets += [f"stages.{index}.optimisation.log_every=1" for index in range(3)]
+    sets += [f"stages.{index}.optimisation.steps=4" for index in range(len(NUMBERED))]
+    sets += [f"stages.{index}.optimisation.log_every=1" for index in range(len(NUMBERED))]
     arguments = [str(ROOT / "configs" / "smoke.toml"), "--cpu", *(word for key in sets for word in ("--set", key))]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     for processes in (1, 2):
@@ -316,7 +316,8 @@ def test_committed_configurations_run(tmp_path: Path, data: Path, name: str):
     path = ROOT / "configs" / f"{name}.toml"
     for index, stage in enumerate(read_config(path).stages):
         sets += [f"stages.{index}.optimisation.{key}" for key in ("steps=2", "batch=1", "crop=16", "warmup=0")]
-        sets += [] if stage.kind == "flow" else [f"stages.{index}.frames=3", f"stages.{index}.flow_frozen_steps=0"]
+        sets += [] if stage.kind == "flow" else [f"stages.{index}.frames=3"]
+        sets += [f"stages.{index}.flow_frozen_steps=0"] if stage.kind == "backbone" else []
     config = read_config(path, sets)
     reports = train(config, tmp_path / "run", resume=True, cpu=True)
     assert [report.steps for report in reports] == [2] * len(config.stages)

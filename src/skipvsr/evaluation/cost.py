@@ -36,7 +36,7 @@ class Cost:
 
     @property
     def total(self) -> int:
-        """Everything. Warping, resizing and activations have no multiply-accumulates worth counting."""
+        """Everything. Warping, resizing, pooling and activations have no multiply-accumulates worth counting."""
         return self.flow + self.without_flow + self.router
 
     def with_share(self, share: float) -> int:

@@ -23,8 +23,8 @@ _CODECS = {
     "h265": ("libx265", "hevc", {"x265-params": "log-level=error:pools=none:frame-threads=1"}),
 }
 MAX_CRF = 51
-# x265 takes no less, and subsampled colour needs even sides.
-_MIN_SIDE_PX = 16
+# x265 takes no lower pictures, and corrupts memory where they are 33 to 48 px wide, whatever its settings.
+_MIN_HEIGHT_PX, _MIN_WIDTH_PX = 16, 64
 _COLOUR = ColourSpec(BT709, LIMITED)
 
 
@@ -53,7 +53,9 @@ def compress_clip(frames: np.ndarray, codec: Codec, crf: int, pixel_format: str 
     if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or 0 in frames.shape:
         raise ShapeError(f"frames are {frames.dtype} of shape {frames.shape}; they must be uint8 (T, H, W, 3)")
     count, height, width, _ = frames.shape
-    below, right = (max(_MIN_SIDE_PX, side + side % 2) - side for side in (height, width))
+    # Even sides, for subsampled colour.
+    below = max(_MIN_HEIGHT_PX, height + height % 2) - height
+    right = max(_MIN_WIDTH_PX, width + width % 2) - width
     padded = np.pad(frames, ((0, 0), (0, below), (0, right), (0, 0)), mode="edge")
     try:
         decoded = _decode(_encode(padded, codec, crf, pixel_format), codec)

@@ -50,7 +50,8 @@ _KNOWN = {
 }
 
 
-_X265_UNIT_PX = 64
+# At widths of 33 to 48 px it corrupts memory, whatever its settings.
+_X265_MIN_WIDTH_PX = 64
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,8 @@ def choose_encoder(options: EncodeOptions, width: int, height: int) -> Encoder:
     """Check the options against this build of FFmpeg and the size of the picture.
 
     Raises:
-        ConfigError: an unknown encoder or pixel format, a quality that the encoder does not take, or an odd side that the
-            pixel format cannot hold.
+        ConfigError: an unknown encoder or pixel format, a quality that the encoder does not take, a side that is too small
+            for it, or an odd side that the pixel format cannot hold.
     """
     try:
         codec = Codec(options.codec, "w")
@@ -89,9 +90,8 @@ def choose_encoder(options: EncodeOptions, width: int, height: int) -> Encoder:
             raise ConfigError(f"{pixel_format} needs an even {name}, not {side}; choose another size, or yuv444p")
     known = _KNOWN.get(options.codec, _Known("crf", None))
     settings = dict(known.fixed)
-    if options.codec == "libx265" and min(width, height) < _X265_UNIT_PX:
-        # With units larger than the picture x265 corrupts memory at 10 bit.
-        settings["x265-params"] += ":ctu=16"
+    if options.codec == "libx265" and width < _X265_MIN_WIDTH_PX:
+        raise ConfigError(f"libx265 needs a width of {_X265_MIN_WIDTH_PX} px, not {width}; use libx264")
     quality = options.quality if options.quality is not None else known.quality
     if quality is not None:
         if known.option is None:
