@@ -136,7 +136,7 @@ def test_models_are_listed(capsys: pytest.CaptureFixture[str]):
     assert "compact" in capsys.readouterr().out
     assert run("models", "--json") == 0
     compact = json.loads(capsys.readouterr().out)["compact"]
-    assert compact["parameters"] == 395_122
+    assert compact["parameters"] == 455_522
     assert compact["gmacs_per_180x320_frame"] == pytest.approx(21.11, abs=0.01)
 
 
