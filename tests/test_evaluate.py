@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -20,9 +23,10 @@ from skipvsr.data.datasets import find_clips
 from skipvsr.data.degradations import bi
 from skipvsr.data.low import Pairs, low_and_high
 from skipvsr.errors import ConfigError, DataError
+from skipvsr.evaluation.clock import PartTimes
 from skipvsr.evaluation.cost import cost_per_frame
 from skipvsr.evaluation.evaluate import Measures, evaluate, evaluate_clip
-from skipvsr.evaluation.metrics import crop_border, luma, psnr, psnr_y, quantise, ssim, temporal_error
+from skipvsr.evaluation.metrics import crop_border, luma, psnr, psnr_y, quantise, seam_ratio, ssim, temporal_error
 from skipvsr.evaluation.settings import Setting, parse_setting
 from skipvsr.execute.routed import RoutedTrunks
 from skipvsr.models.resize import bicubic_upsample
@@ -113,6 +117,117 @@ def test_a_row_is_what_the_pieces_give(clips: list[Clip]):
         assert score.gmacs_per_frame * 1e9 == pytest.approx(cost.total - cost.blocks + blocks)
     assert row.psnr_y == pytest.approx(np.mean([np.mean(score.psnr_y) for score in row.clips]))
     assert row.executed_share == pytest.approx(0.5, abs=0.05)
+
+
+def test_costs_are_counted_by_part(clips: list[Clip]):
+    """The parts are the closed form's, and with what is computed beyond the decisions they are what torch counts."""
+    model = network(calibrated=True)
+    low, _ = low_and_high(clips[0], "bi")
+    for setting in (
+        Setting("budget", 0.3),
+        Setting("gradient", 0.5),
+        Setting("gradient", 0.5, "patch"),
+        Setting("full"),
+    ):
+        measures = Measures(tile_px=8, with_ssim=False)
+        score = evaluate_clip(model, clips[0], Pairs("bi"), setting, measures)
+        assert score.gmacs_per_frame == pytest.approx(sum(score.gmacs.values()) - score.gmacs["extra"])
+        assert set(score.gmacs) == {"flow", "trunk_inputs", "blocks", "tail", "router", "overlap", "extra"}
+        cost = cost_per_frame(CONFIG, *low.shape[-2:])
+        assert score.gmacs["tail"] * 1e9 == cost.tail
+        assert score.gmacs["blocks"] * 1e9 == pytest.approx(score.executed_share * cost.blocks)
+        assert score.gmacs["overlap"] >= 0
+        assert setting.tiling == "patch" or score.gmacs["overlap"] == 0
+        if setting.policy == "budget":
+            assert score.gmacs["router"] > 0
+            assert score.executed_share < 1
+        else:
+            assert score.gmacs["router"] == 0
+        if setting.policy == "full":
+            assert score.gmacs["extra"] == 0
+            assert score.gmacs_per_frame * 1e9 == pytest.approx(cost.total)
+    setting = Setting("gradient", 0.5)
+    score = evaluate_clip(model, clips[0], Pairs("bi"), setting, Measures(tile_px=8, with_ssim=False))
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        model(low[None], setting.routed(model, RoutingTrace(), 8, lambda: pytest.fail("no oracle here")))
+    counted = counter.get_flop_counts()["Global"][torch.ops.aten.convolution] / 2
+    flow = 8 * cost_per_frame(CONFIG, *low.shape[-2:]).flow / 2  # 4 pairs of frames, two passes each
+    everything = 5 * 1e9 * (sum(score.gmacs.values()) - score.gmacs["flow"]) + flow
+    assert counted == pytest.approx(everything)
+
+
+def test_times_by_part_add_up(clips: list[Clip]):
+    score = evaluate_clip(
+        network(calibrated=True), clips[0], Pairs("bi"), Setting("budget", 0.3), Measures(tile_px=8, with_ssim=False)
+    )
+    assert set(score.seconds) == {"flow", "trunks", "router", "tail"}
+    assert all(0 < times["median"] <= times["p90"] for times in score.seconds.values())
+    parts = sum(times["mean"] for times in score.seconds.values())
+    assert 0 < parts <= score.seconds_per_frame
+    assert 50e6 < score.peak_bytes < 64e9
+
+
+def test_part_times():
+    times = PartTimes(torch.device("cpu"))
+    for index in range(6):
+        times.calls["trunks"].append(9.0 if index < 2 else float(index))
+    found = times.seconds_per_frame(3)["trunks"]
+    assert found == {"mean": (18 + 14) / 3, "median": 2 * 3.5, "p90": pytest.approx(2 * 4.7)}
+    assert times.seconds_per_frame(3)["flow"] == {"mean": 0, "median": 0, "p90": 0}
+    with times.measure_trunk(), times.measure_router():
+        sum(range(200_000))
+    assert times.calls["router"][-1] > times.calls["trunks"][-1] >= 0
+
+
+def test_seams_are_seen():
+    torch.manual_seed(0)
+    error = torch.randn(3, 64, 64)
+    assert seam_ratio(error, [24, 48], [16]) == pytest.approx(1, abs=0.15)
+    stepped = 0.1 * error
+    stepped[:, 24:] += 1
+    naive = (stepped[:, 24] - stepped[:, 23]).abs().mean().item() / np.mean(
+        [(stepped[:, y] - stepped[:, y - 1]).abs().mean().item() for y in range(1, 64) if y != 24]
+    )
+    assert seam_ratio(stepped, [24], []) == pytest.approx(naive)
+    # A pattern of every fourth line is no seam, where only such lines are compared.
+    combed = 0.1 * error + (torch.arange(64) // 4 % 2)[:, None]
+    assert (seam_ratio(combed, [24], []) or 0) > 3
+    assert seam_ratio(combed, [24], [], every=4) == pytest.approx(1, abs=0.2)
+    assert seam_ratio(error, [], []) is None
+
+
+def test_windows_are_compared(clips: list[Clip]):
+    model = network()
+    one = evaluate(model, clips, Pairs("bi"), [Setting("full")], Measures(with_ssim=False))[0]
+    assert one.window_jump is None
+    two = evaluate(model, clips, Pairs("bi"), [Setting("full")], Measures(with_ssim=False, window=2, lookahead=1))[0]
+    ratios = [
+        np.mean([score.temporal_error[index] for index in (1, 3)]) / np.mean([score.temporal_error[i] for i in (0, 2)])
+        for score in two.clips
+    ]
+    assert two.window_jump == pytest.approx(np.mean(ratios))
+    assert one.psnr_y == pytest.approx(two.psnr_y, abs=0.5)
+
+
+def test_processes_share_the_clips(clips: list[Clip], tmp_path: Path):
+    """Two under torchrun give the numbers of one, and both of their clips."""
+    model = network()
+    save_folder(Checkpoint(CONFIG, dict(model.state_dict())), tmp_path / "model")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    for processes in (1, 2):
+        launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+        words = ["evaluate", tmp_path / "clips", "--model", tmp_path / "model", "--device", "cpu", "--policy", "full"]
+        words += ["deep:0.5", "--no-ssim", "--json", tmp_path / f"{processes}.json"]
+        done = subprocess.run(
+            [*launch, "-m", "skipvsr", *map(str, words)],
+            env=environment, capture_output=True, text=True, timeout=300, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert done.stdout.count("deep 0.5") == 1
+    one, two = (json.loads((tmp_path / f"{processes}.json").read_text())["rows"] for processes in (1, 2))
+    assert [[clip["clip"] for clip in row["clips"]] for row in two] == [["a", "b"]] * 2
+    for left, right in zip(one, two, strict=True):
+        assert left["psnr_y"] == pytest.approx(right["psnr_y"], abs=1e-4)
 
 
 def test_bicubic_and_borders(clips: list[Clip]):

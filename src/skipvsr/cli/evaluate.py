@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = (
     ("setting", ""), ("PSNR RGB", ".3f"), ("SSIM RGB", ".4f"), ("PSNR Y", ".3f"), ("SSIM Y", ".4f"), ("temporal", ".3f"),
-    ("GMAC/frame", ".2f"), ("blocks", ".1%"), ("s/frame", ".3f"),
+    ("seams", ".3f"), ("GMAC/frame", ".2f"), ("blocks", ".1%"), ("s/frame", ".3f"), ("MiB", ".0f"),
 )  # fmt: skip
 
 
@@ -56,7 +56,11 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     how.add_argument("--unrounded", action="store_true", help="do not round to 8 bit first")
     how.add_argument("--no-ssim", action="store_true", help="PSNR only, which is much faster")
 
+    how.add_argument("--window", type=int, metavar="N", help="frames per window; longer clips are streamed (128)")
+    how.add_argument("--lookahead", type=int, metavar="N", help="frames beyond a window (16)")
+
     output = parser.add_argument_group("output")
+    output.add_argument("--parts", action="store_true", help="also what each part of the network costs and takes")
     output.add_argument(
         "--json", type=Path, metavar="FILE", help="every number per clip and frame; resumed if it exists"
     )
@@ -73,41 +77,60 @@ def command(args: argparse.Namespace) -> None:
     from skipvsr.data.datasets import find_clips
     from skipvsr.data.degradations import DEGRADATIONS
     from skipvsr.data.low import Pairs
-    from skipvsr.evaluation.evaluate import Measures
-    from skipvsr.evaluation.results import Evaluation, write_text
+    from skipvsr.evaluation.evaluate import LOOKAHEAD, WINDOW, Measures
+    from skipvsr.evaluation.results import Crew, Evaluation, markdown, parts_table, write_text
+    from skipvsr.execute.stream import Windows
     from skipvsr.upscale.job import place
 
     if args.degradation not in DEGRADATIONS:
         raise ConfigError(f"degradation is {args.degradation!r}; it must be one of {', '.join(DEGRADATIONS)}")
     if args.frames < 0 or args.border < 0:
         raise ConfigError("--frames and --border must be 0 or more")
+    windows = Windows(
+        WINDOW if args.window is None else args.window, LOOKAHEAD if args.lookahead is None else args.lookahead
+    )
+    crew = Crew.of_launcher(cpu=args.device == "cpu")
     model = None if args.model == "bicubic" else place(load_model(args.model), args.device)
     clips = find_clips(args.dataset, args.clips, low=args.own_low)
     settings = _settings(args)
     measures = Measures(
-        args.border, not args.unrounded, not args.no_ssim, args.dataset == "vimeo-test", args.frames, args.tile
-    )
+        args.border, not args.unrounded, not args.no_ssim, args.dataset == "vimeo-test", args.frames, args.tile,
+        windows.window, windows.lookahead,
+    )  # fmt: skip
     pairs = Pairs(args.degradation, own=args.own_low is not None)
     evaluation = Evaluation(
         args.model, model, args.dataset, clips, pairs, measures=measures, path=args.json, overwrite=args.overwrite,
-        command="skipvsr " + " ".join(shlex.quote(word) for word in sys.argv[1:]),
+        command="skipvsr " + " ".join(shlex.quote(word) for word in sys.argv[1:]), crew=crew,
     )  # fmt: skip
     rows: list[Row] = []
-    with tqdm(total=len(settings) * len(clips), unit=" clips", leave=False, disable=not sys.stderr.isatty()) as bar:
+    with tqdm(
+        total=len(settings) * len(clips), unit=" clips", leave=False, disable=crew.index > 0 or not sys.stderr.isatty()
+    ) as bar:
         for setting in settings:
 
             def show(name: str, label: str = setting.label) -> None:
                 bar.set_description(f"{label}: {name}")
-                bar.update()
+                bar.update(crew.size)
 
             rows.append(evaluation.row(setting, show))
-    table = [_COLUMNS, *(_cells(setting, row) for setting, row in zip(settings, rows, strict=True))]
+    if crew.index:
+        return  # the first process shows and writes
+    table = [
+        tuple(name for name, _ in _COLUMNS),
+        *(_cells(setting, row) for setting, row in zip(settings, rows, strict=True)),
+    ]
     print(
         f"{args.model} on {len(clips)} clips of {args.dataset}, {'own ' if pairs.own else ''}{args.own_low or args.degradation}"
     )
     _print_table(table)
+    text = markdown(table)
+    if args.parts:
+        for setting, row in zip(settings, rows, strict=True):
+            print(f"\n{setting.label}, a frame")
+            _print_table(parts_table(row))
+            text += f"\n{setting.label}, a frame\n\n{markdown(parts_table(row))}"
     if args.markdown is not None:
-        write_text(args.markdown, _markdown(table))
+        write_text(args.markdown, text)
     if args.csv is not None:
         _write_csv(args.csv, rows)
 
@@ -134,8 +157,8 @@ def _write_csv(path: Path, rows: list[Row]) -> None:
 
     text = io.StringIO()
     writer = csv.writer(text)
-    names = ("psnr_rgb", "ssim_rgb", "psnr_y", "ssim_y", "temporal_error")
-    plain = ("executed_share", "flips", "gmacs_per_frame", "seconds_per_frame")
+    names = ("psnr_rgb", "ssim_rgb", "psnr_y", "ssim_y", "temporal_error", "seams")
+    plain = ("executed_share", "flips", "gmacs_per_frame", "seconds_per_frame", "peak_bytes")
     writer.writerow(["policy", "value", "tiling", "clip", "frames", *names, *plain])
     for row in rows:
         for clip in row.clips:
@@ -147,24 +170,16 @@ def _write_csv(path: Path, rows: list[Row]) -> None:
 
 def _cells(setting: Setting, row: Row) -> tuple[str, ...]:
     values = (
-        setting.label, row.psnr_rgb, row.ssim_rgb, row.psnr_y, row.ssim_y, row.temporal_error, row.gmacs_per_frame,
-        row.executed_share, row.seconds_per_frame,
+        setting.label, row.psnr_rgb, row.ssim_rgb, row.psnr_y, row.ssim_y, row.temporal_error, row.seams,
+        row.gmacs_per_frame, row.executed_share, row.seconds_per_frame, row.peak_bytes / 2**20,
     )  # fmt: skip
     return tuple(
         "" if value is None else format(value, form) for value, (_, form) in zip(values, _COLUMNS, strict=True)
     )
 
 
-def _print_table(table: list[Any]) -> None:
-    lines = [tuple(name for name, _ in table[0]), *table[1:]]
+def _print_table(lines: list[tuple[str, ...]]) -> None:
     widths = [max(len(line[index]) for line in lines) for index in range(len(lines[0]))]
     for line in lines:
-        cells = [line[0].ljust(widths[0])] + [
-            cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)
-        ]
-        print("  ".join(cells).rstrip())
-
-
-def _markdown(table: list[Any]) -> str:
-    lines = [tuple(name for name, _ in table[0]), ("---",) * len(_COLUMNS), *table[1:]]
-    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+        cells = [cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)]
+        print("  ".join([line[0].ljust(widths[0]), *cells]).rstrip())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, fields
 
 from torch import nn
 
@@ -41,7 +41,13 @@ class Cost:
 
     def with_share(self, share: float) -> int:
         """Everything, with this share of the residual blocks' work."""
-        return self.total - self.blocks + round(share * self.blocks)
+        return sum(self.by_part(share).values())
+
+    def by_part(self, share: float) -> dict[str, int]:
+        """Each part, with this share of the residual blocks' work."""
+        return {field.name: getattr(self, field.name) for field in fields(self)} | {
+            "blocks": round(share * self.blocks)
+        }
 
     def times(self, count: int) -> Cost:
         """Of so many frames, or patches of one."""

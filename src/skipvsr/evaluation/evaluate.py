@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from statistics import mean
 from typing import Any
 
@@ -15,16 +16,19 @@ from torch import Tensor
 from skipvsr.data.clips import Clip
 from skipvsr.data.low import Pairs
 from skipvsr.errors import ConfigError
-from skipvsr.evaluation.cost import cost_per_frame
-from skipvsr.evaluation.metrics import crop_border, luma, psnr, quantise, ssim, temporal_error
+from skipvsr.evaluation.clock import PartTimes, PeakMemory, TimedNetwork, timed_routing
+from skipvsr.evaluation.cost import Cost, cost_per_frame
+from skipvsr.evaluation.metrics import crop_border, luma, psnr, quantise, seam_ratio, ssim, temporal_error
 from skipvsr.evaluation.oracle import OracleGains
 from skipvsr.evaluation.settings import Setting
-from skipvsr.execute.patched import Patched
+from skipvsr.execute.patched import PatchGrid
 from skipvsr.execute.stream import Windows, upscale_stream
+from skipvsr.execute.tiled import extra_macs
+from skipvsr.models.blocks import SCALE
 from skipvsr.models.resize import bicubic_upsample
 from skipvsr.models.vsr import SkipVSR
 from skipvsr.routing.grid import TileGrid
-from skipvsr.routing.trace import RoutingTrace, TracedTrunk
+from skipvsr.routing.trace import Tally, TracedTrunk
 
 # A clip of up to so many frames is one window, as in the field's tests; a longer one is streamed with this lookahead.
 WINDOW = 128
@@ -42,6 +46,7 @@ class Measures:
         middle_only: mirror the clip, T -> 2T, and measure its middle frame alone: Vimeo-90K-T's convention.
         frames: the first so many frames of each clip; 0: all.
         tile_px: most pixels a side of a tile; None: as the model was calibrated.
+        window, lookahead: frames, see `Windows`; clips of up to `window` frames are one.
     """
 
     border_px: int = 0
@@ -50,6 +55,8 @@ class Measures:
     middle_only: bool = False
     frames: int = 0
     tile_px: int | None = None
+    window: int = WINDOW
+    lookahead: int = LOOKAHEAD
 
 
 @dataclass(frozen=True)
@@ -61,10 +68,15 @@ class ClipScore:
         frames: that were super-resolved.
         psnr_rgb, psnr_y, ssim_rgb, ssim_y: the field's; SSIM is empty where it was not asked for.
         temporal_error: `metrics.temporal_error`, from the second frame on.
+        seams: `metrics.seam_ratio` at the borders of tiles or patches; empty where there are none.
         executed_share: of the residual blocks' work.
         flips: share of decisions that differ from the frame before, forward direction.
-        gmacs_per_frame: all that was computed, from the trace (without what tiles compute beyond their own border).
+        gmacs_per_frame: of all parts but "extra": what the decisions cost, however it is executed.
+        gmacs: by part, from the trace: those of `Cost`; "overlap": what patches compute more than once; "extra": what tiles
+            compute beyond their own border, and where everything is computed because that is faster.
         seconds_per_frame: of the network, without reading and measuring.
+        seconds: mean, median and 90th percentile by part (`PartTimes.seconds_per_frame`).
+        peak_bytes: most memory in use (`PeakMemory`), the ground truth and everything else included.
     """
 
     clip: str
@@ -74,15 +86,25 @@ class ClipScore:
     ssim_rgb: list[float]
     ssim_y: list[float]
     temporal_error: list[float]
+    seams: list[float]
     executed_share: float
     flips: float
     gmacs_per_frame: float
+    gmacs: dict[str, float]
     seconds_per_frame: float
+    seconds: dict[str, dict[str, float]]
+    peak_bytes: int
 
 
 @dataclass(frozen=True)
 class Row:
-    """A setting over all clips, each counted equally: frames are averaged per clip first."""
+    """A setting over all clips, each counted equally: frames are averaged per clip first.
+
+    Args:
+        window_jump: temporal error from window to window over that within windows; None where every clip is one window.
+        peak_bytes: the largest of all clips.
+        others: as for a clip.
+    """
 
     policy: str
     value: float
@@ -92,15 +114,20 @@ class Row:
     psnr_y: float
     ssim_y: float | None
     temporal_error: float | None
+    seams: float | None
+    window_jump: float | None
     gmacs_per_frame: float
+    gmacs: dict[str, float]
     executed_share: float
     flips: float
     seconds_per_frame: float
+    seconds: dict[str, dict[str, float]]
+    peak_bytes: int
     clips: list[ClipScore]
 
     @classmethod
-    def of(cls, setting: Setting, clips: Sequence[ClipScore]) -> Row:
-        """Average the clips."""
+    def of(cls, setting: Setting, clips: Sequence[ClipScore], window: int = WINDOW) -> Row:
+        """Average the clips; `window` as they were measured."""
 
         def average(name: str) -> float | None:
             found = [mean(values) for clip in clips if (values := getattr(clip, name))]
@@ -115,9 +142,15 @@ class Row:
         return cls(
             policy=setting.policy, value=setting.value, tiling=setting.tiling,
             psnr_rgb=psnr_rgb, ssim_rgb=average("ssim_rgb"), psnr_y=psnr_y, ssim_y=average("ssim_y"),
-            temporal_error=average("temporal_error"),
-            gmacs_per_frame=total("gmacs_per_frame"), executed_share=total("executed_share"), flips=total("flips"),
-            seconds_per_frame=total("seconds_per_frame"), clips=list(clips),
+            temporal_error=average("temporal_error"), seams=average("seams"), window_jump=_window_jump(clips, window),
+            gmacs_per_frame=total("gmacs_per_frame"),
+            gmacs={part: mean(clip.gmacs[part] for clip in clips) for part in clips[0].gmacs},
+            executed_share=total("executed_share"), flips=total("flips"), seconds_per_frame=total("seconds_per_frame"),
+            seconds={
+                part: {kind: mean(clip.seconds[part][kind] for clip in clips) for kind in kinds}
+                for part, kinds in clips[0].seconds.items()
+            },
+            peak_bytes=max(clip.peak_bytes for clip in clips), clips=list(clips),
         )  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
@@ -148,22 +181,26 @@ def evaluate_clip(
     if measures.middle_only:
         whole = list(source)
         frames = [*whole, *reversed(whole)]
-    trace = _Sums()
+    device = torch.device("cpu") if model is None else next(model.parameters()).device
+    run = _Run(model, setting, measures, PartTimes(device))
+    memory = PeakMemory(device)
     started = time.perf_counter()
     found = _Found(measures)
     count = 0
-    for index, (result, high) in enumerate(_results(model, frames, setting, measures, trace)):
-        source.apart += found.add(result, high, index)
+    for result, high in run.results(frames):
+        source.apart += found.add(result, high, run.borders)
+        memory.look()
         count += 1
     if measures.middle_only:
         found.keep_only((count // 2 - 1) // 2)
     seconds = time.perf_counter() - started - source.apart
-    share = trace.share if model is not None else 0.0
+    gmacs = run.gmacs(count)
     return ClipScore(
         clip=clip.name, frames=count, psnr_rgb=found.psnr_rgb, psnr_y=found.psnr_y, ssim_rgb=found.ssim_rgb,
-        ssim_y=found.ssim_y, temporal_error=found.temporal_error, executed_share=share, flips=trace.flips,
-        gmacs_per_frame=_gmacs(model, setting, trace, source.size) if model is not None else 0.0,
-        seconds_per_frame=seconds / count,
+        ssim_y=found.ssim_y, temporal_error=found.temporal_error, seams=found.seams,
+        executed_share=run.sums.share, flips=run.sums.flips,
+        gmacs_per_frame=sum(gmacs.values()) - gmacs["extra"], gmacs=gmacs,
+        seconds_per_frame=seconds / count, seconds=run.times.seconds_per_frame(count), peak_bytes=memory.look(),
     )  # fmt: skip
 
 
@@ -173,17 +210,20 @@ def evaluate(
 ) -> list[Row]:  # fmt: skip
     """All settings on all clips; arguments as for `evaluate_clip`."""
     return [
-        Row.of(setting, [evaluate_clip(model, clip, pairs, setting, measures) for clip in clips])
+        Row.of(
+            setting,
+            [evaluate_clip(model, clip, pairs, setting, measures) for clip in clips],
+            (measures or Measures()).window,
+        )
         for setting in settings
     ]
 
 
 class _Source:
-    """Pairs of frames, which remembers their size and the time that reading took."""
+    """Pairs of frames, which remembers the time that reading took."""
 
     def __init__(self, pairs: Iterator[tuple[Tensor, Tensor]]) -> None:
         self.apart = 0.0
-        self.size = (0, 0)
         self._pairs = pairs
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -192,49 +232,85 @@ class _Source:
     def __next__(self) -> tuple[Tensor, Tensor]:
         started = time.perf_counter()
         try:
-            low, high = next(self._pairs)
+            return next(self._pairs)
         finally:
             self.apart += time.perf_counter() - started
-        self.size = (low.shape[-2], low.shape[-1])
-        return low, high
 
 
-def _results(
-    model: SkipVSR | None, frames: Iterable[tuple[Tensor, Tensor]], setting: Setting, measures: Measures, trace: _Sums
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Result and ground truth of each frame, (3, 4H, 4W) in [0, 1] both."""
-    if model is None:
-        for low, high in frames:
-            yield bicubic_upsample(low[None])[0], high
-        return
-    known: list[tuple[Tensor, Tensor]] = []
+class _Run:
+    """One pass of a model over one clip: its results, and what they cost."""
 
-    def oracle() -> OracleGains:
-        known.extend(frames)
-        if len(known) > WINDOW:
-            raise ConfigError(f"the oracle looks at whole clips of at most {WINDOW} frames; give --frames")
-        like = next(model.parameters())
-        low, high = (torch.stack(list(part)).to(like) for part in zip(*known, strict=True))
-        return OracleGains(model.with_router("none").to(like).eval(), low[None], high[None])
+    def __init__(self, model: SkipVSR | None, setting: Setting, measures: Measures, times: PartTimes) -> None:
+        self.times = times
+        self.sums = _Sums(model.config.channels if model is not None else 0)
+        # Rows and columns of the large picture where tiles or patches meet.
+        self.borders: tuple[list[int], list[int]] = ([], [])
+        self._model, self._setting, self._measures = model, setting, measures
+        self._size = (0, 0)
 
-    routed = setting.routed(model, trace, measures.tile_px, oracle)
-    source = iter(known or frames)
-    first = next(source, None)
-    if first is None:
-        return
-    waiting: deque[Tensor] = deque()
+    def results(self, frames: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Result and ground truth of each frame, (3, 4H, 4W) in [0, 1] both."""
+        model = self._model
+        if model is None:
+            for low, high in frames:
+                yield bicubic_upsample(low[None])[0], high
+            return
+        known: list[tuple[Tensor, Tensor]] = []
 
-    def lows() -> Iterator[Tensor]:
-        pair: tuple[Tensor, Tensor] | None = first
-        while pair is not None:
-            waiting.append(pair[1])
-            yield pair[0]
-            pair = next(source, None)
+        def oracle() -> OracleGains:
+            known.extend(frames)
+            if len(known) > WINDOW:
+                raise ConfigError(f"the oracle looks at whole clips of at most {WINDOW} frames; give --frames")
+            like = next(model.parameters())
+            low, high = (torch.stack(list(part)).to(like) for part in zip(*known, strict=True))
+            return OracleGains(model.with_router("none").to(like).eval(), low[None], high[None])
 
-    network = setting.dial().around(model, *first[0].shape[-2:])
-    for result in upscale_stream(lows(), network, Windows(WINDOW, LOOKAHEAD), routed=routed):
-        high = waiting.popleft()
-        yield result.float().to(high.device), high
+        routed = self._setting.routed(model, self.sums, self._measures.tile_px, oracle)
+        source = iter(known or frames)
+        first = next(source, None)
+        if first is None:
+            return
+        self._size = (first[0].shape[-2], first[0].shape[-1])
+        self.borders = self._find_borders()
+        waiting: deque[Tensor] = deque()
+
+        def lows() -> Iterator[Tensor]:
+            for low, high in chain([first], source):
+                waiting.append(high)
+                yield low
+
+        network = TimedNetwork(self._setting.dial().around(model, *self._size), self.times)
+        windows = Windows(self._measures.window, self._measures.lookahead)
+        for result in upscale_stream(lows(), network, windows, routed=timed_routing(routed, self.times)):
+            high = waiting.popleft()
+            yield result.float().to(high.device), high
+
+    def gmacs(self, frames: int) -> dict[str, float]:
+        """Of each part, a frame; see `ClipScore`."""
+        model, setting = self._model, self._setting
+        if model is None:
+            return dict.fromkeys((*Cost(0, 0, 0, 0).by_part(0.0), "overlap", "extra"), 0.0)
+        share = self.sums.share
+        asked = setting.policy in ("threshold", "budget", "budget-frame") and share < 1
+        overlap = 0
+        if setting.tiling == "patch":
+            patches = PatchGrid(*self._size)
+            cost = cost_per_frame(model.config, *self._size, tiles=patches.patches if asked else 0)
+            one = cost_per_frame(model.config, patches.patch_height, patches.patch_width, tiles=int(asked))
+            overlap = one.times(patches.patches).with_share(share) - cost.with_share(share)
+        else:
+            cost = cost_per_frame(model.config, *self._size, tiles=self._tiles().tiles if asked else 0)
+        parts = cost.by_part(share) | {"overlap": overlap, "extra": self.sums.extra_macs / frames}
+        return {name: macs / 1e9 for name, macs in parts.items()}
+
+    def _tiles(self) -> TileGrid:
+        assert self._model is not None
+        return TileGrid.of(*self._size, self._setting.dial(self._measures.tile_px).tile_of(self._model))
+
+    def _find_borders(self) -> tuple[list[int], list[int]]:
+        borders = (PatchGrid(*self._size) if self._setting.tiling == "patch" else self._tiles()).borders
+        rows, columns = ([SCALE * line for line in lines] for lines in borders)
+        return rows, columns
 
 
 @dataclass
@@ -247,12 +323,15 @@ class _Found:
     ssim_rgb: list[float] = field(default_factory=list)
     ssim_y: list[float] = field(default_factory=list)
     temporal_error: list[float] = field(default_factory=list)
+    seams: list[float] = field(default_factory=list)
     _before: tuple[Tensor, Tensor] | None = None
 
-    def add(self, result: Tensor, high: Tensor, index: int) -> float:
+    def add(self, result: Tensor, high: Tensor, borders: tuple[list[int], list[int]]) -> float:
         """Measure a frame; returns the seconds that took."""
         started = time.perf_counter()
         result = quantise(result) if self.measures.rounded else result
+        seam = seam_ratio(result - high, *borders, every=SCALE)
+        self.seams += [] if seam is None else [seam]
         result, high = (crop_border(image, self.measures.border_px) for image in (result, high))
         luma_pair = luma(result.double()), luma(high.double())
         self.psnr_rgb.append(psnr(result, high, 1.0).item())
@@ -267,7 +346,7 @@ class _Found:
 
     def keep_only(self, index: int) -> None:
         """Forget all frames but one."""
-        for values in (self.psnr_rgb, self.psnr_y, self.ssim_rgb, self.ssim_y):
+        for values in (self.psnr_rgb, self.psnr_y, self.ssim_rgb, self.ssim_y, self.seams):
             values[:] = values[index : index + 1]
         self.temporal_error.clear()
 
@@ -275,37 +354,38 @@ class _Found:
 class _Sums:
     """What ran, in sums: a trace of bounded size."""
 
-    def __init__(self) -> None:
-        self.share_sum, self.passes = 0.0, 0
+    def __init__(self, channels: int) -> None:
+        self.extra_macs = 0
+        self._channels = channels
+        self._tally = Tally()
         self._changed: list[float] = []
-        self._last = RoutingTrace()
+        self._last: Tensor | None = None
 
     def add(self, trunk: TracedTrunk) -> None:
         """Count a pass; the mask of the last forward one is kept, for the flips."""
-        self.share_sum += trunk.share
-        self.passes += 1
+        self._tally.add(trunk)
+        self.extra_macs += extra_macs(trunk.mask, trunk.grid, self._channels)
         if trunk.direction == "forward":
-            last = self._last.trunks[-1:]
-            self._last = RoutingTrace([*last, trunk])
-            if last and last[0].mask.shape == trunk.mask.shape:
-                self._changed.append((last[0].mask != trunk.mask).float().mean().item())
+            if self._last is not None and self._last.shape == trunk.mask.shape:
+                self._changed.append((self._last != trunk.mask).float().mean().item())
+            self._last = trunk.mask
 
     @property
     def share(self) -> float:
-        return self.share_sum / self.passes
+        return self._tally.share if self._tally.passes else 0.0
 
     @property
     def flips(self) -> float:
         return mean(self._changed) if self._changed else 0.0
 
 
-def _gmacs(model: SkipVSR, setting: Setting, trace: _Sums, size: tuple[int, int]) -> float:
-    asked = setting.policy in ("threshold", "budget", "budget-frame") and trace.share < 1
-    network = setting.dial().around(model, *size)
-    if isinstance(network, Patched):
-        grid = network.grid
-        cost = cost_per_frame(model.config, grid.patch_height, grid.patch_width, tiles=int(asked)).times(grid.patches)
-    else:
-        tiles = TileGrid.of(*size, setting.dial().tile_of(model)).tiles if asked else 0
-        cost = cost_per_frame(model.config, *size, tiles=tiles)
-    return cost.with_share(trace.share) / 1e9
+def _window_jump(clips: Sequence[ClipScore], window: int) -> float | None:
+    """Mean temporal error where a window starts over the mean elsewhere, of clips of more than one window."""
+    ratios = []
+    for clip in clips:
+        errors = list(enumerate(clip.temporal_error, start=1))
+        at = [error for frame, error in errors if frame % window == 0]
+        within = [error for frame, error in errors if frame % window]
+        if at and within:
+            ratios.append(mean(at) / mean(within))
+    return mean(ratios) if ratios else None

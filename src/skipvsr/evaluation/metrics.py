@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -68,3 +70,25 @@ def temporal_error(result: Tensor, before: Tensor, high: Tensor, high_before: Te
     flicker does.
     """
     return 255 * ((result - before) - (high - high_before)).abs().mean().item()
+
+
+def seam_ratio(error: Tensor, rows: Sequence[int], columns: Sequence[int], every: int = 1) -> float | None:
+    """How much more an error jumps across given lines than elsewhere; 1 where they cannot be told.
+
+    Args:
+        error: result - ground truth, (C, H, W).
+        rows: the first row below each horizontal line, from 1 to H - 1.
+        columns: the first column right of each vertical line, from 1 to W - 1.
+        every: compare with lines at multiples of so many pixels only: pixel shuffles have a pattern of their own.
+
+    Returns:
+        Mean of |step| across the lines over its mean across the others, rows and columns counted equally; None without lines.
+    """
+    ratios = []
+    for axis, lines in ((-2, rows), (-1, columns)):
+        steps = error.diff(dim=axis).abs().movedim(axis, 0).flatten(1).mean(dim=1)
+        chosen = [line - 1 for line in lines]
+        others = sorted(set(range(every - 1, len(steps), every)) - set(chosen))
+        if chosen and others:
+            ratios.append((steps[chosen].mean() / steps[others].mean()).item())
+    return sum(ratios) / len(ratios) if ratios else None

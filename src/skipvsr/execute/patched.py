@@ -63,6 +63,11 @@ class PatchGrid:
     def patches(self) -> int:
         return len(self.tops) * len(self.lefts)
 
+    @property
+    def borders(self) -> tuple[list[int], list[int]]:
+        """The first row below, and column right of, each line inside the frame where a patch starts or ends."""
+        return _borders(self.tops, self.patch_height), _borders(self.lefts, self.patch_width)
+
     def cut(self, frames: Tensor) -> Tensor:
         """(N, C, height, width) -> (N * patches, C, patch_height, patch_width), row by row within each frame."""
         patches = [
@@ -147,6 +152,10 @@ class Patched:
 
 def _starts(side: int, patch: int, stride: int) -> list[int]:
     return [*range(0, side - patch, stride), side - patch]
+
+
+def _borders(starts: list[int], length: int) -> list[int]:
+    return sorted({*starts[1:], *(start + length for start in starts[:-1])})
 
 
 def _ramp(length: int) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor
 from skipvsr.errors import ConfigError, ShapeError
 from skipvsr.execute.routed import RoutedTrunks
 from skipvsr.models.blocks import SCALE
-from skipvsr.models.vsr import Recurrence, SkipVSR, VSRConfig, check_clip
+from skipvsr.models.vsr import Recurrence, VSRConfig, check_clip
 
 DEFAULT_LOOKAHEAD = 4
 MAX_WINDOW = 32
@@ -154,12 +154,12 @@ def reconstruct_in_strips(
     The rows of a strip see those around it, so that the picture is the same.
 
     Args:
-        model: the network; patches are small already and go as they are.
+        model: the network; the states of patches are small already and go as they are.
         frame, backward, forward: as for `SkipVSR.reconstruct`.
         most_pixels: low-resolution pixels of a strip.
     """
     height, width = frame.shape[-2:]
-    if height * width <= most_pixels or not isinstance(model, SkipVSR):
+    if height * width <= most_pixels or backward.shape[-2:] != frame.shape[-2:]:
         return model.reconstruct(frame, backward, forward)
     rows = max(1, most_pixels // width)
     result = None

@@ -67,6 +67,27 @@ def run_blocks(
     return state, torch.stack(masks)
 
 
+def extra_macs(mask: Tensor, grid: TileGrid, channels: int, dense_share: float = DENSE_SHARE) -> int:
+    """Multiply-accumulates of `run_blocks` beyond those of the pixels that were to run.
+
+    In tiles: their halo, and what lies beyond the picture in the last ones; on the whole frame: the tiles at rest.
+
+    Args:
+        mask: (blocks, N, rows, columns) bool.
+        grid: the tiles.
+        channels: of the state.
+        dense_share: as for `run_blocks`.
+    """
+    pixels = grid.pixels().to(mask.device)
+    high, wide = grid.tile_height, grid.tile_width
+    of_tile = (high + HALO_PX) * (wide + HALO_PX) + high * wide  # the first convolution and the second
+    computed = 0
+    for active in mask:
+        dense = active.float().mean().item() >= dense_share
+        computed += 2 * len(active) * int(pixels.sum()) if dense else int(active.sum()) * of_tile
+    return (computed - 2 * int((mask * pixels).sum())) * 9 * channels**2
+
+
 class Canvas:
     """The state of a frame, (N, C, H, W), laid out for tiles.
 

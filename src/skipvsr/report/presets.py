@@ -149,7 +149,7 @@ PRESETS = {
     # The same protocol with the compact network on the project's own clips: hours on two cores.
     "mini": Preset(
         "mini", _COMPACT, ("folder", "train/clips"), "train/stills", (TestSet("val BI", "folder", "val", "bi"),),
-        flow=2000, backbone=2500, skip=300, batch=4, crop=48, frames=7, intervals=(8, 4, 2), static=(2, 4, 6),
+        flow=2000, backbone=2500, skip=200, batch=4, crop=48, frames=7, intervals=(8, 4, 2), static=(2, 4, 6),
     ),
     # Every part once, in a minute; its numbers mean nothing.
     "smoke": Preset(

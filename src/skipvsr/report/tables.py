@@ -8,7 +8,7 @@ from pathlib import Path
 
 from skipvsr.evaluation.cost import cost_per_frame
 from skipvsr.evaluation.evaluate import Row
-from skipvsr.evaluation.results import write_text
+from skipvsr.evaluation.results import markdown, write_text
 from skipvsr.evaluation.settings import Setting
 from skipvsr.report import published
 from skipvsr.report.lab import BUDGETS, Lab
@@ -30,8 +30,7 @@ class Table:
 
     def markdown(self) -> str:
         """A heading, the notes and the table."""
-        lines = [self.header, ("---",) * len(self.header), *self.rows]
-        return f"## {self.title}\n\n{self.notes}\n\n" + "".join("| " + " | ".join(line) + " |\n" for line in lines)
+        return f"## {self.title}\n\n{self.notes}\n\n{markdown([self.header, *self.rows])}"
 
     def save(self, stem: Path) -> list[Path]:
         """STEM.md and STEM.json."""

@@ -46,6 +46,12 @@ class TileGrid:
     def tiles(self) -> int:
         return self.rows * self.columns
 
+    @property
+    def borders(self) -> tuple[list[int], list[int]]:
+        """The first row below, and column right of, each line between two tiles."""
+        rows = [row * self.tile_height for row in range(1, self.rows)]
+        return rows, [column * self.tile_width for column in range(1, self.columns)]
+
     def pixels(self) -> Tensor:
         """Pixels of each tile that lie in the frame: (rows, columns) int64."""
         return _extents(self.height, self.tile_height)[:, None] * _extents(self.width, self.tile_width)[None]
