@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from skipvsr.errors import ShapeError
 from skipvsr.models.resize import bicubic_downsample, bicubic_upsample
+from skipvsr.upscale.frames import upscale_frames
 
 
 def cubic(x: float) -> float:
@@ -61,3 +62,10 @@ def test_pixel_j_lands_at_4j_plus_one_and_a_half():
 def test_a_side_that_does_not_divide_is_refused():
     with pytest.raises(ShapeError, match="multiples of 4"):
         bicubic_downsample(torch.zeros(3, 16, 18))
+
+
+def test_the_bypass_is_bicubic_whatever_the_windows() -> None:
+    frames = [torch.rand(3, 20, 24, generator=torch.Generator().manual_seed(seed)) for seed in range(5)]
+    results = list(upscale_frames(frames, "bicubic", window=2, lookahead=1))
+    for frame, result in zip(frames, results, strict=True):
+        assert torch.equal(result, bicubic_upsample(frame).clamp(0, 1))

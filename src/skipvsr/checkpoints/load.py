@@ -10,9 +10,11 @@ import torch
 from skipvsr.checkpoints.foreign import read_foreign
 from skipvsr.checkpoints.native import CONFIG, Checkpoint, build, read_folder
 from skipvsr.errors import ModelError
+from skipvsr.models.bicubic import Bicubic
 from skipvsr.models.vsr import SkipVSR
 
 PACKAGED = Path(__file__).parent.parent / "weights"
+BICUBIC = "bicubic"
 _HUB_ID = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 
 
@@ -20,15 +22,16 @@ def load_model(source: str | Path, *, device: str | torch.device = "cpu") -> Ski
     """A network ready to run, in eval mode.
 
     Args:
-        source: the name of a packaged model ("compact"), a model folder, a checkpoint file of BasicSR or mmagic, or a Hub
-            id ("owner/name" or "owner/name@revision"), which is downloaded once.
+        source: the name of a packaged model ("compact"), "bicubic" (no network), a model folder, a checkpoint file of BasicSR
+            or mmagic, or a Hub id ("owner/name" or "owner/name@revision"), which is downloaded once.
         device: where to put it.
 
     Raises:
         ModelError: there is no such model, or the Hub cannot be reached.
         CheckpointError: it is there, and damaged or no network that this package has.
     """
-    return build(read_checkpoint(source)).to(device)
+    network = Bicubic().eval() if source == BICUBIC else build(read_checkpoint(source))
+    return network.to(device)
 
 
 def read_checkpoint(source: str | Path) -> Checkpoint:

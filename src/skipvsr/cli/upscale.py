@@ -35,7 +35,9 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "destination", metavar="OUT", type=Path, help="a video file (.mp4, .mkv, .mov ...), or a folder"
     )
-    parser.add_argument("--model", default="compact", help="packaged name, folder, checkpoint or Hub id (%(default)s)")
+    parser.add_argument(
+        "--model", default="compact", help="packaged name, folder, checkpoint, Hub id, or bicubic (%(default)s)"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
     parser.add_argument("--device", help="cpu, cuda, cuda:1 ... (a GPU if there is one)")
 

@@ -23,6 +23,7 @@ from skipvsr.execute.dial import Dial, Tiling
 from skipvsr.execute.patched import PARALLEL, Patched
 from skipvsr.execute.routed import RoutedTrunks
 from skipvsr.execute.stream import DEFAULT_LOOKAHEAD, Windows, default_window, upscale_stream
+from skipvsr.models.bicubic import Bicubic
 from skipvsr.models.vsr import Recurrence, SkipVSR
 from skipvsr.routing.grid import TileGrid
 from skipvsr.routing.policies import all_blocks
@@ -274,6 +275,8 @@ class _CountedCuts:
 
 def _cost(network: SkipVSR, recurrence: Recurrence, info: VideoInfo, routed: RoutedTrunks | None) -> Cost:
     """Of a frame with everything running; patches are counted with what they have in common."""
+    if isinstance(network, Bicubic):
+        return Cost(0, 0, 0, 0)
     asked = routed is not None and routed.policy is not all_blocks
     if isinstance(recurrence, Patched):
         grid = recurrence.grid
