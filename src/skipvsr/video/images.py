@@ -97,24 +97,33 @@ class ImageFolderReader:
 
 class ImageFolderWriter:
     """A folder of images that takes frames. A context manager: left normally, the folder is moved into its place; left by
-    an exception, nothing is left behind.
+    an exception, nothing is left behind but finished images that were asked for.
 
     Args:
         path: the folder to make.
-        names: file names, one for each frame to come; endings that cannot be written become .png.
+        names: file names, one for each frame; endings that cannot be written become .png.
+        work: an existing folder for the images, on the same disk as `path`, which is left to the caller; None: one of our
+            own, which goes at the end.
+        done: images in it that are finished already; the frames to come follow them.
     """
 
-    def __init__(self, path: str | Path, names: list[str]) -> None:
+    def __init__(self, path: str | Path, names: list[str], *, work: Path | None = None, done: int = 0) -> None:
         self.path = Path(path)
-        self._names = iter(_output_names(names))
+        names = _output_names(names)
+        self._names = iter(names[done:])
         place = self.path.absolute()
-        self._work = place.with_name(f".{place.name[:100]}.{os.getpid()}.part")
+        self._own_work = None if work is not None else place.with_name(f".{place.name[:100]}.{os.getpid()}.part")
+        self._work = (work or self._own_work or place) / "images"
         self._before = place.with_name(f".{place.name[:100]}.{os.getpid()}.before")
+        self._unsafe: list[Path] = []
         with writing(self.path):
             if not self.path.parent.is_dir():
                 raise OutputError(f"the folder {self.path.parent} does not exist; make it first")
-            shutil.rmtree(self._work, ignore_errors=True)
-            self._work.mkdir()
+            if self._own_work is not None:
+                shutil.rmtree(self._own_work, ignore_errors=True)
+            self._work.mkdir(parents=True, exist_ok=True)
+            for name in names[done:]:
+                (self._work / name).unlink(missing_ok=True)
 
     def __enter__(self) -> ImageFolderWriter:
         return self
@@ -124,10 +133,12 @@ class ImageFolderWriter:
     ) -> None:
         try:
             if kind is None:
+                self.end_segment()
                 with writing(self.path):
                     self._move_into_place()
         finally:
-            shutil.rmtree(self._work, ignore_errors=True)
+            if self._own_work is not None:
+                shutil.rmtree(self._own_work, ignore_errors=True)
 
     def _move_into_place(self) -> None:
         """What was there goes only when the new folder is in its place."""
@@ -147,7 +158,17 @@ class ImageFolderWriter:
 
     def write(self, frame: Frame) -> None:
         """Write a frame under the next name."""
-        write_image(self._work / next(self._names), frame.pixels)
+        place = self._work / next(self._names)
+        write_image(place, frame.pixels)
+        self._unsafe.append(place)
+
+    def end_segment(self) -> None:
+        """Make what was written so far safe on the disk."""
+        with writing(self.path):
+            for place in self._unsafe:
+                with place.open("rb") as file:
+                    os.fsync(file.fileno())
+        self._unsafe = []
 
 
 def check_replaceable(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -14,6 +15,7 @@ from skipvsr.video.faults import reading, writing
 from skipvsr.video.frame import Frame
 from skipvsr.video.images import READ, ImageFolderReader, ImageFolderWriter, check_replaceable, read_image
 from skipvsr.video.read import VideoReader
+from skipvsr.video.segments import Segment
 from skipvsr.video.write import EncodeOptions, VideoWriter
 
 Reader: TypeAlias = VideoReader | ImageFolderReader
@@ -24,6 +26,9 @@ class Writer(Protocol):
 
     def write(self, frame: Frame) -> None:
         """Take a frame."""
+
+    def end_segment(self) -> None:
+        """Make safe on the disk what was taken so far."""
 
 
 def open_reader(path: str | Path) -> Reader:
@@ -43,8 +48,21 @@ def open_writer(
     options: EncodeOptions | None = None,
     sample_aspect_ratio: Fraction | None = None,
     overwrite: bool = False,
+    work: Path | None = None,
+    segments: Sequence[Segment] = (),
+    done: int = 0,
 ) -> VideoWriter | ImageFolderWriter:
     """A writer of the source's kind: a video for a video, a folder for a folder.
+
+    Args:
+        path: of the output.
+        width, height: of the frames that will come.
+        source: what is upscaled.
+        options: the encoder.
+        sample_aspect_ratio: of the output's pixels; None: the source's.
+        overwrite: replace what is there.
+        work: a folder for what is unfinished; None: the writer's own.
+        segments, done: what is in it already: parts of a video, frames.
 
     Raises:
         OutputError: the path exists and `overwrite` is off, is the source itself or of another kind than the source, or
@@ -52,16 +70,22 @@ def open_writer(
         ConfigError: impossible encoder settings.
     """
     path = Path(path)
+    check_output(path, source, overwrite=overwrite)
+    if isinstance(source, ImageFolderReader):
+        return ImageFolderWriter(path, source.names, work=work, done=done)
+    return VideoWriter(
+        path, width, height, source=source.info, options=options, sample_aspect_ratio=sample_aspect_ratio,
+        work=work, segments=segments,
+    )  # fmt: skip
+
+
+def check_output(path: Path, source: Reader, *, overwrite: bool) -> None:
+    """Raise OutputError where there is something that must not be replaced, or the output is of another kind."""
     with writing(path):
         if path.exists() or path.is_symlink():
             _check_existing(path, source, overwrite)
-    if isinstance(source, ImageFolderReader):
-        if path.suffix.lower() in {".mp4", ".mkv", ".mov", ".webm", ".avi"}:
-            raise OutputError(f"{path} looks like a video, and the input is a folder of images; give a folder")
-        return ImageFolderWriter(path, source.names)
-    return VideoWriter(
-        path, width, height, source=source.info, options=options, sample_aspect_ratio=sample_aspect_ratio
-    )
+    if isinstance(source, ImageFolderReader) and path.suffix.lower() in {".mp4", ".mkv", ".mov", ".webm", ".avi"}:
+        raise OutputError(f"{path} looks like a video, and the input is a folder of images; give a folder")
 
 
 def _check_existing(path: Path, source: Reader, overwrite: bool) -> None:

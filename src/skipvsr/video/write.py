@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 
 import av
+from av.codec import CodecContext
 from av.container import InputContainer, OutputContainer
 from av.error import FFmpegError
 from av.packet import Packet
 from av.stream import Stream
+from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from skipvsr.errors import ConfigError, OutputError
@@ -21,6 +24,7 @@ from skipvsr.video.encode import EncodeOptions, choose_encoder, encoder_rate
 from skipvsr.video.faults import OPEN_OPTIONS, file_name, writing
 from skipvsr.video.frame import Frame
 from skipvsr.video.probe import VideoInfo
+from skipvsr.video.segments import Segment, SegmentWriter, decoding_times
 
 __all__ = ["EncodeOptions", "VideoWriter"]
 
@@ -35,7 +39,10 @@ _DROPPED_TAGS = {"encoder", "major_brand", "minor_version", "compatible_brands",
 
 class VideoWriter:
     """A video file that takes frames. A context manager: left normally, the file is finished and moved into its place;
-    left by an exception, nothing is left behind.
+    left by an exception, nothing is left behind but finished parts that were asked for.
+
+    Frames are encoded into parts (`skipvsr.video.segments`), and joined with what is copied when all are there. What the
+    container cannot hold is refused before the first frame.
 
     Args:
         path: the file; its ending chooses the container.
@@ -45,6 +52,9 @@ class VideoWriter:
         options: the encoder.
         frame_rate: frames a second, where there is no source.
         sample_aspect_ratio: of the output's pixels; None: the source's.
+        work: an existing folder for the parts, on the same disk as `path`, which is left to the caller; None: one of our
+            own, which goes at the end.
+        segments: parts that are finished already; the frames to come follow them.
 
     Raises:
         OutputError: the folder is missing or may not be written, or the container cannot hold a stream of the source.
@@ -61,20 +71,32 @@ class VideoWriter:
         options: EncodeOptions | None = None,
         frame_rate: Fraction | None = None,
         sample_aspect_ratio: Fraction | None = None,
+        work: Path | None = None,
+        segments: Sequence[Segment] = (),
     ) -> None:
         self.path = Path(path)
         self.size = (width, height)
+        self.segments = list(segments)
         self._source = source
         self._encoder = choose_encoder(options or EncodeOptions(), width, height)
         self._rate = encoder_rate(source.frame_rate if source else frame_rate)
-        self._work = self.path.with_name(f".{self.path.stem[:100]}.{os.getpid()}.part{self.path.suffix}")
-        self._container = _open_for_writing(self._work, self.path)
+        self._time_base: Fraction | None = source.time_base if source else None
+        self._sample_aspect_ratio = sample_aspect_ratio or (source.sample_aspect_ratio if source else None)
+        self._colour = _output_colour(source, self._encoder.pixel_format)
+        _check_place(self.path)
+        self._own_work = None if work is not None else self.path.with_name(f".{self.path.stem[:100]}.{os.getpid()}.part")
+        self._work = work or self._make_work()
+        self._whole = self._work / f"whole{self.path.suffix}"
+        self._segment: SegmentWriter | None = None
+        self._container: OutputContainer | None = None
         self._copier: _Copier | None = None
         try:
-            self._colour = _output_colour(source, self._encoder.pixel_format)
-            self._stream = self._add_video(sample_aspect_ratio)
+            self._container = _open_for_writing(self._whole, self.path)
+            self._stream = self._add_video(self._container)
             if source is not None:
                 self._copier = _Copier(source.path, self._container, self.path)
+            with writing(self.path):
+                self._container.start_encoding()
         except BaseException:
             self._discard()
             raise
@@ -85,81 +107,133 @@ class VideoWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None:
-            self._discard()
-            return
         try:
-            self._finish()
-        except BaseException:
+            if kind is None:
+                self._finish()
+        finally:
             self._discard()
-            raise
 
     def write(self, frame: Frame) -> None:
-        """Encode a frame; sound and subtitles up to its time are copied along.
+        """Encode a frame.
 
         Raises:
-            OutputError: the disk is full, or the encoder or the container refuses.
+            OutputError: the disk is full, or the encoder refuses.
         """
         height, width = frame.pixels.shape[:2]
         assert (width, height) == self.size
+        self._time_base = self._time_base or frame.time_base
         with writing(self.path):
+            if self._segment is None:
+                context = self._new_encoder(self._time_base)
+                self._segment = SegmentWriter(self._work / f"{len(self.segments):06d}.packets", context)
             picture = from_rgb(frame.pixels, self._encoder.pixel_format, self._colour)
             picture.pts, picture.time_base = frame.pts, frame.time_base
             if frame.duration is not None:
                 picture.duration = frame.duration
-            self._container.mux(self._stream.encode(picture))
-            if self._copier is not None:
-                self._copier.copy_until(frame.seconds)
+            self._segment.write(picture, frame)
 
-    def _add_video(self, sample_aspect_ratio: Fraction | None) -> VideoStream:
+    def end_segment(self) -> None:
+        """Make what was written so far a finished part, safe on the disk; the next frame begins another."""
+        if self._segment is not None:
+            with writing(self.path):
+                self.segments.append(self._segment.finish())
+            self._segment = None
+
+    def _make_work(self) -> Path:
+        assert self._own_work is not None
+        with writing(self.path):
+            shutil.rmtree(self._own_work, ignore_errors=True)
+            self._own_work.mkdir()
+        return self._own_work
+
+    def _add_video(self, container: OutputContainer) -> VideoStream:
+        """The stream that the parts are joined in, with an encoder that only says what they look like."""
         encoder, source = self._encoder, self._source
         with writing(self.path):
-            stream = self._container.add_stream(encoder.codec, rate=self._rate, options=encoder.options)
+            stream = container.add_stream(encoder.codec, rate=self._rate, options=encoder.options)
             assert isinstance(stream, VideoStream)
-            stream.width, stream.height = self.size
-            stream.pix_fmt = encoder.pixel_format
-            context = stream.codec_context
-            context.thread_type = "AUTO"
-            context.flags |= _FRAME_DURATION
-            context.colorspace, context.color_range = self._colour.matrix, self._colour.range
-            context.color_primaries, context.color_trc = self._colour.primaries, self._colour.transfer
             if source is not None:
-                context.time_base = source.time_base
                 stream.time_base = source.time_base
-                context.sample_aspect_ratio = sample_aspect_ratio or source.sample_aspect_ratio
                 if source.display_matrix is not None:
                     stream.set_display_matrix(source.display_matrix)
+        self._set_up(stream.codec_context, self._time_base)
+        return stream
+
+    def _new_encoder(self, time_base: Fraction | None) -> VideoCodecContext:
+        """An encoder for a part: the same settings, and the same headers."""
+        context = CodecContext.create(self._encoder.codec, "w")
+        assert isinstance(context, VideoCodecContext)
+        context.options = self._encoder.options
+        context.framerate = self._rate
+        context.flags = self._stream.codec_context.flags
+        self._set_up(context, time_base)
+        return context
+
+    def _set_up(self, context: VideoCodecContext, time_base: Fraction | None) -> None:
+        context.width, context.height = self.size
+        context.pix_fmt = self._encoder.pixel_format
+        context.thread_type = "AUTO"
+        context.flags |= _FRAME_DURATION
+        context.colorspace, context.color_range = self._colour.matrix, self._colour.range
+        context.color_primaries, context.color_trc = self._colour.primaries, self._colour.transfer
+        if time_base is not None:
+            context.time_base = time_base
+        if self._sample_aspect_ratio is not None:
+            context.sample_aspect_ratio = self._sample_aspect_ratio
         try:
             context.open(strict=False)
         except (FFmpegError, ValueError) as error:
             width, height = self.size
             raise ConfigError(
-                f"{encoder.codec} refuses {width}x{height} {encoder.pixel_format} with these settings "
+                f"{self._encoder.codec} refuses {width}x{height} {self._encoder.pixel_format} with these settings "
                 f"({error.strerror if isinstance(error, FFmpegError) else error}); choose others, or another encoder"
             ) from error
-        return stream
 
     def _finish(self) -> None:
+        self.end_segment()
+        assert self._container is not None
         with writing(self.path):
-            self._container.mux(self._stream.encode(None))
+            self._join(self._container)
             if self._copier is not None:
                 self._copier.copy_until(None)
-                self._copier.close()
             self._container.close()
-            with self._work.open("rb") as file:
+            with self._whole.open("rb") as file:
                 os.fsync(file.fileno())
-            self._work.replace(self.path)
+            self._whole.replace(self.path)
+
+    def _join(self, container: OutputContainer) -> None:
+        """Write all parts into the container, and what is copied beside them."""
+        listed = [packet for segment in self.segments for packet in segment.packets()]
+        contents = (part for segment in self.segments for part in segment.contents())
+        time_base = self._time_base or 1 / self._rate  # without any frame nobody has said
+        times = decoding_times([packet.pts for packet in listed])
+        for packet, dts, part in zip(listed, times, contents, strict=True):
+            encoded = Packet(part)
+            encoded.stream, encoded.time_base = self._stream, time_base
+            encoded.pts, encoded.dts, encoded.duration = packet.pts, dts, packet.duration
+            encoded.is_keyframe = packet.keyframe
+            container.mux(encoded)
+            if self._copier is not None:
+                self._copier.copy_until(float(packet.pts * time_base))
 
     def _discard(self) -> None:
+        """Leave nothing but finished parts in a folder that is not ours. After `_finish`, there is little left to do."""
         if self._copier is not None:
             self._copier.close()
+            self._copier = None
+        if self._segment is not None:
+            self._segment.discard()
+            self._segment = None
         try:
-            self._container.close()
+            if self._container is not None:
+                self._container.close()
         except (OSError, ValueError, FFmpegError):
             # Nothing to save: closing writes a trailer, for which a full disk has no room, to a file that goes anyway.
-            del self._container
+            self._container = None
         finally:
-            self._work.unlink(missing_ok=True)
+            self._whole.unlink(missing_ok=True)
+            if self._own_work is not None:
+                shutil.rmtree(self._own_work, ignore_errors=True)
 
 
 class _Copier:
@@ -248,7 +322,8 @@ def _output_colour(source: VideoInfo | None, pixel_format: str) -> ColourSpec:
     return colour
 
 
-def _open_for_writing(work: Path, path: Path) -> OutputContainer:
+def _check_place(path: Path) -> None:
+    """Raise ConfigError or OutputError unless a video can be written there."""
     folder = path.parent
     if path.suffix.lower() not in CONTAINERS:
         ending = path.suffix or "no ending"
@@ -259,6 +334,9 @@ def _open_for_writing(work: Path, path: Path) -> OutputContainer:
         raise OutputError(f"the folder {folder} does not exist; make it first")
     if not os.access(folder, os.W_OK):
         raise OutputError(f"the folder {folder} may not be written; choose another")
+
+
+def _open_for_writing(work: Path, path: Path) -> OutputContainer:
     try:
         return av.open(file_name(work), "w")
     except (FFmpegError, ValueError) as error:
