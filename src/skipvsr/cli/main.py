@@ -60,19 +60,23 @@ def run(args: argparse.Namespace) -> int:
     except SkipVSRError as error:
         if args.debug:
             raise
-        _complain(args, str(error), error.exit_code)
+        _complain(args, _with_notes(error), error.exit_code)
         return error.exit_code
     except KeyboardInterrupt as error:
         if args.debug:
             raise
         exit_code = getattr(error, "exit_code", INTERRUPTED)
-        _complain(args, "interrupted; no output was left half-written", exit_code)
+        _complain(args, _with_notes(error, "interrupted; no output was left half-written"), exit_code)
         return exit_code
     except BrokenPipeError:
         # Whoever read our output has gone (`skipvsr models | head`).
         sys.stderr.close()
         return 1
     return 0
+
+
+def _with_notes(error: BaseException, message: str | None = None) -> str:
+    return "; ".join([message or str(error), *getattr(error, "__notes__", [])])
 
 
 def _complain(args: argparse.Namespace, message: str, exit_code: int) -> None:

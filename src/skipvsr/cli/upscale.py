@@ -39,6 +39,9 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         "--model", default="compact", help="packaged name, folder, checkpoint, Hub id, or bicubic (%(default)s)"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
+    parser.add_argument(
+        "--no-resume", action="store_true", help="start over, whatever an interrupted run has finished of OUT"
+    )
     parser.add_argument("--device", help="cpu, cuda, cuda:1 ... (a GPU if there is one)")
 
     compute = parser.add_argument_group("how much of the network runs (all of it)")
@@ -88,6 +91,12 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         default=DEFAULT_LOOKAHEAD,
         help="frames the backward recurrence starts beyond a window (%(default)s)",
     )
+    stream.add_argument(
+        "--segment",
+        type=int,
+        metavar="N",
+        help="frames that are finished at a time, for going on after an interruption",
+    )
     stream.add_argument("--no-scene-cuts", action="store_true", help="treat the whole input as one scene")
 
     output = parser.add_mutually_exclusive_group()
@@ -122,6 +131,8 @@ def command(args: argparse.Namespace) -> None:
             size=size,
             encode=encode,
             overwrite=args.overwrite,
+            resume=not args.no_resume,
+            segment=args.segment,
             device=args.device,
             on_progress=display.update,
         )
@@ -165,9 +176,12 @@ class Bar(Silent):
     def update(self, progress: Progress) -> None:
         """Move the bar on."""
         if self._bar is None:
-            self._bar = tqdm(total=progress.frames_total, unit=" frames", dynamic_ncols=True, smoothing=0.05)
+            done = progress.frames_done - 1
+            self._bar = tqdm(
+                total=progress.frames_total, initial=done, unit=" frames", dynamic_ncols=True, smoothing=0.05
+            )
         self._bar.set_postfix_str(f"{progress.memory_bytes // _MIB:,} MiB", refresh=False)
-        self._bar.update()
+        self._bar.update(progress.frames_done - self._bar.n)
 
     def close(self) -> None:
         """Leave the bar where it is."""

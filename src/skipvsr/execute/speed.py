@@ -57,6 +57,15 @@ class SpeedController:
         if abs(ratio - 1) > _NEAR:
             self._turn_to(self.budget * ratio**-_PULL)
 
+    def state(self) -> dict[str, float]:
+        """What going on later needs."""
+        return {"budget": self.budget, "frames": self._frames, "seconds": self._seconds}
+
+    def restore(self, state: dict[str, float]) -> None:
+        """Go on from what `state` gave."""
+        self._turn_to(state["budget"])
+        self._frames, self._seconds = int(state["frames"]), state["seconds"]
+
     def _turn_to(self, budget: float) -> None:
         self.budget = min(max(budget, LEAST_BUDGET), 1.0)
         self.policy.threshold = self.calibration.threshold_for(self.budget)
@@ -95,4 +104,14 @@ class ShareController:
         spent = self.tally.since(self._seen)
         self._seen = self.tally.copy()
         self.asked = min(max(self.asked + _STEP * (self.budget - spent), LEAST_BUDGET), 1.0)
+        self.policy.threshold = self.calibration.threshold_for(self.asked)
+
+    def state(self) -> dict[str, float]:
+        """What going on later needs; the tally is the caller's to restore, before this."""
+        return {"asked": self.asked, "frames": self._frames, "passes": self._seen.passes, "shares": self._seen.shares}
+
+    def restore(self, state: dict[str, float]) -> None:
+        """Go on from what `state` gave."""
+        self.asked, self._frames = state["asked"], int(state["frames"])
+        self._seen = Tally(int(state["passes"]), state["shares"])
         self.policy.threshold = self.calibration.threshold_for(self.asked)

@@ -61,6 +61,19 @@ def default_window(config: VSRConfig, height: int, width: int) -> int:
     return max(MIN_WINDOW, min(MAX_WINDOW, STATE_BYTES // per_frame))
 
 
+@dataclass(frozen=True)
+class Position:
+    """Where a stream can go on, between two windows.
+
+    Args:
+        number: of the next frame.
+        state: forward state (1, C, H, W) of the frame before it; None where a scene starts there.
+    """
+
+    number: int
+    state: Tensor | None
+
+
 @dataclass
 class _Pending:
     """A frame whose result is still to come: (1, 3, H, W), its number, and its flows (1, 2, H, W) to its neighbours."""
@@ -78,6 +91,8 @@ def upscale_stream(
     *,
     starts_scene: Callable[[Tensor], bool] | None = None,
     routed: RoutedTrunks | None = None,
+    start: Position | None = None,
+    at_position: Callable[[Position], None] | None = None,
 ) -> Iterator[Tensor]:
     """Frames (3, H, W) in, frames (3, 4H, 4W) out, one for one and in order; RGB in [0, 1], results not clamped.
 
@@ -87,19 +102,28 @@ def upscale_stream(
         windows: how the stream is cut. At most `window + lookahead` frames and their states are held.
         starts_scene: called once on each frame in order; True where a new scene starts. None: one scene throughout.
         routed: how the trunks run; None: every block everywhere.
+        start: go on here. All frames are given nevertheless, because cuts are found by those before; their results are not
+            repeated. What a policy remembers of them is for the caller to restore.
+        at_position: called wherever the stream could go on later, when all frames before it were taken from the iterator.
 
     Raises:
         ShapeError: a frame is not (3, H, W), under 16 pixels a side, or of another size than the first.
     """
     parameter = next(model.parameters())
+    at_position = at_position or _ignore
+    start = start or Position(0, None)
     pending: list[_Pending] = []
-    state: Tensor | None = None
+    state = start.state
     last: Tensor | None = None
 
     for number, frame in enumerate(frames):
         current = _as_batch(frame, like=parameter, last=last)
-        if starts_scene is not None and starts_scene(current[0]) and last is not None:
-            yield from _drain(model, pending, windows.window, state, routed)
+        cut = starts_scene is not None and starts_scene(current[0]) and last is not None
+        if number < start.number:
+            last = current
+            continue
+        if cut:
+            yield from _drain(model, pending, windows.window, state, routed, at_position)
             pending, state, last = [], None, None
         entry = _Pending(current, number)
         if last is not None:
@@ -112,16 +136,27 @@ def upscale_stream(
             # The scene goes on beyond the lookahead: the newest frame says so, and has no other part in this window.
             state = yield from _advance(model, pending[:-1], windows.window, state, routed)
             del pending[: windows.window]
-    yield from _drain(model, pending, windows.window, state, routed)
+            at_position(Position(pending[0].number, state))
+    yield from _drain(model, pending, windows.window, state, routed, at_position)
 
 
 def _drain(
-    model: Recurrence, pending: list[_Pending], window: int, state: Tensor | None, routed: RoutedTrunks | None
+    model: Recurrence,
+    pending: list[_Pending],
+    window: int,
+    state: Tensor | None,
+    routed: RoutedTrunks | None,
+    at_position: Callable[[Position], None],
 ) -> Iterator[Tensor]:
     """Results of all pending frames, the last of a scene, in windows, so that no more states are held than before."""
     while pending:
         state = yield from _advance(model, pending, window, state, routed)
-        pending = pending[window:]
+        done, pending = pending[:window], pending[window:]
+        at_position(Position(done[-1].number + 1, state if pending else None))
+
+
+def _ignore(position: Position) -> None:
+    """What is called where nobody wants to know."""
 
 
 @torch.inference_mode()

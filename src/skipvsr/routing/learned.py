@@ -135,6 +135,14 @@ class DifferenceThreshold:
 
         return decide
 
+    def memory(self) -> dict[str, Tensor]:
+        """What is known of the last frame of the forward trunk, by block: what the next window needs."""
+        return {str(block): state for block, state in self._before.get("forward", {}).items()}
+
+    def recall(self, memory: dict[str, Tensor]) -> None:
+        """Go on from what `memory` gave."""
+        self._before["forward"] = {int(block): state for block, state in memory.items()}
+
     def _cells(self, values: Tensor) -> Tensor:
         if self.cell_px == 1:
             return values

@@ -74,20 +74,25 @@ class Traces:
 
 @dataclass
 class Tally:
-    """How much ran in all, of a stream of any length."""
+    """How much ran in all, of a stream of any length.
+
+    Args:
+        passes: of a trunk over a frame.
+        shares: sum of what each of them ran.
+    """
 
     passes: int = 0
-    _shares: float = 0.0
+    shares: float = 0.0
 
     def add(self, trunk: TracedTrunk) -> None:
         """Count a pass."""
         self.passes += 1
-        self._shares += trunk.share
+        self.shares += trunk.share
 
     @property
     def share(self) -> float:
         """Share of the residual blocks' work that ran; 1 where nothing was traced."""
-        return self._shares / self.passes if self.passes else 1.0
+        return self.shares / self.passes if self.passes else 1.0
 
     def copy(self) -> Tally:
         """As it is now."""
@@ -95,7 +100,7 @@ class Tally:
 
     def since(self, before: Tally) -> float:
         """The share of what was added since a copy was made; 1 where that is nothing."""
-        return Tally(self.passes - before.passes, self._shares - before._shares).share
+        return Tally(self.passes - before.passes, self.shares - before.shares).share
 
 
 @dataclass

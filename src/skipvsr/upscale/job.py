@@ -6,10 +6,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -22,24 +23,30 @@ from skipvsr.evaluation.trace_file import TraceWriter
 from skipvsr.execute.dial import Dial, Tiling
 from skipvsr.execute.patched import PARALLEL, Patched
 from skipvsr.execute.routed import RoutedTrunks
-from skipvsr.execute.stream import DEFAULT_LOOKAHEAD, Windows, default_window, upscale_stream
+from skipvsr.execute.speed import ShareController, SpeedController
+from skipvsr.execute.stream import DEFAULT_LOOKAHEAD, Position, Windows, default_window, upscale_stream
 from skipvsr.models.bicubic import Bicubic
-from skipvsr.models.vsr import Recurrence, SkipVSR
+from skipvsr.models.vsr import Recurrence, SkipVSR, VSRConfig
 from skipvsr.routing.grid import TileGrid
-from skipvsr.routing.policies import all_blocks
+from skipvsr.routing.learned import DifferenceThreshold
+from skipvsr.routing.policies import Policy, all_blocks
 from skipvsr.routing.trace import Tally, Trace, Traces
 from skipvsr.upscale.frames import to_array, to_tensor
 from skipvsr.upscale.overlay import LatestDepths, draw_depth
 from skipvsr.upscale.progress import Progress, ProgressMeter
 from skipvsr.upscale.scenes import SceneCuts
 from skipvsr.upscale.size import OutputSize, pixel_aspect, resize
+from skipvsr.upscale.work import Checkpoint, UnfinishedWork, fingerprint, identity
 from skipvsr.video.ahead import WriteBehind, read_ahead
 from skipvsr.video.frame import Frame
-from skipvsr.video.open import Writer, open_reader, open_writer
+from skipvsr.video.images import ImageFolderReader
+from skipvsr.video.open import Reader, Writer, check_output, open_reader, open_writer
 from skipvsr.video.probe import VideoInfo
-from skipvsr.video.write import EncodeOptions
+from skipvsr.video.write import EncodeOptions, VideoWriter
 
 OnProgress: TypeAlias = Callable[[Progress], object]
+
+_SEGMENT_MACS = 20_000_000_000_000
 
 
 @dataclass(frozen=True)
@@ -49,11 +56,12 @@ class UpscaleReport:
     Args:
         destination: what was written.
         frames: read and written, one for one.
+        resumed_at: frames of these that another run had finished.
         scenes: found, or 1 where scene cuts were not looked for.
         input_size, output_size: (width, height).
         window, lookahead: frames.
-        seconds: from the first frame read to the finished file.
-        frames_per_second: frames / seconds.
+        seconds: of this run, from the first frame read to the finished file.
+        frames_per_second: of this run.
         peak_bytes: largest resident memory of this process seen.
         share: of the residual blocks' work that ran, lookahead included.
         macs_per_frame: multiply-accumulates of a frame with that share (without those of the lookahead).
@@ -62,6 +70,7 @@ class UpscaleReport:
 
     destination: Path
     frames: int
+    resumed_at: int
     scenes: int
     input_size: tuple[int, int]
     output_size: tuple[int, int]
@@ -93,13 +102,16 @@ def upscale_video(
     size: OutputSize | None = None,
     encode: EncodeOptions | None = None,
     overwrite: bool = False,
+    resume: bool = True,
+    segment: int | None = None,
     device: str | torch.device | None = None,
     on_progress: OnProgress | None = None,
 ) -> UpscaleReport:
     """Super-resolve a video file or a folder of images x4, in fixed memory whatever its length.
 
     A video keeps its timestamps, sound, subtitles, colour description, rotation and pixel aspect; a folder keeps its file
-    names. The destination appears whole or not at all.
+    names. The destination appears whole or not at all. What is finished of it is kept in a hidden folder beside it: after
+    an interruption or a crash the same call goes on from there, and the result is the same. (Not with a trace or an overlay.)
 
     Args:
         source: a video file, or a folder of images in the order of their names.
@@ -118,68 +130,145 @@ def upscale_video(
         size: resize the x4 result to this; None: leave it.
         encode: codec, quality and pixel format; None: H.264, visually lossless.
         overwrite: replace an existing destination.
+        resume: False: throw away what another run has finished of this destination, and start over.
+        segment: frames that are finished at a time, or up to a window more; None: by `default_segment`.
         device: where to run; None: a GPU if there is one, or where the given model is.
         on_progress: called after each frame, in the calling thread.
 
     Raises:
         InputError: the source cannot be read.
         DecodeError: the source stopped decoding part of the way; the destination holds everything up to there.
-        OutputError: the destination exists, or cannot be written.
+        OutputError: the destination exists or cannot be written, is being written by another job, or has unfinished work
+            with other settings beside it.
         ModelError, ConfigError: the model or a setting is wrong.
     """
     network = place(model, device)
-    tally, depths = Tally(), LatestDepths()
     dial = Dial(threshold, budget, target_fps, tiling=tiling, parallel=parallel)
     dial.turn(network)  # what is wrong with it is said before anything is read
+    settings = _Settings(
+        Path(source), Path(destination), network, dial, window, lookahead, scene_cuts, segment, size or OutputSize(),
+        encode or EncodeOptions(), overwrite, resume, None if trace is None else Path(trace),
+        None if overlay is None else Path(overlay),
+    )  # fmt: skip
+    return _upscale(settings, on_progress)
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """What `upscale_video` was asked for, the model in its place."""
+
+    source: Path
+    destination: Path
+    network: SkipVSR
+    dial: Dial
+    window: int | None
+    lookahead: int
+    scene_cuts: bool
+    segment: int | None
+    size: OutputSize
+    encode: EncodeOptions
+    overwrite: bool
+    resume: bool
+    trace: Path | None
+    overlay: Path | None
+
+    @property
+    def resumable(self) -> bool:
+        """A trace or an overlay would have to be there from the first frame."""
+        return self.trace is None and self.overlay is None
+
+    def job(self, reader: Reader, windows: Windows, segment: int) -> dict[str, object]:
+        """All that determines the result, by names that a message can use."""
+        parameter = next(self.network.parameters())
+        return {
+            "source": identity(self.source, reader.files if isinstance(reader, ImageFolderReader) else None),
+            "model": fingerprint(self.network),
+            "device": f"{parameter.device.type}, {parameter.dtype}",
+            "window": windows.window,
+            "lookahead": windows.lookahead,
+            "scene cuts": self.scene_cuts,
+            "segment": segment,
+            "size": astuple(self.size),
+            "trace and overlay": [self.trace is not None, self.overlay is not None],
+            **asdict(self.dial),
+            **asdict(self.encode),
+            "version": [version(name) for name in ("skipvsr", "torch", "av")],
+        }
+
+
+def default_segment(config: VSRConfig, height: int, width: int) -> int:
+    """Frames that are finished at a time, from 16 to 256: a minute or two of work on two cores."""
+    return max(16, min(256, _SEGMENT_MACS // cost_per_frame(config, height, width).total))
+
+
+def _upscale(settings: _Settings, on_progress: OnProgress | None) -> UpscaleReport:
+    network, dial, destination = settings.network, settings.dial, settings.destination
     with ExitStack() as stack:
-        reader = stack.enter_context(open_reader(source))
+        reader = stack.enter_context(open_reader(settings.source))
         info = reader.info
-        height, width = _output_size(size or OutputSize(), info)
-        if window is None:
-            window = default_window(network.config, info.height, info.width)
-        windows = Windows(window, lookahead)
-        cuts = _CountedCuts(SceneCuts()) if scene_cuts else None
+        height, width = _output_size(settings.size, info)
+        window = settings.window or default_window(network.config, info.height, info.width)
+        windows = Windows(window if settings.window is None else settings.window, settings.lookahead)
+        segment = settings.segment or default_segment(network.config, info.height, info.width)
+        if segment < 1:
+            raise ConfigError(f"a segment is {segment} frames; it must be at least 1")
         recurrence = dial.around(network, info.height, info.width)
-        _check_distinct(source, trace)
-        _check_distinct(destination, trace, overlay)
+        _check_distinct(settings.source, settings.trace)
+        _check_distinct(destination, settings.trace, settings.overlay)
+        check_output(destination, reader, overwrite=settings.overwrite)
+        job = settings.job(reader, windows, segment)
+        work = stack.enter_context(UnfinishedWork(destination, job, resume=settings.resume))
+        check_output(destination, reader, overwrite=settings.overwrite)  # another job may just have finished it
         aspect = pixel_aspect(info.sample_aspect_ratio, info.height, info.width, height, width)
         open_output = partial(
-            open_writer, width=width, height=height, source=reader, options=encode, sample_aspect_ratio=aspect,
-            overwrite=overwrite,
+            open_writer, width=width, height=height, source=reader, options=settings.encode, sample_aspect_ratio=aspect,
+            overwrite=settings.overwrite,
         )  # fmt: skip
+        tally, depths = Tally(), LatestDepths()
         traces: list[Trace] = [tally]
         drawn = None
-        if trace is not None:
-            traces.append(stack.enter_context(TraceWriter(trace, overwrite=overwrite)))
-        if overlay is not None:
-            drawn = stack.enter_context(open_output(overlay))
+        if settings.trace is not None:
+            traces.append(stack.enter_context(TraceWriter(settings.trace, overwrite=settings.overwrite)))
+        if settings.overlay is not None:
+            drawn = stack.enter_context(open_output(settings.overlay))
             depths.expand = recurrence.grid.expand if isinstance(recurrence, Patched) else None
             traces.append(depths)
+        before = work.checkpoint
         # Last in, first out: what goes wrong at the end with the others finds this one in its place.
-        writer = stack.enter_context(open_output(destination))
+        writer = stack.enter_context(
+            open_output(
+                destination, work=work.folder, segments=work.segments(), done=before.frames if before is not None else 0
+            )
+        )
 
         routed = dial.turn(network, Traces(tuple(traces)), trace_all=len(traces) > 1)
         controller = dial.controller(network, routed, window, tally)
-        meter, seconds = ProgressMeter(info.frame_count), 0.0
-        run = _Run(reader, writer, (height, width), drawn, depths)
+        progress = _Progressing(tally, routed, controller)
+        start = progress.restore(before, next(network.parameters()).device) if before is not None else Position(0, None)
+        cuts = _CountedCuts(SceneCuts()) if settings.scene_cuts else None
+        meter, seconds = ProgressMeter(info.frame_count, done=start.number), 0.0
+        run = _Run(reader, writer, (height, width), drawn, depths, start)
+        if settings.resumable:
+            run.keep = _Keeper(work, writer, progress, segment, start.number)
         for _ in run.results(recurrence, windows, cuts, routed):
-            progress = meter.step()
+            step = meter.step()
             if controller is not None:
-                controller.frame_done(progress.seconds - seconds)
-                seconds = progress.seconds
+                controller.frame_done(step.seconds - seconds)
+                seconds = step.seconds
             if on_progress is not None:
-                on_progress(progress)
+                on_progress(step)
     cost = _cost(network, recurrence, info, routed)
     report = UpscaleReport(
-        destination=Path(destination),
+        destination=destination,
         frames=meter.frames_done,
+        resumed_at=start.number,
         scenes=1 if cuts is None else cuts.scenes,
         input_size=(info.width, info.height),
         output_size=(width, height),
         window=windows.window,
         lookahead=windows.lookahead,
         seconds=meter.seconds,
-        frames_per_second=meter.frames_done / meter.seconds,
+        frames_per_second=(meter.frames_done - start.number) / meter.seconds,
         peak_bytes=meter.peak_bytes,
         share=tally.share,
         macs_per_frame=cost.with_share(tally.share),
@@ -190,6 +279,72 @@ def upscale_video(
             f"{run.stopped}; the {report.frames} frames before that are in {destination}"
         ) from run.stopped
     return report
+
+
+@dataclass
+class _Progressing:
+    """What changes as a job goes on, beside the forward state."""
+
+    tally: Tally
+    routed: RoutedTrunks | None
+    controller: SpeedController | ShareController | None
+
+    def checkpoint(self, position: Position) -> Checkpoint:
+        """As it is now, with copies of all tensors."""
+        numbers = {"passes": float(self.tally.passes), "shares": self.tally.shares}
+        if self.controller is not None:
+            numbers |= {f"controller.{name}": value for name, value in self.controller.state().items()}
+        tensors = {} if position.state is None else {"state": position.state}
+        if position.state is not None and isinstance(self._policy, DifferenceThreshold):
+            tensors |= {f"memory.{name}": value for name, value in self._policy.memory().items()}
+        copies = {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
+        return Checkpoint(position.number, numbers=numbers, tensors=copies)
+
+    def restore(self, checkpoint: Checkpoint, device: torch.device) -> Position:
+        """Go on from a checkpoint."""
+        numbers = checkpoint.numbers
+        self.tally.passes, self.tally.shares = int(numbers["passes"]), numbers["shares"]
+        if self.controller is not None:
+            self.controller.restore(_under("controller.", numbers))
+        tensors = {name: tensor.to(device) for name, tensor in checkpoint.tensors.items()}
+        if isinstance(self._policy, DifferenceThreshold):
+            self._policy.recall(_under("memory.", tensors))
+        return Position(checkpoint.frames, tensors.get("state"))
+
+    @property
+    def _policy(self) -> Policy | None:
+        return None if self.routed is None else self.routed.policy
+
+
+@dataclass
+class _Keeper:
+    """Finishes a part and keeps a checkpoint, whenever so many frames are done."""
+
+    work: UnfinishedWork
+    writer: Writer
+    progress: _Progressing
+    every: int
+    kept: int
+
+    def due(self, position: Position) -> Checkpoint | None:
+        """The checkpoint of this position, if it is time for one; called as the network stands there."""
+        if position.number - self.kept < self.every:
+            return None
+        self.kept = position.number
+        return self.progress.checkpoint(position)
+
+    def keep(self, checkpoint: Checkpoint) -> None:
+        """Called when all frames before the checkpoint are written."""
+        self.writer.end_segment()
+        segments = self.writer.segments if isinstance(self.writer, VideoWriter) else []
+        self.work.save(replace(checkpoint, segments=[part.path.name for part in segments]))
+
+
+Value = TypeVar("Value")
+
+
+def _under(prefix: str, values: dict[str, Value]) -> dict[str, Value]:
+    return {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
 
 
 def place(model: SkipVSR | str | Path, device: str | torch.device | None) -> SkipVSR:
@@ -218,10 +373,13 @@ class _Run:
         size: tuple[int, int],
         overlay: Writer | None,
         depths: LatestDepths,
+        start: Position,
     ) -> None:
         self.stopped: DecodeError | None = None
+        self.keep: _Keeper | None = None
         self._reader, self._writer, self._size = reader, writer, size
         self._overlay, self._depths = overlay, depths
+        self._start = start
         self._waiting: deque[Frame] = deque()
 
     def results(
@@ -233,10 +391,18 @@ class _Run:
     ) -> Iterator[None]:
         """Yield once for each frame that was handed to the encoder."""
         with ThreadPoolExecutor(1, "decode") as decoder, ThreadPoolExecutor(1, "encode") as encoder:
-            behind = WriteBehind(self._write, encoder)
+            behind = WriteBehind(self._take, encoder)
+
+            def at_position(position: Position) -> None:
+                checkpoint = None if self.keep is None else self.keep.due(position)
+                if checkpoint is not None:
+                    behind.put(checkpoint)
+
             frames = self._frames(decoder)
-            stream = upscale_stream(frames, network, windows, starts_scene=cuts, routed=routed)
-            for number, result in enumerate(stream):
+            stream = upscale_stream(
+                frames, network, windows, starts_scene=cuts, routed=routed, start=self._start, at_position=at_position
+            )
+            for number, result in enumerate(stream, self._start.number):
                 depth = None if self._overlay is None else self._depths.take(number)
                 behind.put((result, self._waiting.popleft(), depth))
                 yield
@@ -244,14 +410,19 @@ class _Run:
 
     def _frames(self, decoder: Executor) -> Iterator[Tensor]:
         try:
-            for frame in read_ahead(self._reader, decoder):
-                # Only its times are needed from here on; what it showed would pile up over a window.
-                self._waiting.append(replace(frame, pixels=np.empty((0, 0, 3), frame.pixels.dtype)))
+            for number, frame in enumerate(read_ahead(self._reader, decoder)):
+                if number >= self._start.number:
+                    # Only its times are needed from here on; what it showed would pile up over a window.
+                    self._waiting.append(replace(frame, pixels=np.empty((0, 0, 3), frame.pixels.dtype)))
                 yield to_tensor(frame.pixels)
         except DecodeError as error:
             self.stopped = error
 
-    def _write(self, item: tuple[Tensor, Frame, Tensor | None]) -> None:
+    def _take(self, item: Checkpoint | tuple[Tensor, Frame, Tensor | None]) -> None:
+        if isinstance(item, Checkpoint):
+            assert self.keep is not None
+            self.keep.keep(item)
+            return
         result, frame, depth = item
         dtype = frame.pixels.dtype
         self._writer.write(replace(frame, pixels=to_array(resize(result, *self._size), dtype)))

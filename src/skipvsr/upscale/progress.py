@@ -35,12 +35,13 @@ class ProgressMeter:
 
     Args:
         frames_total: how many there will be; None where nobody knows.
+        done: how many were done before.
         memory: frames; two windows or more, because results come in bursts, one window at a time.
     """
 
-    def __init__(self, frames_total: int | None, memory: int = 96) -> None:
+    def __init__(self, frames_total: int | None, done: int = 0, memory: int = 96) -> None:
         self.frames_total = frames_total
-        self.frames_done = 0
+        self.frames_done = done
         self.peak_bytes = 0
         self._process = psutil.Process()
         self._start = time.monotonic()

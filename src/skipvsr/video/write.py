@@ -84,7 +84,9 @@ class VideoWriter:
         self._sample_aspect_ratio = sample_aspect_ratio or (source.sample_aspect_ratio if source else None)
         self._colour = _output_colour(source, self._encoder.pixel_format)
         _check_place(self.path)
-        self._own_work = None if work is not None else self.path.with_name(f".{self.path.stem[:100]}.{os.getpid()}.part")
+        self._own_work = (
+            None if work is not None else self.path.with_name(f".{self.path.stem[:100]}.{os.getpid()}.part")
+        )
         self._work = work or self._make_work()
         self._whole = self._work / f"whole{self.path.suffix}"
         self._segment: SegmentWriter | None = None
@@ -270,9 +272,18 @@ class _Copier:
             if seconds is not None and packet.dts is not None and packet.dts * time_base > seconds:
                 self._waiting = packet
                 return
-            if self._in_order(packet):
+            if self._in_order(packet) and not self._before_the_start(packet):
                 packet.stream = self._streams[packet.stream.index]
                 self._output.mux(packet)
+
+    def _before_the_start(self, packet: Packet) -> bool:
+        """Whether Matroska, which has no times below zero, would move all streams for a packet that nobody is to hear.
+
+        The first packet of AAC only prepares its decoder, and lies before zero in MP4.
+        """
+        if self._output.format.name not in ("matroska", "webm") or packet.pts is None or packet.pts >= 0:
+            return False
+        return packet.stream.type == "audio" and packet.pts + (packet.duration or 0) <= 0
 
     def _in_order(self, packet: Packet) -> bool:
         """False for packets after a jump back in time, where the picture stops too; equal times are moved on by a unit."""

@@ -1,0 +1,210 @@
+"""Jobs that are stopped and go on: the result is that of a job that was never stopped."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from skipvsr.errors import OutputError
+from skipvsr.models.router import Calibration
+from skipvsr.models.vsr import SkipVSR, VSRConfig
+from skipvsr.upscale.job import upscale_video
+from skipvsr.upscale.progress import Progress
+from skipvsr.video.images import write_image
+from skipvsr.video.open import read_clip
+from skipvsr.video.segments import decoding_times
+from skipvsr.video.write import EncodeOptions
+from tests import kills
+from tests.conftest import make_network
+from tests.media import make_video, packets, picture, times
+
+LOSSLESS = EncodeOptions(codec="ffv1", pixel_format="yuv444p")
+
+
+class StoppedError(Exception):
+    """Stands for whatever ends a job."""
+
+
+def stop_after(frames: int) -> Callable[[Progress], None]:
+    def stop(progress: Progress) -> None:
+        if progress.frames_done >= frames:
+            raise StoppedError
+
+    return stop
+
+
+def unfinished(destination: Path) -> Path:
+    return destination.with_name(f".{destination.name}.skipvsr")
+
+
+def routed_network(router: str) -> SkipVSR:
+    network = make_network(VSRConfig(channels=6, blocks=3, flow="light", tail="light", router=router))  # type: ignore[arg-type]
+    thresholds = (0.6, 0.5, 0.45) if router == "paper" else (2.9, 1.5, 0.7)
+    network.calibration = Calibration(tile_px=12, budgets=(0.1, 0.5, 0.95), thresholds=thresholds)
+    return network
+
+
+def film(path: Path) -> Path:
+    """Two scenes of 9 and 12 frames, at changing times, with sound."""
+    pictures = [picture(index) // 4 for index in range(9)] + [255 - picture(3 * index) // 4 for index in range(12)]
+    return make_video(
+        path,
+        pictures,
+        times=[80 * index + 7 * (index % 3) for index in range(21)],
+        time_base=Fraction(1, 1000),
+        audio_codec="aac",
+        audio_seconds=1.5,
+    )
+
+
+@pytest.mark.parametrize(("ending", "frames"), [("mp4", 1), ("mp4", 8), ("mp4", 20), ("mkv", 13)])
+def test_a_job_goes_on_where_it_was_stopped(tmp_path: Path, tiny: SkipVSR, ending: str, frames: int):
+    source = film(tmp_path / "in.mp4")
+    settings: dict[str, Any] = {"window": 2, "lookahead": 3, "segment": 4}
+    upscale_video(source, tmp_path / f"whole.{ending}", tiny, **settings)
+    place = tmp_path / f"out.{ending}"
+    with pytest.raises(StoppedError) as stopped:
+        upscale_video(source, place, tiny, **settings, on_progress=stop_after(frames))
+    assert not place.exists()
+    kept = 0
+    if unfinished(place).exists():
+        kept = int(stopped.value.__notes__[0].split()[2])
+        assert 0 < kept <= frames
+    report = upscale_video(source, place, tiny, **settings)
+    assert (report.resumed_at, report.frames, report.scenes) == (kept, 21, 2)
+    assert kept or frames < 5
+    assert not unfinished(place).exists()
+    assert times(place) == times(source)
+    assert np.array_equal(read_clip(place), read_clip(tmp_path / f"whole.{ending}"))
+    assert packets(place, "audio") == packets(tmp_path / f"whole.{ending}", "audio")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["in.mp4", f"out.{ending}", f"whole.{ending}"])
+
+
+@pytest.mark.parametrize(
+    ("router", "dial"), [("gain", {"budget": 0.5}), ("paper", {"budget": 0.5}), ("paper", {"threshold": 0.5})]
+)
+def test_what_routing_remembers_is_kept(tmp_path: Path, router: str, dial: dict[str, float]):
+    network = routed_network(router)
+    source = film(tmp_path / "in.mp4")
+    settings: dict[str, Any] = {"window": 2, "lookahead": 1, "segment": 3, "encode": LOSSLESS, **dial}
+    whole = upscale_video(source, tmp_path / "whole.mkv", network, **settings)
+    with pytest.raises(StoppedError):
+        upscale_video(source, tmp_path / "out.mkv", network, **settings, on_progress=stop_after(15))
+    report = upscale_video(source, tmp_path / "out.mkv", network, **settings)
+    assert report.resumed_at >= 9
+    assert report.share == pytest.approx(whole.share)
+    assert 0 < report.share < 1
+    assert np.array_equal(read_clip(tmp_path / "out.mkv"), read_clip(tmp_path / "whole.mkv"))
+
+
+def test_a_folder_of_images_goes_on(tmp_path: Path, tiny: SkipVSR):
+    (tmp_path / "in").mkdir()
+    for index in range(9):
+        write_image(tmp_path / "in" / f"{index:03d}.png", picture(index))
+    settings: dict[str, Any] = {"window": 2, "lookahead": 1, "segment": 2}
+    upscale_video(tmp_path / "in", tmp_path / "whole", tiny, **settings)
+    with pytest.raises(StoppedError):
+        upscale_video(tmp_path / "in", tmp_path / "out", tiny, **settings, on_progress=stop_after(7))
+    done = sorted(unfinished(tmp_path / "out").glob("images/*"))
+    before = {path.name: path.stat().st_mtime_ns for path in done}
+    report = upscale_video(tmp_path / "in", tmp_path / "out", tiny, **settings)
+    assert report.resumed_at in (4, 6)
+    assert np.array_equal(read_clip(tmp_path / "out"), read_clip(tmp_path / "whole"))
+    for name in sorted(before)[: report.resumed_at]:
+        assert (tmp_path / "out" / name).stat().st_mtime_ns == before[name]
+
+
+def test_other_settings_do_not_go_on_and_do_not_destroy(tmp_path: Path, tiny: SkipVSR):
+    source, place = film(tmp_path / "in.mp4"), tmp_path / "out.mkv"
+    settings: dict[str, Any] = {"window": 2, "lookahead": 1, "segment": 2}
+    with pytest.raises(StoppedError):
+        upscale_video(source, place, tiny, **settings, on_progress=stop_after(9))
+    kept = sorted(path.name for path in unfinished(place).iterdir())
+    with pytest.raises(OutputError, match=r"whose lookahead was 1 and not 2; .*--no-resume"):
+        upscale_video(source, place, tiny, window=2, lookahead=2, segment=2)
+    with pytest.raises(OutputError, match="whose model was"):
+        upscale_video(source, place, make_network(tiny.config, seed=5), **settings)
+    with pytest.raises(OutputError, match="trace and overlay"):
+        upscale_video(source, place, tiny, **settings, trace=tmp_path / "trace.npz")
+    other = make_video(tmp_path / "other.mp4", 5)
+    with pytest.raises(OutputError, match="whose source was"):
+        upscale_video(other, place, tiny, **settings)
+    assert sorted(path.name for path in unfinished(place).iterdir()) == kept
+    assert upscale_video(source, place, tiny, **settings).resumed_at >= 6
+
+
+def test_starting_over(tmp_path: Path, tiny: SkipVSR):
+    source, place = film(tmp_path / "in.mp4"), tmp_path / "out.mkv"
+    with pytest.raises(StoppedError):
+        upscale_video(source, place, tiny, window=2, segment=2, on_progress=stop_after(9))
+    report = upscale_video(source, place, tiny, window=3, segment=2, resume=False)
+    assert (report.resumed_at, report.frames) == (0, 21)
+    assert not unfinished(place).exists()
+
+
+def test_damaged_work_is_done_again(tmp_path: Path):
+    source, place = film(tmp_path / "in.mp4"), tmp_path / "out.mkv"
+    for damage in ("000000.packets", "000000.json", "manifest.json", "state-*"):
+        with pytest.raises(StoppedError):
+            upscale_video(source, place, "bicubic", window=2, segment=2, overwrite=True, on_progress=stop_after(9))
+        damaged = next(unfinished(place).glob(damage))
+        damaged.write_bytes(damaged.read_bytes()[:-3])
+        report = upscale_video(source, place, "bicubic", window=2, segment=2, overwrite=True)
+        assert (report.resumed_at, report.frames) == (0, 21)
+        assert times(place) == times(source)
+
+
+def test_two_jobs_exclude_each_other(tmp_path: Path):
+    source, place = film(tmp_path / "in.mp4"), tmp_path / "out.mkv"
+    refused: list[str] = []
+
+    def second(progress: Progress) -> None:
+        if progress.frames_done == 3:
+            with pytest.raises(OutputError) as error:
+                upscale_video(source, place, "bicubic")
+            refused.append(str(error.value))
+
+    assert upscale_video(source, place, "bicubic", window=2, on_progress=second).frames == 21
+    assert len(refused) == 1
+    assert "another skipvsr is writing" in refused[0]
+
+
+def test_a_disk_that_fills_up_stops_the_job_early_and_keeps_what_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    source, place = film(tmp_path / "in.mp4"), tmp_path / "out.mkv"
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 100})())
+        with pytest.raises(OutputError, match=r"the disk is nearly full: .* at least 1 MiB more"):
+            upscale_video(source, place, "bicubic", window=2, segment=4)
+    assert upscale_video(source, place, "bicubic", window=2, segment=4).resumed_at == 4
+
+
+def test_decoding_times_rise_and_are_never_late():
+    shown = [0, 40, 80, 130, 160, 200, 1000]
+    decoded = [0, 160, 80, 40, 130, 1000, 200]  # B-frames within B-frames
+    assert decoding_times(decoded) == [-80, -40, 0, 40, 80, 130, 160]
+    assert all(dts <= pts for dts, pts in zip(decoding_times(decoded), decoded, strict=True))
+    assert decoding_times(shown) == shown
+
+
+def test_twenty_kills_at_random_moments(tmp_path: Path):
+    source, place = film(tmp_path / "in.mp4"), tmp_path / "out.mkv"
+    upscale_video(source, tmp_path / "whole.mkv", "bicubic", **kills.SETTINGS)
+    command = [sys.executable, "-m", "tests.kills", str(source), str(place), "20"]
+    lines = subprocess.run(command, check=True, capture_output=True, text=True, timeout=600).stdout.splitlines()
+    outcomes = [json.loads(line) for line in lines]
+    assert [outcome["killed"] for outcome in outcomes] == [True] * 20 + [False]
+    # Killed at many places, and on its way nevertheless.
+    assert len({outcome["frames"] for outcome in outcomes}) > 3
+    assert np.array_equal(read_clip(place), read_clip(tmp_path / "whole.mkv"))
+    assert packets(place, "audio") == packets(tmp_path / "whole.mkv", "audio")
+    assert not unfinished(place).exists()
