@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 from av.audio.stream import AudioStream
+from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from skipvsr.video.colour import BT709, LIMITED, ColourSpec, from_rgb
@@ -38,6 +39,8 @@ def make_video(
     audio_codec: str | None = None,
     audio_seconds: float = 0.0,
     subtitles: Sequence[tuple[int, str]] = (),
+    attachments: Sequence[tuple[str, str, bytes]] = (),
+    cover: Path | None = None,
     video: bool = True,
 ) -> Path:
     """Write a video file.
@@ -49,6 +52,8 @@ def make_video(
         colour: how the pictures are stored and tagged.
         audio_codec, audio_seconds: a sine of 440 Hz.
         subtitles: (seconds, text), each shown for a second.
+        attachments: (name, type, contents), for Matroska.
+        cover: a PNG file, for MP4.
         video: False: leave the picture out.
     """
     pictures = [picture(index) for index in range(frames)] if isinstance(frames, int) else list(frames)
@@ -75,6 +80,17 @@ def make_video(
             audio = container.add_stream(audio_codec, rate=SAMPLE_RATE, layout="mono")
             assert isinstance(audio, AudioStream)
             audio.metadata["language"] = "fra"
+        for name, kind, contents in attachments:
+            container.add_attachment(name, kind, contents)
+        if cover is not None:
+            with av.open(str(cover)) as image:
+                art = container.add_stream_from_template(image.streams.video[0])
+                art.disposition = Disposition.attached_pic
+                container.start_encoding()
+                for packet in image.demux():
+                    if packet.size:
+                        packet.stream, packet.pts, packet.dts = art, 0, 0
+                        container.mux(packet)
         script = av.open(str(_write_srt(path.with_suffix(".srt"), subtitles))) if subtitles else None
         words = container.add_stream_from_template(script.streams.subtitles[0]) if script else None
         if stream is not None:

@@ -10,10 +10,13 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.stream import Disposition
+from av.video.stream import VideoStream
 
 from skipvsr.errors import ConfigError, DecodeError, InputError, OutputError
 from skipvsr.video.colour import LIMITED, ColourSpec, colour_of, from_rgb, to_rgb
 from skipvsr.video.frame import Frame
+from skipvsr.video.images import write_image
 from skipvsr.video.open import open_reader, open_writer, read_clip
 from skipvsr.video.probe import VideoInfo
 from skipvsr.video.read import VideoReader, probe
@@ -368,3 +371,52 @@ def test_limited_grey_keeps_its_black_and_white(tmp_path: Path):
     assert colour.range == LIMITED
     found = to_rgb(frame, colour)[0, [0, 16, 32]]
     assert np.abs(found.astype(int) - [[0] * 3, [128] * 3, [255] * 3]).max() <= 1
+
+
+def covers(path: Path) -> list[bytes]:
+    with av.open(str(path)) as container:
+        streams = [stream for stream in container.streams.video if stream.disposition & Disposition.attached_pic]
+        return [bytes(packet) for packet in container.demux(streams) if packet.size] if streams else []
+
+
+def attachments(path: Path) -> list[tuple[str | None, str | None, bytes]]:
+    with av.open(str(path)) as container:
+        return [(stream.name, stream.mimetype, stream.data) for stream in container.streams.attachments]
+
+
+def test_attachments_and_covers_are_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    write_image(tmp_path / "cover.png", picture(3))
+    art = (tmp_path / "cover.png").read_bytes()
+    font = ("font.ttf", "application/x-truetype-font", b"glyphs" * 50)
+    film = make_video(tmp_path / "film.mp4", 5, cover=tmp_path / "cover.png", audio_codec="aac", audio_seconds=0.2)
+    show = make_video(tmp_path / "show.mkv", 5, attachments=[font, ("cover.png", "image/png", art)])
+    assert (covers(film), covers(show), attachments(show)) == ([art], [art], [font])
+    for source in (film, show):
+        for ending in ("mp4", "mkv"):
+            copy(source, tmp_path / f"out.{ending}", overwrite=True)
+            assert covers(tmp_path / f"out.{ending}") == [art]
+            assert len(times(tmp_path / f"out.{ending}")) == 5
+    assert attachments(tmp_path / "out.mkv") == [font]
+    assert caplog.messages == [
+        "stream 1 of show.mkv (attachment) is left out: .mp4 files made here have no place for it"
+    ]
+    copy(film, tmp_path / "out.mov")
+    assert "cover picture) is left out: .mov" in caplog.messages[-1]
+
+
+def test_a_second_video_stream_is_left_out_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    with av.open(str(tmp_path / "two.mkv"), "w") as container:
+        streams = []
+        for _ in range(2):
+            stream = container.add_stream("libx264", rate=25)
+            assert isinstance(stream, VideoStream)
+            stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
+            streams.append(stream)
+        for stream in streams:
+            for index in range(3):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(index))))
+            container.mux(stream.encode(None))
+    assert copy(tmp_path / "two.mkv", tmp_path / "out.mkv").frame_count == 3
+    assert caplog.messages == [
+        "stream 1 of two.mkv (another video stream) is left out: .mkv files made here have no place for it"
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,7 @@ from av.codec import CodecContext
 from av.container import InputContainer, OutputContainer
 from av.error import FFmpegError
 from av.packet import Packet
-from av.stream import Stream
+from av.stream import AttachmentStream, Disposition, Stream
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
@@ -23,12 +24,16 @@ from skipvsr.video.colour import BT709, LIMITED, RGB, ColourSpec, from_rgb, is_r
 from skipvsr.video.encode import EncodeOptions, choose_encoder, encoder_rate
 from skipvsr.video.faults import OPEN_OPTIONS, file_name, writing
 from skipvsr.video.frame import Frame
-from skipvsr.video.probe import VideoInfo
+from skipvsr.video.probe import VideoInfo, picture_stream
 from skipvsr.video.segments import Segment, SegmentWriter, decoding_times
 
 __all__ = ["EncodeOptions", "VideoWriter"]
 
+_LOG = logging.getLogger("skipvsr")
 _COPIED = ("audio", "subtitle")
+_MATROSKA = ("matroska", "webm")
+# Codecs of cover pictures: ending and type of the files.
+_COVERS = {"png": (".png", "image/png"), "mjpeg": (".jpg", "image/jpeg")}
 # Containers that keep times, rotation and pixel aspect, each in one file.
 CONTAINERS = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
 # AV_CODEC_FLAG_FRAME_DURATION: how long each frame is shown goes through the encoder too.
@@ -195,6 +200,8 @@ class VideoWriter:
         self.end_segment()
         assert self._container is not None
         with writing(self.path):
+            if self._copier is not None:
+                self._copier.begin()
             self._join(self._container)
             if self._copier is not None:
                 self._copier.copy_until(None)
@@ -239,23 +246,68 @@ class VideoWriter:
 
 
 class _Copier:
-    """Copies the packets of sound and subtitles from the source, as far as the picture has come."""
+    """Copies everything but the picture from the source: tags and chapters, attachments and covers at once, the packets of
+    sound and subtitles as far as the picture has come. What the container has no place for is said.
+    """
 
     def __init__(self, source: Path, output: OutputContainer, destination: Path) -> None:
         self._output = output
+        self._source = source
         self._input: InputContainer = av.open(file_name(source), options=OPEN_OPTIONS, metadata_errors="replace")
         output.metadata.update(_tags(self._input.metadata))
         chapters = self._input.chapters()
         if chapters:
             output.set_chapters(chapters)
         self._streams: dict[int, Stream] = {}
+        self._covers: list[tuple[Stream, bytes]] = []
+        picture = picture_stream(self._input, source)
         for stream in self._input.streams:
             if stream.type in _COPIED:
                 self._streams[stream.index] = _add_copy(output, stream, destination)
+            elif stream is not picture and not self._keep(stream):
+                _LOG.warning(
+                    "stream %d of %s (%s) is left out: %s files made here have no place for it",
+                    stream.index, source.name, _describe(stream), destination.suffix,
+                )  # fmt: skip
         inputs = [self._input.streams[index] for index in self._streams]
         self._packets: Iterator[Packet] = self._input.demux(*inputs) if inputs else iter(())
         self._waiting: Packet | None = None
         self._last: dict[int, int] = {}
+
+    def _keep(self, stream: Stream) -> bool:
+        """Take over an attachment or a cover picture, if the container has a place for it."""
+        if isinstance(stream, AttachmentStream) and self._output.format.name == "matroska":
+            name, kind = stream.name or f"attachment {stream.index}", stream.mimetype or "application/octet-stream"
+            self._output.add_attachment(name, kind, stream.data)
+            return True
+        if not isinstance(stream, VideoStream) or not stream.disposition & Disposition.attached_pic:
+            return False
+        contents = self._cover(stream.index)
+        codec = stream.codec_context.name
+        if not contents or codec not in _COVERS:
+            return False
+        if self._output.format.name == "matroska":
+            ending, kind = _COVERS[codec]
+            self._output.add_attachment(stream.metadata.get("filename", f"cover{ending}"), kind, contents)
+            return True
+        if self._output.format.name != "mp4":
+            return False
+        cover = self._output.add_stream_from_template(stream)
+        cover.disposition = Disposition.attached_pic
+        self._covers.append((cover, contents))
+        return True
+
+    def _cover(self, index: int) -> bytes:
+        """The file that is a cover picture."""
+        with av.open(file_name(self._source), options=OPEN_OPTIONS, metadata_errors="replace") as container:
+            return next((bytes(packet) for packet in container.demux(container.streams[index]) if packet.size), b"")
+
+    def begin(self) -> None:
+        """Write the covers; called when the header is written."""
+        for stream, contents in self._covers:
+            packet = Packet(contents)
+            packet.stream, packet.pts, packet.dts = stream, 0, 0
+            self._output.mux(packet)
 
     def copy_until(self, seconds: float | None) -> None:
         """Copy what is to be heard or read up to a time; None: everything that is left."""
@@ -277,11 +329,14 @@ class _Copier:
                 self._output.mux(packet)
 
     def _before_the_start(self, packet: Packet) -> bool:
-        """Whether Matroska, which has no times below zero, would move all streams for a packet that nobody is to hear.
+        """Whether all streams would be moved for a packet that nobody is to hear.
 
-        The first packet of AAC only prepares its decoder, and lies before zero in MP4.
+        In MP4 the first packet of AAC, which only prepares the decoder, lies before zero. Matroska has no times below zero
+        but for a delay of the codec, which MP4 does not tell.
         """
-        if self._output.format.name not in ("matroska", "webm") or packet.pts is None or packet.pts >= 0:
+        if packet.pts is None or packet.pts >= 0:
+            return False
+        if self._output.format.name not in _MATROSKA or "matroska" in self._input.format.name:
             return False
         return packet.stream.type == "audio" and packet.pts + (packet.duration or 0) <= 0
 
@@ -316,6 +371,12 @@ def _add_copy(output: OutputContainer, stream: Stream, destination: Path) -> Str
     copy.metadata.update(_tags(stream.metadata))
     copy.disposition = stream.disposition
     return copy
+
+
+def _describe(stream: Stream) -> str:
+    if stream.type == "video":
+        return "cover picture" if stream.disposition & Disposition.attached_pic else "another video stream"
+    return stream.type
 
 
 def _tags(metadata: dict[str, str]) -> dict[str, str]:
