@@ -132,7 +132,7 @@ def test_an_undescribed_small_video_is_bt601_and_its_large_output_says_so(tmp_pa
     assert copy(source, tmp_path / "out.mp4", scale=30).colour.matrix == 6
 
 
-def test_ten_bits_come_as_sixteen_and_can_go_out_as_ten(tmp_path: Path):
+def test_ten_bits_come_as_sixteen_and_go_out_as_ten(tmp_path: Path):
     source = make_video(
         tmp_path / "in.mkv",
         [picture(index, 160, 128) for index in range(3)],
@@ -144,9 +144,12 @@ def test_ten_bits_come_as_sixteen_and_can_go_out_as_ten(tmp_path: Path):
         frame = next(iter(reader))
     assert frame.pixels.dtype == np.uint16
     assert np.abs(frame.pixels / 257 - picture(0, 160, 128)).mean() < 2
-    options = EncodeOptions(codec="libx265", pixel_format="yuv420p10le")
-    assert copy(source, tmp_path / "out.mkv", options=options).bit_depth == 10
-    assert copy(source, tmp_path / "out8.mkv").bit_depth == 8
+    info = copy(source, tmp_path / "out.mkv")
+    assert (info.bit_depth, info.pixel_format) == (10, "yuv420p10le")
+    assert (
+        copy(source, tmp_path / "out8.mkv", options=EncodeOptions(pixel_format="yuv420p", codec="libx264")).bit_depth
+        == 8
+    )
 
 
 @pytest.mark.parametrize("codec", ["libx264", "libx265", "libsvtav1", "ffv1"])
@@ -420,3 +423,61 @@ def test_a_second_video_stream_is_left_out_and_said(tmp_path: Path, caplog: pyte
     assert caplog.messages == [
         "stream 1 of two.mkv (another video stream) is left out: .mkv files made here have no place for it"
     ]
+
+
+def encoder_of(path: Path) -> str:
+    with av.open(str(path)) as container:
+        return container.streams.video[0].codec_context.name
+
+
+@pytest.mark.parametrize(
+    ("ending", "pixel_format", "width", "expected"),
+    [
+        ("mp4", "yuv420p", 48, ("h264", "yuv420p")),
+        ("mp4", "yuv422p10le", 128, ("hevc", "yuv420p10le")),
+        ("mkv", "yuv420p10le", 20, ("h264", "yuv420p10le")),  # x265 takes no 40 px
+        ("webm", "yuv420p", 48, ("vp9", "yuv420p")),
+        ("webm", "yuv420p10le", 128, ("av1", "yuv420p10le")),
+    ],
+)
+def test_the_encoder_follows_depth_and_container(
+    tmp_path: Path, ending: str, pixel_format: str, width: int, expected: tuple[str, str]
+):
+    source = make_video(
+        tmp_path / "in.mkv", [picture(0, width, 64)], codec="ffv1", pixel_format=pixel_format, options={"level": "3"}
+    )
+    info = copy(source, tmp_path / f"out.{ending}")
+    assert (encoder_of(info.path).replace("libdav1d", "av1"), info.pixel_format) == expected
+
+
+def test_ten_bit_ramps_keep_their_steps(tmp_path: Path):
+    """A ramp of 1/1023 a pixel comes through decoding, the bypass and encoding within a code value of ten bits."""
+    ramp = np.broadcast_to(np.arange(256)[None, :, None] * 64 * 2 + 16384, (64, 256, 3)).astype(np.uint16)
+    source = make_video(
+        tmp_path / "in.mkv", [ramp, ramp], codec="ffv1", pixel_format="yuv420p10le", options={"level": "3"}
+    )
+    copy(source, tmp_path / "out.mkv", options=EncodeOptions(quality=0))
+    lumas = []
+    for path in (source, tmp_path / "out.mkv"):
+        with av.open(str(path)) as container:
+            lumas.append(next(container.decode(video=0)).reformat(format="gray10le").to_ndarray().astype(int))
+    assert len(np.unique(lumas[0])) > 200
+    assert np.abs(lumas[1][::2, ::2] - lumas[0]).max() <= 1
+
+
+def test_hdr_stays_hdr(tmp_path: Path):
+    display = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)"
+    source = make_video(
+        tmp_path / "in.mkv",
+        [picture(index, 128, 96) for index in range(3)],
+        codec="libx265",
+        pixel_format="yuv420p10le",
+        colour=ColourSpec(9, LIMITED, 9, 16),
+        options={"crf": "12", "x265-params": f"log-level=error:master-display={display}:max-cll=1000,400"},
+    )
+    assert probe(source).static_hdr == {"master-display": display, "max-cll": "1000,400"}
+    for ending in ("mp4", "mkv"):
+        info = copy(source, tmp_path / f"out.{ending}")
+        assert info.colour == ColourSpec(9, LIMITED, 9, 16)
+        assert info.bit_depth == 10
+        assert info.static_hdr == {"master-display": display, "max-cll": "1000,400"}

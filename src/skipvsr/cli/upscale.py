@@ -71,16 +71,15 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     picture.add_argument("--size", type=_size, metavar="WxH", help="resize the x4 result to exactly this")
 
     encoding = parser.add_argument_group("encoding of videos")
-    default = EncodeOptions()
-    encoding.add_argument("--encoder", default=default.codec, help="FFmpeg's name of the encoder (%(default)s)")
+    encoding.add_argument("--encoder", help="FFmpeg's name of the encoder (libx264; libx265 for more than 8 bits)")
     encoding.add_argument(
         "--quality",
         type=int,
         metavar="N",
         help="constant rate factor, lower is better (the encoder's visually lossless)",
     )
-    encoding.add_argument("--pixel-format", metavar="FMT", help="FFmpeg's name (yuv420p)")
-    encoding.add_argument("--preset", default=default.preset, help="speed of the encoder against size (%(default)s)")
+    encoding.add_argument("--pixel-format", metavar="FMT", help="FFmpeg's name (yuv420p; yuv420p10le)")
+    encoding.add_argument("--preset", help="speed of the encoder against size (the encoder's own)")
 
     stream = parser.add_argument_group("streaming")
     stream.add_argument("--window", type=int, metavar="N", help="frames per window (by the size of the picture)")

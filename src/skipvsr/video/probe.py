@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from av.video.stream import VideoStream
 from skipvsr.errors import InputError
 from skipvsr.video.colour import ColourSpec, bit_depth, colour_of
 from skipvsr.video.faults import OPEN_OPTIONS, file_name, reading
+from skipvsr.video.hdr import static_hdr
 
 MIN_SIDE_PX = 16
 # Formats that are lists of other files.
@@ -40,6 +41,7 @@ class VideoInfo:
         bit_depth: of the deepest component.
         colour: what the numbers mean.
         audio_streams, subtitle_streams: how many there are.
+        static_hdr: what it says of the display it was made on (`skipvsr.video.hdr`).
     """
 
     path: Path
@@ -57,6 +59,7 @@ class VideoInfo:
     colour: ColourSpec
     audio_streams: int
     subtitle_streams: int
+    static_hdr: dict[str, str] = field(default_factory=dict)
 
 
 def open_container(path: Path) -> InputContainer:
@@ -116,6 +119,7 @@ def describe(path: Path, container: InputContainer, stream: VideoStream, first: 
         colour=colour_of(first),
         audio_streams=len(container.streams.audio),
         subtitle_streams=len(container.streams.subtitles),
+        static_hdr=static_hdr(first),
     )
 
 

@@ -83,7 +83,14 @@ class VideoWriter:
         self.size = (width, height)
         self.segments = list(segments)
         self._source = source
-        self._encoder = choose_encoder(options or EncodeOptions(), width, height)
+        self._encoder = choose_encoder(
+            options or EncodeOptions(),
+            width,
+            height,
+            deep=source is not None and source.bit_depth > 8,
+            webm=self.path.suffix.lower() == ".webm",
+            static_hdr=source.static_hdr if source else None,
+        )
         self._rate = encoder_rate(source.frame_rate if source else frame_rate)
         self._time_base: Fraction | None = source.time_base if source else None
         self._sample_aspect_ratio = sample_aspect_ratio or (source.sample_aspect_ratio if source else None)
