@@ -8,6 +8,7 @@
     ├── InputError           a video, image or folder that cannot be read
     │   └── DecodeError      a stream that stopped decoding part of the way
     ├── OutputError          a place that cannot be written
+    ├── BatchError           some of many files
     ├── DataError            training or test data that is missing or broken
     └── TrainingError        a training run that cannot go on
 
@@ -54,6 +55,19 @@ class DecodeError(InputError):
 
 class OutputError(SkipVSRError):
     """A place that cannot be written."""
+
+
+class BatchError(SkipVSRError):
+    """Some of many files failed. The exit code is that of the worst: 1, or 3 where all merely ended early.
+
+    Args:
+        message: how many.
+        exit_codes: of their errors.
+    """
+
+    def __init__(self, message: str, exit_codes: list[int]) -> None:
+        super().__init__(message)
+        self.exit_code = DecodeError.exit_code if set(exit_codes) == {DecodeError.exit_code} else 1
 
 
 class DataError(SkipVSRError):

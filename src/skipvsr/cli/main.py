@@ -80,7 +80,8 @@ def _with_notes(error: BaseException, message: str | None = None) -> str:
 
 
 def _complain(args: argparse.Namespace, message: str, exit_code: int) -> None:
-    if getattr(args, "json", False) is True:  # of `evaluate` it is a file
+    piped = str(getattr(args, "destination", "")) == "-"
+    if getattr(args, "json", False) is True and not piped:  # of `evaluate` it is a file
         print(json.dumps({"event": "error", "message": message, "exit_code": exit_code}), flush=True)
     print(f"skipvsr: {' '.join(message.split())}", file=sys.stderr)
 

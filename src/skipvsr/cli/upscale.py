@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
-from typing import Any, Protocol, get_args
+from typing import Any, Protocol, TextIO, get_args
 
 from tqdm import tqdm
 
-from skipvsr.errors import ConfigError
-from skipvsr.execute.dial import Tiling
+from skipvsr.checkpoints.load import load_model
+from skipvsr.errors import BatchError, ConfigError, InputError
+from skipvsr.execute.dial import Dial, Tiling
 from skipvsr.execute.patched import PARALLEL
 from skipvsr.execute.stream import DEFAULT_LOOKAHEAD
-from skipvsr.upscale.job import UpscaleReport, upscale_video
+from skipvsr.upscale.batch import Outcome, Task, is_batch, plan, upscale_many
+from skipvsr.upscale.job import UpscaleReport, place, upscale_video
+from skipvsr.upscale.plan import Estimate, estimate
 from skipvsr.upscale.progress import Progress
 from skipvsr.upscale.size import OutputSize
+from skipvsr.video.faults import PIPE
 from skipvsr.video.write import EncodeOptions
 
 _MIB = 1 << 20
+_GIB = 1 << 30
 
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:
@@ -31,10 +38,21 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         description="Super-resolve a video file or a folder of images x4. Sound, subtitles, timestamps, colour "
         "description, rotation and pixel aspect are kept. The output appears whole or not at all.",
     )
-    parser.add_argument("source", metavar="IN", type=Path, help="a video file, or a folder of images")
     parser.add_argument(
-        "destination", metavar="OUT", type=Path, help="a video file (.mp4, .mkv, .mov ...), or a folder"
+        "sources",
+        metavar="IN",
+        type=Path,
+        nargs="+",
+        help="a video file, a folder of images, or - for y4m on standard input; several, or a folder with such below it, go "
+        "into the folder OUT",
     )
+    parser.add_argument(
+        "destination",
+        metavar="OUT",
+        type=Path,
+        help="a video file (.mp4, .mkv, .mov ...), a folder, or - for y4m on standard output",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done and how long it takes, and stop")
     parser.add_argument(
         "--model", default="compact", help="packaged name, folder, checkpoint, Hub id, or bicubic (%(default)s)"
     )
@@ -109,35 +127,153 @@ def command(args: argparse.Namespace) -> None:
     """Run the job and show how it goes."""
     if args.size is not None and args.height is not None:
         raise ConfigError("both --height and --size were given; give one of them")
-    size = args.size or OutputSize(height=args.height)
-    encode = EncodeOptions(codec=args.encoder, quality=args.quality, pixel_format=args.pixel_format, preset=args.preset)
+    if PIPE in args.sources and len(args.sources) > 1:
+        raise ConfigError("standard input (-) and other inputs do not go together; give one of them")
+    if args.destination == PIPE and args.json:
+        raise ConfigError("standard output carries the video; leave --json out")
+    if args.dry_run:
+        _dry_run(args)
+    elif PIPE not in args.sources and _is_batch(args.sources):
+        _many(args)
+    else:
+        _one(args)
+
+
+def _settings(args: argparse.Namespace) -> dict[str, Any]:
+    """What `upscale_video` takes, of all inputs alike."""
+    return {
+        "window": args.window,
+        "lookahead": args.lookahead,
+        "scene_cuts": not args.no_scene_cuts,
+        "threshold": args.threshold,
+        "budget": args.budget,
+        "target_fps": args.target_fps,
+        "tiling": args.tiling,
+        "parallel": args.parallel,
+        "size": _output_size(args),
+        "encode": EncodeOptions(
+            codec=args.encoder, quality=args.quality, pixel_format=args.pixel_format, preset=args.preset
+        ),
+        "overwrite": args.overwrite,
+        "resume": not args.no_resume,
+        "segment": args.segment,
+        "device": args.device,
+    }
+
+
+def _output_size(args: argparse.Namespace) -> OutputSize:
+    return args.size or OutputSize(height=args.height)
+
+
+def _one(args: argparse.Namespace) -> None:
     display = _display(args)
     try:
         report = upscale_video(
-            args.source,
+            args.sources[0],
             args.destination,
             args.model,
-            window=args.window,
-            lookahead=args.lookahead,
-            scene_cuts=not args.no_scene_cuts,
-            threshold=args.threshold,
-            budget=args.budget,
-            target_fps=args.target_fps,
-            tiling=args.tiling,
-            parallel=args.parallel,
+            **_settings(args),
             trace=args.trace,
             overlay=args.overlay,
-            size=size,
-            encode=encode,
-            overwrite=args.overwrite,
-            resume=not args.no_resume,
-            segment=args.segment,
-            device=args.device,
             on_progress=display.update,
         )
     finally:
         display.close()
     display.report(report)
+
+
+def _is_batch(sources: list[Path]) -> bool:
+    return len(sources) > 1 or (sources[0].is_dir() and is_batch(sources))
+
+
+def _many(args: argparse.Namespace) -> None:
+    """Every file with a display of its own; what failed is listed at the end."""
+    if args.trace is not None or args.overlay is not None:
+        raise ConfigError("--trace and --overlay are files for one input; give one input")
+    display: Display = Silent()
+
+    def start(task: Task) -> None:
+        nonlocal display
+        display = _display(args, task.source)
+
+    failed: list[Outcome] = []
+    done = skipped = 0
+    outcomes = upscale_many(
+        args.sources,
+        args.destination,
+        args.model,
+        on_start=start,
+        on_progress=lambda progress: display.update(progress),
+        **_settings(args),
+    )
+    try:
+        for outcome in outcomes:
+            display.close()
+            if outcome.report is not None:
+                done += 1
+                display.report(outcome.report)
+            elif outcome.error is not None:
+                failed.append(outcome)
+                _say(args, "failed", outcome.task, str(outcome.error))
+            else:
+                skipped += 1
+                _say(args, "skipped", outcome.task, "its output exists already")
+    finally:
+        display.close()
+    if not (args.quiet or args.json):
+        print(f"{done} done, {skipped} skipped, {len(failed)} failed")
+    if failed:
+        for outcome in failed:
+            print(f"skipvsr: {outcome.task.source}: {outcome.error}", file=sys.stderr)
+        raise BatchError(
+            f"{len(failed)} of {done + skipped + len(failed)} files failed",
+            [outcome.error.exit_code for outcome in failed if outcome.error is not None],
+        )
+
+
+def _say(args: argparse.Namespace, event: str, task: Task, message: str) -> None:
+    if args.json:
+        print(json.dumps({"event": event, "source": str(task.source), "message": message}), flush=True)
+    elif not args.quiet and event == "skipped":
+        print(f"{task.destination}: skipped, {message}")
+
+
+def _dry_run(args: argparse.Namespace) -> None:
+    """What would be done, a line for each file; nothing is written."""
+    network = place(load_model(args.model), args.device)
+    dial = Dial(args.threshold, args.budget, args.target_fps, tiling=args.tiling, parallel=args.parallel)
+    if PIPE in args.sources:
+        raise ConfigError("standard input cannot be looked at before it is read; give a file")
+    batch = _is_batch(args.sources)
+    tasks = plan(args.sources, args.destination) if batch else [Task(args.sources[0], args.destination)]
+    for task in tasks:
+        if task.destination.exists() and not args.overwrite:
+            print(f"{task.destination}: exists already, {'skipped' if batch else 'refused'}")
+            continue
+        try:
+            found = estimate(
+                task.source, network, dial, window=args.window, lookahead=args.lookahead, size=_output_size(args)
+            )
+        except InputError as error:
+            print(f"{task.source}: {error}")
+            continue
+        print(f"{task.source} -> {task.destination}: {_in_words(found)}")
+
+
+def _in_words(found: Estimate) -> str:
+    info = found.info
+    count = "an unknown number of frames" if info.frame_count is None else f"{info.frame_count:,} frames"
+    parts = [
+        f"{count}, {info.width}x{info.height} -> {found.output_size[0]}x{found.output_size[1]}",
+        f"{info.audio_streams} sound and {info.subtitle_streams} subtitle streams",
+        f"windows of {found.window} frames",
+        f"about {found.memory_bytes / _GIB:.1f} GiB of memory ({found.memory_available / _GIB:.1f} available)",
+    ]
+    if found.disk_bytes is not None:
+        parts.append(f"{found.disk_bytes / _GIB:.2f} GiB of disk (twice that at the end)")
+    if found.seconds is not None:
+        parts.append(f"{timedelta(seconds=round(found.seconds))} at {found.seconds_per_frame:.2f} s a frame")
+    return ", ".join(parts)
 
 
 class Display(Protocol):
@@ -167,17 +303,29 @@ class Silent:
 
 
 class Bar(Silent):
-    """A progress bar on standard error, then a summary on standard output."""
+    """A progress bar on standard error, then a summary on standard output.
 
-    def __init__(self) -> None:
+    Args:
+        source: named before the bar, where there are several.
+        report_to: where the summary goes instead.
+    """
+
+    def __init__(self, source: Path | None = None, report_to: TextIO | None = None) -> None:
         self._bar: tqdm[Any] | None = None
+        self._name = None if source is None else source.name
+        self._report_to = report_to
 
     def update(self, progress: Progress) -> None:
         """Move the bar on."""
         if self._bar is None:
             done = progress.frames_done - 1
             self._bar = tqdm(
-                total=progress.frames_total, initial=done, unit=" frames", dynamic_ncols=True, smoothing=0.05
+                total=progress.frames_total,
+                initial=done,
+                unit=" frames",
+                dynamic_ncols=True,
+                smoothing=0.05,
+                desc=self._name,
             )
         self._bar.set_postfix_str(f"{progress.memory_bytes // _MIB:,} MiB", refresh=False)
         self._bar.update(progress.frames_done - self._bar.n)
@@ -194,20 +342,27 @@ class Bar(Silent):
         print(
             f"{report.destination}: {report.frames:,} frames in {scenes}, {width}x{height} -> "
             f"{report.output_size[0]}x{report.output_size[1]}, {report.seconds:.1f} s "
-            f"({report.frames_per_second:.2f} frames/s), peak memory {report.peak_bytes // _MIB:,} MiB"
+            f"({report.frames_per_second:.2f} frames/s), peak memory {report.peak_bytes // _MIB:,} MiB",
+            file=self._report_to,
         )
         if report.share < 1:
             print(
                 f"{report.share:.1%} of the residual blocks ran: {report.macs_per_frame / 1e9:.2f} GMAC and "
-                f"{report.seconds / report.frames:.3f} s a frame (all of them: {report.full_macs_per_frame / 1e9:.2f} GMAC)"
+                f"{report.seconds / report.frames:.3f} s a frame (all of them: {report.full_macs_per_frame / 1e9:.2f} GMAC)",
+                file=self._report_to,
             )
 
 
 class JsonLines(Silent):
-    """Progress at most once a second and the result at the end, one JSON object a line on standard output."""
+    """Progress at most once a second and the result at the end, one JSON object a line on standard output.
 
-    def __init__(self) -> None:
+    Args:
+        source: named in each object, where there are several.
+    """
+
+    def __init__(self, source: Path | None = None) -> None:
         self._shown = 0.0
+        self._named = {} if source is None else {"source": str(source)}
 
     def update(self, progress: Progress) -> None:
         """Print an object with "event": "progress", if the last one is a second old."""
@@ -221,13 +376,15 @@ class JsonLines(Silent):
         self._print("done", {**asdict(report), "destination": str(report.destination)})
 
     def _print(self, event: str, values: dict[str, Any]) -> None:
-        print(json.dumps({"event": event, **values}), flush=True)
+        print(json.dumps({"event": event, **self._named, **values}), flush=True)
 
 
-def _display(args: argparse.Namespace) -> Display:
+def _display(args: argparse.Namespace, source: Path | None = None) -> Display:
     if args.json:
-        return JsonLines()
-    return Silent() if args.quiet else Bar()
+        return JsonLines(source)
+    if args.quiet:
+        return Silent()
+    return Bar(source, report_to=sys.stderr if args.destination == PIPE else None)
 
 
 def _size(text: str) -> OutputSize:

@@ -35,9 +35,10 @@ from skipvsr.upscale.frames import to_array, to_tensor
 from skipvsr.upscale.overlay import LatestDepths, draw_depth
 from skipvsr.upscale.progress import Progress, ProgressMeter
 from skipvsr.upscale.scenes import SceneCuts
-from skipvsr.upscale.size import OutputSize, pixel_aspect, resize
+from skipvsr.upscale.size import OutputSize, output_size, pixel_aspect, resize
 from skipvsr.upscale.work import Checkpoint, UnfinishedWork, fingerprint, identity
 from skipvsr.video.ahead import WriteBehind, read_ahead
+from skipvsr.video.faults import PIPE
 from skipvsr.video.frame import Frame
 from skipvsr.video.images import ImageFolderReader
 from skipvsr.video.open import Reader, Writer, check_output, open_reader, open_writer
@@ -114,8 +115,8 @@ def upscale_video(
     an interruption or a crash the same call goes on from there, and the result is the same. (Not with a trace or an overlay.)
 
     Args:
-        source: a video file, or a folder of images in the order of their names.
-        destination: a video file (its ending chooses the container), or a folder for images.
+        source: a video file, or a folder of images in the order of their names; "-" is y4m on standard input.
+        destination: a video file (its ending chooses the container), or a folder for images; "-" is y4m on standard output.
         model: a model, or what `load_model` takes.
         window: frames per window; None: by `default_window`.
         lookahead: frames beyond a window from which the backward recurrence starts.
@@ -174,14 +175,14 @@ class _Settings:
 
     @property
     def resumable(self) -> bool:
-        """A trace or an overlay would have to be there from the first frame."""
-        return self.trace is None and self.overlay is None
+        """A trace or an overlay would have to be there from the first frame, and a pipe is gone."""
+        return self.trace is None and self.overlay is None and PIPE not in (self.source, self.destination)
 
     def job(self, reader: Reader, windows: Windows, segment: int) -> dict[str, object]:
         """All that determines the result, by names that a message can use."""
         parameter = next(self.network.parameters())
         return {
-            "source": identity(self.source, reader.files if isinstance(reader, ImageFolderReader) else None),
+            "source": self._source_identity(reader),
             "model": fingerprint(self.network),
             "device": f"{parameter.device.type}, {parameter.dtype}",
             "window": windows.window,
@@ -195,6 +196,11 @@ class _Settings:
             "version": [version(name) for name in ("skipvsr", "torch", "av")],
         }
 
+    def _source_identity(self, reader: Reader) -> str:
+        if self.source == PIPE:
+            return "standard input"
+        return identity(self.source, reader.files if isinstance(reader, ImageFolderReader) else None)
+
 
 def default_segment(config: VSRConfig, height: int, width: int) -> int:
     """Frames that are finished at a time, from 16 to 256: a minute or two of work on two cores."""
@@ -206,7 +212,7 @@ def _upscale(settings: _Settings, on_progress: OnProgress | None) -> UpscaleRepo
     with ExitStack() as stack:
         reader = stack.enter_context(open_reader(settings.source))
         info = reader.info
-        height, width = _output_size(settings.size, info)
+        height, width = output_size(settings.size, info)
         window = settings.window or default_window(network.config, info.height, info.width)
         windows = Windows(window if settings.window is None else settings.window, settings.lookahead)
         segment = settings.segment or default_segment(network.config, info.height, info.width)
@@ -216,8 +222,10 @@ def _upscale(settings: _Settings, on_progress: OnProgress | None) -> UpscaleRepo
         _check_distinct(settings.source, settings.trace)
         _check_distinct(destination, settings.trace, settings.overlay)
         check_output(destination, reader, overwrite=settings.overwrite)
-        job = settings.job(reader, windows, segment)
-        work = stack.enter_context(UnfinishedWork(destination, job, resume=settings.resume))
+        work = None
+        if destination != PIPE:
+            job = settings.job(reader, windows, segment)
+            work = stack.enter_context(UnfinishedWork(destination, job, resume=settings.resume))
         check_output(destination, reader, overwrite=settings.overwrite)  # another job may just have finished it
         aspect = pixel_aspect(info.sample_aspect_ratio, info.height, info.width, height, width)
         open_output = partial(
@@ -233,13 +241,15 @@ def _upscale(settings: _Settings, on_progress: OnProgress | None) -> UpscaleRepo
             drawn = stack.enter_context(open_output(settings.overlay))
             depths.expand = recurrence.grid.expand if isinstance(recurrence, Patched) else None
             traces.append(depths)
-        before = work.checkpoint
+        before = None if work is None else work.checkpoint
         # Last in, first out: what goes wrong at the end with the others finds this one in its place.
-        writer = stack.enter_context(
-            open_output(
-                destination, work=work.folder, segments=work.segments(), done=before.frames if before is not None else 0
+        if work is None:
+            writer = stack.enter_context(open_output(destination))
+        else:
+            done = before.frames if before is not None else 0
+            writer = stack.enter_context(
+                open_output(destination, work=work.folder, segments=work.segments(), done=done)
             )
-        )
 
         routed = dial.turn(network, Traces(tuple(traces)), trace_all=len(traces) > 1)
         controller = dial.controller(network, routed, window, tally)
@@ -248,7 +258,7 @@ def _upscale(settings: _Settings, on_progress: OnProgress | None) -> UpscaleRepo
         cuts = _CountedCuts(SceneCuts()) if settings.scene_cuts else None
         meter, seconds = ProgressMeter(info.frame_count, done=start.number), 0.0
         run = _Run(reader, writer, (height, width), drawn, depths, start)
-        if settings.resumable:
+        if work is not None and settings.resumable:
             run.keep = _Keeper(work, writer, progress, segment, start.number)
         for _ in run.results(recurrence, windows, cuts, routed):
             step = meter.step()
@@ -459,14 +469,6 @@ def _cost(network: SkipVSR, recurrence: Recurrence, info: VideoInfo, routed: Rou
 
 def _check_distinct(*places: str | Path | None) -> None:
     """Raise ConfigError where two of the files have one name."""
-    resolved = [Path(place).resolve() for place in places if place is not None]
+    resolved = [Path(place).resolve() for place in places if place is not None and Path(place) != PIPE]
     if len(set(resolved)) < len(resolved):
         raise ConfigError("two of input, output, trace and overlay have the same name; give each its own")
-
-
-def _output_size(size: OutputSize, info: VideoInfo) -> tuple[int, int]:
-    """(height, width) of the frames to be written; what was asked for counts for the picture as it is shown."""
-    if info.rotation_degrees % 180 == 90:
-        width, height = size.resolve(info.width, info.height)
-        return height, width
-    return size.resolve(info.height, info.width)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from skipvsr.errors import ConfigError
 from skipvsr.models.blocks import SCALE
+from skipvsr.video.probe import VideoInfo
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,14 @@ class OutputSize:
         if self.height is None:
             return _even(Fraction(self.width * height, width)), self.width
         return self.height, self.width
+
+
+def output_size(size: OutputSize, info: VideoInfo) -> tuple[int, int]:
+    """(height, width) of the frames to be written; what was asked for counts for the picture as it is shown."""
+    if info.rotation_degrees % 180 == 90:
+        width, height = size.resolve(info.width, info.height)
+        return height, width
+    return size.resolve(info.height, info.width)
 
 
 def pixel_aspect(before: Fraction, height: int, width: int, new_height: int, new_width: int) -> Fraction:

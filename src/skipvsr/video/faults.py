@@ -13,6 +13,8 @@ from skipvsr.errors import InputError, OutputError, SkipVSRError
 
 # Only plain files: a playlist or a crafted header must not make us open anything else.
 OPEN_OPTIONS = {"protocol_whitelist": "file"}
+# Standard input or output.
+PIPE = Path("-")
 
 
 def file_name(path: Path) -> str:
@@ -35,12 +37,14 @@ def reading(path: Path) -> Iterator[None]:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn foreign errors into OutputError."""
+    """Turn foreign errors into OutputError; a pipe that nobody reads any more stays BrokenPipeError."""
     try:
         yield
     except SkipVSRError:
         raise
     except OSError as error:
+        if error.errno == errno.EPIPE:
+            raise BrokenPipeError(errno.EPIPE, "nobody reads the output any more") from error
         if error.errno == errno.ENOSPC:
             raise OutputError(
                 f"the disk is full: {path} could not be written; free some space and start again"

@@ -11,9 +11,10 @@ from typing import Protocol, TypeAlias
 import numpy as np
 
 from skipvsr.errors import InputError, OutputError
-from skipvsr.video.faults import reading, writing
+from skipvsr.video.faults import PIPE, reading, writing
 from skipvsr.video.frame import Frame
 from skipvsr.video.images import READ, ImageFolderReader, ImageFolderWriter, check_replaceable, read_image
+from skipvsr.video.pipe import PipeWriter
 from skipvsr.video.read import VideoReader
 from skipvsr.video.segments import Segment
 from skipvsr.video.write import EncodeOptions, VideoWriter
@@ -32,10 +33,10 @@ class Writer(Protocol):
 
 
 def open_reader(path: str | Path) -> Reader:
-    """A reader for a video file or a folder of images; raises InputError as they do."""
+    """A reader for a video file, a folder of images, or "-" for standard input; raises InputError as they do."""
     path = Path(path)
     with reading(path):
-        folder = path.is_dir()
+        folder = path != PIPE and path.is_dir()
     return ImageFolderReader(path) if folder else VideoReader(path)
 
 
@@ -51,8 +52,8 @@ def open_writer(
     work: Path | None = None,
     segments: Sequence[Segment] = (),
     done: int = 0,
-) -> VideoWriter | ImageFolderWriter:
-    """A writer of the source's kind: a video for a video, a folder for a folder.
+) -> VideoWriter | ImageFolderWriter | PipeWriter:
+    """A writer of the source's kind: a video for a video, a folder for a folder; "-" is standard output.
 
     Args:
         path: of the output.
@@ -73,6 +74,8 @@ def open_writer(
     check_output(path, source, overwrite=overwrite)
     if isinstance(source, ImageFolderReader):
         return ImageFolderWriter(path, source.names, work=work, done=done)
+    if path == PIPE:
+        return PipeWriter(width, height, source=source.info, options=options, sample_aspect_ratio=sample_aspect_ratio)
     return VideoWriter(
         path, width, height, source=source.info, options=options, sample_aspect_ratio=sample_aspect_ratio,
         work=work, segments=segments,
@@ -81,6 +84,10 @@ def open_writer(
 
 def check_output(path: Path, source: Reader, *, overwrite: bool) -> None:
     """Raise OutputError where there is something that must not be replaced, or the output is of another kind."""
+    if path == PIPE:
+        if isinstance(source, ImageFolderReader):
+            raise OutputError("standard output carries a video, and the input is a folder of images; give a folder")
+        return
     with writing(path):
         if path.exists() or path.is_symlink():
             _check_existing(path, source, overwrite)

@@ -12,12 +12,15 @@ from av.error import FFmpegError
 
 from skipvsr.errors import DecodeError, InputError
 from skipvsr.video.colour import to_rgb
+from skipvsr.video.faults import PIPE
 from skipvsr.video.frame import Frame
+from skipvsr.video.pipe import Y4MInput
 from skipvsr.video.probe import VideoInfo, describe, open_container, picture_stream, stream_duration_seconds
 
 
 class VideoReader:
-    """A video file as an iterator of frames, in the order in which they are shown. A context manager; read once.
+    """A video file as an iterator of frames, in the order in which they are shown. A context manager; read once. The path
+    "-" is standard input, raw video in YUV4MPEG2.
 
     Raises:
         InputError: missing, empty, no video in it, not a single frame that decodes, or under 16 pixels a side.
@@ -27,7 +30,8 @@ class VideoReader:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._container = open_container(self.path)
+        self._pipe = Y4MInput() if self.path == PIPE else None
+        self._container = self._pipe.container if self._pipe is not None else open_container(self.path)
         self._last_pts: int | None = None
         # Until when the file has anything at all, its sound included.
         self._end_seconds = 0.0
@@ -36,6 +40,7 @@ class VideoReader:
         self._without_times = "avi" in self._container.format.name.split(",")
         self._times: deque[int] = deque()
         self._step = 1
+        self._packets = self._packet_bytes = 0
         try:
             self._stream = picture_stream(self._container, self.path)
             self._stream.thread_type = "AUTO"
@@ -66,6 +71,8 @@ class VideoReader:
         del first
         for decoded in self._decoded:
             yield self._frame(decoded)
+        if self._pipe is not None and not self._pipe.is_whole(self._packets, self._packet_bytes):
+            raise DecodeError(f"standard input ends within frame {self._packets + 1}; it was cut off")
         self._check_complete()
 
     def _decode(self) -> Iterator[av.VideoFrame]:
@@ -73,6 +80,8 @@ class VideoReader:
         try:
             for packet in self._container.demux():
                 if packet.stream == self._stream:
+                    self._packets += packet.size > 0
+                    self._packet_bytes += packet.size
                     if self._without_times and packet.size and packet.dts is not None:
                         self._times.append(packet.dts)
                     yield from packet.decode()  # type: ignore[misc]

@@ -22,7 +22,7 @@ from av.video.stream import VideoStream
 from skipvsr.errors import ConfigError, OutputError
 from skipvsr.video.colour import BT709, LIMITED, RGB, ColourSpec, from_rgb, is_rgb
 from skipvsr.video.encode import EncodeOptions, choose_encoder, encoder_rate
-from skipvsr.video.faults import OPEN_OPTIONS, file_name, writing
+from skipvsr.video.faults import OPEN_OPTIONS, PIPE, file_name, writing
 from skipvsr.video.frame import Frame
 from skipvsr.video.probe import VideoInfo, picture_stream
 from skipvsr.video.segments import Segment, SegmentWriter, decoding_times
@@ -94,7 +94,7 @@ class VideoWriter:
         self._rate = encoder_rate(source.frame_rate if source else frame_rate)
         self._time_base: Fraction | None = source.time_base if source else None
         self._sample_aspect_ratio = sample_aspect_ratio or (source.sample_aspect_ratio if source else None)
-        self._colour = _output_colour(source, self._encoder.pixel_format)
+        self._colour = output_colour(source, self._encoder.pixel_format)
         _check_place(self.path)
         self._own_work = (
             None if work is not None else self.path.with_name(f".{self.path.stem[:100]}.{os.getpid()}.part")
@@ -107,7 +107,7 @@ class VideoWriter:
         try:
             self._container = _open_for_writing(self._whole, self.path)
             self._stream = self._add_video(self._container)
-            if source is not None:
+            if source is not None and source.path != PIPE:
                 self._copier = _Copier(source.path, self._container, self.path)
             with writing(self.path):
                 self._container.start_encoding()
@@ -390,7 +390,7 @@ def _tags(metadata: dict[str, str]) -> dict[str, str]:
     return {key: value for key, value in metadata.items() if key.lower() not in _DROPPED_TAGS}
 
 
-def _output_colour(source: VideoInfo | None, pixel_format: str) -> ColourSpec:
+def output_colour(source: VideoInfo | None, pixel_format: str) -> ColourSpec:
     """The source's colour description, but YUV for RGB sources and RGB for RGB outputs."""
     rgb = is_rgb(av.VideoFormat(pixel_format))
     colour = source.colour if source is not None else ColourSpec(BT709, LIMITED, BT709, BT709)

@@ -1,0 +1,168 @@
+"""Many files: several inputs, or a tree of them, into one folder."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from skipvsr.errors import ConfigError, InputError, OutputError, SkipVSRError
+from skipvsr.models.vsr import SkipVSR
+from skipvsr.upscale.job import UpscaleReport, place, upscale_video
+from skipvsr.video.images import READ
+from skipvsr.video.write import CONTAINERS
+
+_LOG = logging.getLogger("skipvsr")
+# What counts as a video in a folder; what is given by name is always tried.
+VIDEOS = (
+    ".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob",
+    ".webm", ".wmv", ".y4m",
+)  # fmt: skip
+_OTHERWISE = ".mkv"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One of many.
+
+    Args:
+        source: a video, or a folder of images.
+        destination: where it goes.
+    """
+
+    source: Path
+    destination: Path
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a task: a report, or an error, or neither where its output was there already."""
+
+    task: Task
+    report: UpscaleReport | None = None
+    error: SkipVSRError | None = None
+
+    @property
+    def skipped(self) -> bool:
+        """Whether the output was there already."""
+        return self.report is None and self.error is None
+
+
+def is_batch(sources: Sequence[Path]) -> bool:
+    """Whether the output is to be a folder of outputs: for several inputs, or one folder that holds no images itself."""
+    return len(sources) > 1 or (sources[0].is_dir() and not _has_images(sources[0]))
+
+
+def plan(sources: Sequence[Path], folder: Path) -> list[Task]:
+    """What there is to do, in the order of names within each input.
+
+    Args:
+        sources: videos, folders of images, and folders with those anywhere below them. A single folder's tree is kept as it
+            is; of several inputs each has its own name in the output.
+        folder: the output. What lies in it already is no input.
+
+    Raises:
+        InputError: an input does not exist, or nothing to upscale is found.
+        ConfigError: two inputs would have the same output.
+        OutputError: the output is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder} is a file, and several inputs need a folder; choose another output")
+    tasks: list[Task] = []
+    for source in sources:
+        if not source.exists():
+            raise InputError(f"{source} does not exist; check the path")
+        if not source.is_dir() or _has_images(source):
+            tasks.append(Task(source, folder / _output_name(source)))
+            continue
+        inside = folder if len(sources) == 1 else folder / source.resolve().name
+        found = sorted(_walk(source, skip=folder.resolve()))
+        if not found:
+            raise InputError(f"{source} holds no videos and no folders of images")
+        tasks += [Task(path, inside / path.relative_to(source).parent / _output_name(path)) for path in found]
+    seen: dict[Path, Path] = {}
+    for task in tasks:
+        other = seen.setdefault(task.destination, task.source)
+        if other is not task.source:
+            raise ConfigError(f"{other} and {task.source} would both become {task.destination}; rename one of them")
+    return tasks
+
+
+def upscale_many(
+    sources: Sequence[str | Path],
+    folder: str | Path,
+    model: SkipVSR | str | Path = "compact",
+    *,
+    overwrite: bool = False,
+    on_start: Callable[[Task], object] | None = None,
+    **settings: Any,
+) -> Iterator[Outcome]:
+    """Upscale many files into a folder, one after the other. What exists there is skipped, and what fails does not stop the
+    others.
+
+    Args:
+        sources: videos, folders of images, and folders with those anywhere below them.
+        folder: the output, made if it is missing; trees keep their structure. Videos whose container is not written go into
+            Matroska.
+        model: a model, or what `load_model` takes; loaded once.
+        overwrite: do again what exists.
+        on_start: called before each file that is worked on.
+        settings: as for `upscale_video`, but for trace and overlay.
+
+    Yields:
+        An outcome for each file, as it is done.
+
+    Raises:
+        InputError, ConfigError, OutputError, ModelError: before the first file, as `plan` and `load_model` do.
+    """
+    tasks = plan([Path(source) for source in sources], Path(folder))
+    network = place(model, settings.pop("device", None))
+    for task in tasks:
+        if task.destination.exists() and not overwrite:
+            yield Outcome(task)
+            continue
+        if on_start is not None:
+            on_start(task)
+        try:
+            try:
+                task.destination.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise OutputError(f"{task.destination.parent} cannot be made ({error.strerror})") from error
+            report = upscale_video(task.source, task.destination, network, overwrite=overwrite, **settings)
+        except ConfigError:
+            raise
+        except SkipVSRError as error:
+            yield Outcome(task, error=error)
+        else:
+            yield Outcome(task, report=report)
+
+
+def _walk(root: Path, skip: Path) -> Iterator[Path]:
+    """Videos and folders of images below a folder; nothing hidden, and nothing that a link brings in from elsewhere."""
+    inside = root.resolve()
+    for folder, names, files in os.walk(root):
+        place = Path(folder)
+        names[:] = [name for name in names if not name.startswith(".") and (place / name).resolve() != skip]
+        if place != root and _has_images(place):
+            yield place
+        for name in files:
+            path = place / name
+            if name.startswith(".") or path.suffix.lower() not in VIDEOS:
+                continue
+            if not path.resolve().is_relative_to(inside):
+                _LOG.warning("%s is left out: it is a link that leads out of %s", path, root)
+                continue
+            yield path
+
+
+def _has_images(folder: Path) -> bool:
+    return any(path.suffix.lower() in READ and not path.name.startswith(".") for path in folder.iterdir())
+
+
+def _output_name(source: Path) -> str:
+    if source.is_dir():
+        return source.resolve().name
+    return source.name if source.suffix.lower() in CONTAINERS else f"{source.stem}{_OTHERWISE}"

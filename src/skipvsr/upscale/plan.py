@@ -1,0 +1,135 @@
+"""What a job will take, before it is begun: memory, disk and time."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import psutil
+import torch
+
+from skipvsr.execute.dial import Dial
+from skipvsr.execute.stream import STRIP_PIXELS, Windows, default_window, upscale_stream
+from skipvsr.models.blocks import SCALE
+from skipvsr.models.vsr import SkipVSR, VSRConfig
+from skipvsr.upscale.frames import to_tensor
+from skipvsr.upscale.size import OutputSize, output_size
+from skipvsr.video.ahead import DEPTH
+from skipvsr.video.open import open_reader
+from skipvsr.video.probe import VideoInfo
+
+# Python, torch, FFmpeg and a small model.
+_BASE_BYTES = 400 << 20
+_FLOAT = 4
+# Of 4:2:0 pictures in the encoder: what it looks ahead, refers to and works on.
+_ENCODER_FRAMES = 60
+# Bytes of a visually lossless H.264 or H.265 pixel, roughly.
+_BYTES_PER_PIXEL = 0.12
+_TRIED_FRAMES = 6
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a job will take.
+
+    Args:
+        info: of the source.
+        output_size: (width, height).
+        window: frames per window.
+        memory_bytes: at the peak.
+        memory_available: of this machine, now.
+        disk_bytes: of the output; about twice as much while it is joined.
+        seconds_per_frame: measured on the first frames.
+        seconds: all of it; None where nobody knows how many frames there are.
+    """
+
+    info: VideoInfo
+    output_size: tuple[int, int]
+    window: int
+    memory_bytes: int
+    memory_available: int
+    disk_bytes: int | None
+    seconds_per_frame: float
+    seconds: float | None
+
+
+def memory_bytes(config: VSRConfig, height: int, width: int, windows: Windows, pixels_out: int | None = None) -> int:
+    """About how much memory a job takes at its peak, in fp32 on the CPU (docs/streaming.md has it against measurements).
+
+    Args:
+        config: of the network.
+        height, width: of the low-resolution frames.
+        windows: how the stream is cut.
+        pixels_out: of a frame that is written; None: four times the sides.
+    """
+    pixels = height * width
+    state = _FLOAT * config.channels * pixels
+    held = windows.window + windows.lookahead + 1
+    frames = held * _FLOAT * (3 + 4) * pixels  # with the flows to both neighbours
+    states = windows.window * state
+    trunk = 5 * state
+    strip = min(pixels, STRIP_PIXELS)
+    # The largest features of the tail: 64 channels at full size twice, or 48 channels at low resolution.
+    tail = _FLOAT * strip * (2 * 64 * SCALE**2 if config.tail == "basicvsr" else 4 * 48)
+    results = (DEPTH + 2) * _FLOAT * 3 * SCALE**2 * pixels
+    encoder = int(_ENCODER_FRAMES * 1.5 * (pixels_out or SCALE**2 * pixels))
+    return _BASE_BYTES + frames + states + trunk + tail + results + encoder
+
+
+def estimate(
+    source: str | Path,
+    model: SkipVSR,
+    dial: Dial,
+    *,
+    window: int | None = None,
+    lookahead: int,
+    size: OutputSize | None = None,
+) -> Estimate:
+    """What a job will take; runs the network on a few frames, and writes nothing.
+
+    Args:
+        source: a video file or a folder of images.
+        model: where it will run.
+        dial: how much of it.
+        window: frames per window; None: by `default_window`.
+        lookahead: frames.
+        size: what the result is resized to; None: four times the input.
+
+    Raises:
+        InputError, DecodeError: the source cannot be read.
+        ConfigError: a setting that the model cannot follow.
+    """
+    with open_reader(source) as reader:
+        info = reader.info
+        chosen = window or default_window(model.config, info.height, info.width)
+        windows = Windows(chosen, lookahead)
+        frames = [to_tensor(frame.pixels) for frame in islice(reader, _TRIED_FRAMES)]
+    seconds = _seconds_per_frame(frames, model, dial)
+    # The backward recurrence, about a third of the work, runs over the lookahead too.
+    seconds *= 1 + lookahead / chosen / 3
+    height, width = output_size(size or OutputSize(), info)
+    count = info.frame_count
+    return Estimate(
+        info=info,
+        output_size=(width, height),
+        window=chosen,
+        memory_bytes=memory_bytes(model.config, info.height, info.width, windows, width * height),
+        memory_available=psutil.virtual_memory().available,
+        disk_bytes=None if count is None else int(count * width * height * _BYTES_PER_PIXEL),
+        seconds_per_frame=seconds,
+        seconds=None if count is None else count * seconds,
+    )
+
+
+def _seconds_per_frame(frames: list[torch.Tensor], model: SkipVSR, dial: Dial) -> float:
+    height, width = frames[0].shape[-2:]
+    recurrence = dial.around(model, height, width)
+    best = float("inf")
+    for _ in range(2):  # the first run prepares convolutions
+        start = time.perf_counter()
+        for _ in upscale_stream(frames, recurrence, Windows(len(frames), 0), routed=dial.turn(model)):
+            pass
+        best = min(best, (time.perf_counter() - start) / len(frames))
+    return best
