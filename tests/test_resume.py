@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from skipvsr.errors import OutputError
+from skipvsr.errors import OutputError, ResourceError
+from skipvsr.execute.patched import Patched
+from skipvsr.execute.stream import Windows, upscale_stream
 from skipvsr.models.router import Calibration
 from skipvsr.models.vsr import SkipVSR, VSRConfig
 from skipvsr.upscale.job import upscale_video
@@ -186,6 +188,48 @@ def test_a_disk_that_fills_up_stops_the_job_early_and_keeps_what_is_done(
         with pytest.raises(OutputError, match=r"the disk is nearly full: .* at least 1 MiB more"):
             upscale_video(source, place, "bicubic", window=2, segment=4)
     assert upscale_video(source, place, "bicubic", window=2, segment=4).resumed_at == 4
+
+
+class Hungry:
+    """Streams as always, but runs out of memory where windows are longer than `window`, or on whole frames if it is 0."""
+
+    def __init__(self, window: int) -> None:
+        self.window = window
+        self.attempts: list[str] = []
+
+    def __call__(self, frames, model, windows: Windows, **settings):
+        self.attempts.append(f"{type(model).__name__} {windows.window}")
+        enough = windows.window <= self.window or isinstance(model, Patched)
+        for number, result in enumerate(upscale_stream(frames, model, windows, **settings)):
+            if number == 7 and not enough:
+                raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory")
+            yield result
+
+
+def test_where_memory_runs_out_less_is_taken(
+    tmp_path: Path, tiny: SkipVSR, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    source = make_video(tmp_path / "in.mp4", [picture(index, 96, 80) for index in range(10)], options={"crf": "10"})
+    settings: dict[str, Any] = {"window": 4, "lookahead": 2, "segment": 2, "encode": LOSSLESS}
+    upscale_video(source, tmp_path / "whole.mkv", tiny, **settings)
+    expected = read_clip(tmp_path / "whole.mkv").astype(int)
+    for window, attempts, error in ((2, ["SkipVSR 4", "SkipVSR 2"], 0.3), (0, None, 1.5)):
+        hungry = Hungry(window)
+        monkeypatch.setattr("skipvsr.upscale.job.upscale_stream", hungry)
+        monkeypatch.setattr("skipvsr.upscale.job._TILES_PX", (64, 48))
+        report = upscale_video(source, tmp_path / f"{window}.mkv", tiny, **settings)
+        assert hungry.attempts == (attempts or ["SkipVSR 4", "SkipVSR 2", "SkipVSR 1", "Patched 1"])
+        assert report.frames == 10
+        difference = np.abs(read_clip(tmp_path / f"{window}.mkv").astype(int) - expected)
+        # What lies beyond the lookahead, or beyond a tile, is missed a little.
+        assert difference.mean() < error
+        assert times(tmp_path / f"{window}.mkv") == times(source)
+    assert "memory ran out; going on with shorter windows" in caplog.messages
+    assert "memory ran out; going on with blended tiles of 64 pixels" in caplog.messages
+    hungry = Hungry(0)
+    monkeypatch.setattr("skipvsr.upscale.job.upscale_stream", hungry)
+    with pytest.raises(ResourceError, match="even with windows of one frame"):
+        upscale_video(source, tmp_path / "never.mkv", tiny, **settings, tiling="patch", trace=tmp_path / "trace.npz")
 
 
 def test_decoding_times_rise_and_are_never_late():

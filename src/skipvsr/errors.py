@@ -8,6 +8,7 @@
     ├── InputError           a video, image or folder that cannot be read
     │   └── DecodeError      a stream that stopped decoding part of the way
     ├── OutputError          a place that cannot be written
+    ├── ResourceError        memory that ran out
     ├── BatchError           some of many files
     ├── DataError            training or test data that is missing or broken
     └── TrainingError        a training run that cannot go on
@@ -55,6 +56,10 @@ class DecodeError(InputError):
 
 class OutputError(SkipVSRError):
     """A place that cannot be written."""
+
+
+class ResourceError(SkipVSRError):
+    """Memory that ran out."""
 
 
 class BatchError(SkipVSRError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import signal
 import sys
 import threading
@@ -14,6 +15,7 @@ from typing import NoReturn
 
 from skipvsr.errors import SkipVSRError
 
+_LOG = logging.getLogger("skipvsr")
 # Everybody's way of saying which signal ended a program: 128 and its number.
 INTERRUPTED = 128 + signal.SIGINT
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
@@ -55,6 +57,17 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
 
 def run(args: argparse.Namespace) -> int:
     """Run a parsed command; errors of ours become one line and an exit status, other errors keep their traceback."""
+    notes = logging.StreamHandler()
+    notes.setFormatter(logging.Formatter("skipvsr: note: %(message)s"))
+    notes.setLevel(logging.ERROR if getattr(args, "quiet", False) else logging.WARNING)
+    _LOG.addHandler(notes)
+    try:
+        return _run(args)
+    finally:
+        _LOG.removeHandler(notes)
+
+
+def _run(args: argparse.Namespace) -> int:
     try:
         args.command(args)
     except SkipVSRError as error:

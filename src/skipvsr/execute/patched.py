@@ -111,11 +111,14 @@ class Patched:
         network: the network.
         grid: of the frames.
         parallel: patches in a call of the flow network and of the tail, and tiles at once in the trunks.
+        all_at_once: False: the trunks, too, take so many patches at a time, for less memory; then a policy must not remember
+            anything from frame to frame.
     """
 
     network: Recurrence
     grid: PatchGrid
     parallel: int = PARALLEL
+    all_at_once: bool = True
 
     def __post_init__(self) -> None:
         if self.parallel < 1:
@@ -132,18 +135,33 @@ class Patched:
     def propagate_backward(
         self, frame: Tensor, state: Tensor | None, flow: Tensor | None, run: RunTrunk | None = None
     ) -> Tensor:
-        """As the network's, all patches at once."""
-        return self.network.propagate_backward(self.grid.cut(frame), state, flow, run)
+        """As the network's, on the patches."""
+        return self._propagate(self.network.propagate_backward, frame, state, flow, run)
 
     def propagate_forward(
         self, frame: Tensor, state: Tensor | None, flow: Tensor | None, run: RunTrunk | None = None
     ) -> Tensor:
-        """As the network's, all patches at once."""
-        return self.network.propagate_forward(self.grid.cut(frame), state, flow, run)
+        """As the network's, on the patches."""
+        return self._propagate(self.network.propagate_forward, frame, state, flow, run)
 
     def reconstruct(self, frame: Tensor, backward: Tensor, forward: Tensor) -> Tensor:
         """The whole frame, (1, 3, 4H, 4W)."""
         return self.grid.merge(self._in_parts(self.network.reconstruct, self.grid.cut(frame), backward, forward))
+
+    def _propagate(
+        self,
+        step: Callable[[Tensor, Tensor | None, Tensor | None, RunTrunk | None], Tensor],
+        frame: Tensor,
+        state: Tensor | None,
+        flow: Tensor | None,
+        run: RunTrunk | None,
+    ) -> Tensor:
+        patches = self.grid.cut(frame)
+        if self.all_at_once:
+            return step(patches, state, flow, run)
+        if state is None or flow is None:
+            return self._in_parts(lambda part: step(part, None, None, run), patches)
+        return self._in_parts(lambda *parts: step(parts[0], parts[1], parts[2], run), patches, state, flow)
 
     def _in_parts(self, work: Callable[..., Tensor], *patches: Tensor) -> Tensor:
         parts = zip(*(values.split(self.parallel) for values in patches), strict=True)

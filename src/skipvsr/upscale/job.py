@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -13,19 +14,21 @@ from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 import numpy as np
+import psutil
 import torch
 from torch import Tensor
 
 from skipvsr.checkpoints.load import load_model
-from skipvsr.errors import ConfigError, DecodeError
+from skipvsr.errors import ConfigError, DecodeError, ResourceError
 from skipvsr.evaluation.cost import Cost, cost_per_frame
 from skipvsr.evaluation.trace_file import TraceWriter
 from skipvsr.execute.dial import Dial, Tiling
-from skipvsr.execute.patched import PARALLEL, Patched
+from skipvsr.execute.patched import PARALLEL, Patched, PatchGrid
 from skipvsr.execute.routed import RoutedTrunks
 from skipvsr.execute.speed import ShareController, SpeedController
 from skipvsr.execute.stream import DEFAULT_LOOKAHEAD, Position, Windows, default_window, upscale_stream
 from skipvsr.models.bicubic import Bicubic
+from skipvsr.models.router import MaskGenerator
 from skipvsr.models.vsr import Recurrence, SkipVSR, VSRConfig
 from skipvsr.routing.grid import TileGrid
 from skipvsr.routing.learned import DifferenceThreshold
@@ -33,6 +36,7 @@ from skipvsr.routing.policies import Policy, all_blocks
 from skipvsr.routing.trace import Tally, Trace, Traces
 from skipvsr.upscale.frames import to_array, to_tensor
 from skipvsr.upscale.overlay import LatestDepths, draw_depth
+from skipvsr.upscale.plan import memory_bytes
 from skipvsr.upscale.progress import Progress, ProgressMeter
 from skipvsr.upscale.scenes import SceneCuts
 from skipvsr.upscale.size import OutputSize, output_size, pixel_aspect, resize
@@ -47,6 +51,10 @@ from skipvsr.video.write import EncodeOptions, VideoWriter
 
 OnProgress: TypeAlias = Callable[[Progress], object]
 
+_LOG = logging.getLogger("skipvsr")
+# Low-resolution pixels.
+_TILES_PX = (256, 128)
+_TILE_OVERLAP_PX = 32
 _SEGMENT_MACS = 20_000_000_000_000
 
 
@@ -196,10 +204,33 @@ class _Settings:
             "version": [version(name) for name in ("skipvsr", "torch", "av")],
         }
 
+    @property
+    def tiles(self) -> bool:
+        """Whether blended tiles can stand in for the whole frame: not where a router compares frames, or is looked at."""
+        compares = isinstance(self.network.router, MaskGenerator) and self.dial != Dial()
+        return self.dial.tiling == "frame" and not compares and self.trace is None and self.overlay is None
+
+    def around(self, info: VideoInfo, tile_px: int) -> Recurrence:
+        """What streams the frames: in blended tiles where `tile_px` is not 0."""
+        if not tile_px:
+            return self.dial.around(self.network, info.height, info.width)
+        grid = PatchGrid(info.height, info.width, tile_px, tile_px - _TILE_OVERLAP_PX)
+        return Patched(self.network, grid, parallel=1, all_at_once=False)
+
     def _source_identity(self, reader: Reader) -> str:
         if self.source == PIPE:
             return "standard input"
         return identity(self.source, reader.files if isinstance(reader, ImageFolderReader) else None)
+
+
+def _warn_of_memory(network: SkipVSR, info: VideoInfo, windows: Windows, pixels_out: int) -> None:
+    needed = memory_bytes(network.config, info.height, info.width, windows, pixels_out)
+    available = psutil.virtual_memory().available
+    if needed > available:
+        _LOG.warning(
+            "this takes about %.1f GiB of memory, and %.1f GiB are available; a smaller --window takes less",
+            needed / (1 << 30), available / (1 << 30),
+        )  # fmt: skip
 
 
 def default_segment(config: VSRConfig, height: int, width: int) -> int:
@@ -207,24 +238,80 @@ def default_segment(config: VSRConfig, height: int, width: int) -> int:
     return max(16, min(256, _SEGMENT_MACS // cost_per_frame(config, height, width).total))
 
 
+@dataclass(frozen=True)
+class _Thrift:
+    """How a job saves memory, more at every step: shorter windows, then tiles of the frame that are blended.
+
+    Args:
+        halvings: of the window.
+        tile_px: side of the tiles; None: the whole frame.
+    """
+
+    halvings: int = 0
+    tile_px: int | None = None
+
+    def window(self, window: int) -> int:
+        """Frames per window, of so many that were asked for."""
+        return max(1, window >> self.halvings)
+
+    def more(self, window: int, *, tiles: bool) -> _Thrift | None:
+        """The next step; None where nothing is left to save."""
+        if self.window(window) > 1:
+            return replace(self, halvings=self.halvings + 1)
+        if not tiles or self.tile_px == _TILES_PX[-1]:
+            return None
+        return replace(self, tile_px=_TILES_PX[0] if self.tile_px is None else _TILES_PX[-1])
+
+    def __str__(self) -> str:
+        return "shorter windows" if self.tile_px is None else f"blended tiles of {self.tile_px} pixels"
+
+
 def _upscale(settings: _Settings, on_progress: OnProgress | None) -> UpscaleReport:
+    """The job, again from its last checkpoint with less memory wherever memory runs out."""
+    thrift = _Thrift()
+    while True:
+        try:
+            return _attempt(settings, thrift, on_progress)
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error) or PIPE in (settings.source, settings.destination):
+                raise
+            with open_reader(settings.source) as reader:
+                window = settings.window or default_window(
+                    settings.network.config, reader.info.height, reader.info.width
+                )
+            more = thrift.more(window, tiles=settings.tiles)
+            if more is None:
+                raise ResourceError(
+                    "memory ran out, even with windows of one frame; close other programs, or take a smaller model"
+                ) from error
+        # Outside of the handler nothing holds on to what the attempt had in memory.
+        thrift, settings = more, replace(settings, resume=True)
+        _LOG.warning("memory ran out; going on with %s", thrift)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
+
+
+def _attempt(settings: _Settings, thrift: _Thrift, on_progress: OnProgress | None) -> UpscaleReport:
     network, dial, destination = settings.network, settings.dial, settings.destination
     with ExitStack() as stack:
         reader = stack.enter_context(open_reader(settings.source))
         info = reader.info
         height, width = output_size(settings.size, info)
         window = settings.window or default_window(network.config, info.height, info.width)
-        windows = Windows(window if settings.window is None else settings.window, settings.lookahead)
+        asked = Windows(window if settings.window is None else settings.window, settings.lookahead)
+        windows = replace(asked, window=thrift.window(asked.window))
         segment = settings.segment or default_segment(network.config, info.height, info.width)
         if segment < 1:
             raise ConfigError(f"a segment is {segment} frames; it must be at least 1")
-        recurrence = dial.around(network, info.height, info.width)
+        _warn_of_memory(network, info, windows, height * width)
         _check_distinct(settings.source, settings.trace)
         _check_distinct(destination, settings.trace, settings.overlay)
         check_output(destination, reader, overwrite=settings.overwrite)
         work = None
         if destination != PIPE:
-            job = settings.job(reader, windows, segment)
+            job = settings.job(reader, asked, segment)
             work = stack.enter_context(UnfinishedWork(destination, job, resume=settings.resume))
         check_output(destination, reader, overwrite=settings.overwrite)  # another job may just have finished it
         aspect = pixel_aspect(info.sample_aspect_ratio, info.height, info.width, height, width)
@@ -239,10 +326,12 @@ def _upscale(settings: _Settings, on_progress: OnProgress | None) -> UpscaleRepo
             traces.append(stack.enter_context(TraceWriter(settings.trace, overwrite=settings.overwrite)))
         if settings.overlay is not None:
             drawn = stack.enter_context(open_output(settings.overlay))
-            depths.expand = recurrence.grid.expand if isinstance(recurrence, Patched) else None
             traces.append(depths)
         before = None if work is None else work.checkpoint
         # Last in, first out: what goes wrong at the end with the others finds this one in its place.
+        tile_px = thrift.tile_px or (int(before.numbers.get("tile_px", 0)) if before is not None else 0)
+        recurrence = settings.around(info, tile_px)
+        depths.expand = recurrence.grid.expand if isinstance(recurrence, Patched) else None
         if work is None:
             writer = stack.enter_context(open_output(destination))
         else:
@@ -253,8 +342,11 @@ def _upscale(settings: _Settings, on_progress: OnProgress | None) -> UpscaleRepo
 
         routed = dial.turn(network, Traces(tuple(traces)), trace_all=len(traces) > 1)
         controller = dial.controller(network, routed, window, tally)
-        progress = _Progressing(tally, routed, controller)
+        progress = _Progressing(tally, routed, controller, tile_px)
         start = progress.restore(before, next(network.parameters()).device) if before is not None else Position(0, None)
+        if isinstance(recurrence, Patched) and start.state is not None and start.state.shape[0] == 1:
+            # It was kept before memory ran out.
+            start = replace(start, state=recurrence.grid.cut(start.state))
         cuts = _CountedCuts(SceneCuts()) if settings.scene_cuts else None
         meter, seconds = ProgressMeter(info.frame_count, done=start.number), 0.0
         run = _Run(reader, writer, (height, width), drawn, depths, start)
@@ -298,10 +390,11 @@ class _Progressing:
     tally: Tally
     routed: RoutedTrunks | None
     controller: SpeedController | ShareController | None
+    tile_px: int
 
     def checkpoint(self, position: Position) -> Checkpoint:
         """As it is now, with copies of all tensors."""
-        numbers = {"passes": float(self.tally.passes), "shares": self.tally.shares}
+        numbers = {"passes": float(self.tally.passes), "shares": self.tally.shares, "tile_px": float(self.tile_px)}
         if self.controller is not None:
             numbers |= {f"controller.{name}": value for name, value in self.controller.state().items()}
         tensors = {} if position.state is None else {"state": position.state}
