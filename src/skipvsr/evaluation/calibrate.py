@@ -19,6 +19,8 @@ from skipvsr.routing.trace import Tally
 
 BUDGETS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 HALVINGS = 8
+# Shares so near to a budget are left alone.
+_NEAR = 0.003
 
 
 @dataclass
@@ -128,7 +130,11 @@ def _difference_thresholds(runs: _Runs, budgets: Sequence[float]) -> list[float]
         for _ in range(HALVINGS):
             middle = (low + high) / 2
             shares = [share for _, share in runs.under(lambda at=middle: DifferenceThreshold(router, at, align=align))]
-            low, high = (middle, high) if sum(shares) / len(shares) > budget else (low, middle)
+            share = sum(shares) / len(shares)
+            low, high = (middle, high) if share > budget else (low, middle)
+            if abs(share - budget) <= _NEAR:
+                high = middle
+                break
         most = high
         found.append(max(high, 1e-9))
     return found

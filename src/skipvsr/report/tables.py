@@ -11,7 +11,7 @@ from skipvsr.evaluation.evaluate import Row
 from skipvsr.evaluation.results import markdown, write_text
 from skipvsr.evaluation.settings import Setting
 from skipvsr.report import published
-from skipvsr.report.lab import BUDGETS, Lab
+from skipvsr.report.lab import BUDGETS, HALF, Lab
 from skipvsr.report.presets import TestSet
 
 _PATCH_FULL = Setting("full", 1.0, "patch")
@@ -94,9 +94,9 @@ def table3(lab: Lab) -> Table:
     test = lab.preset.tests[0]
     parts = {
         "VSR1": ("paper", Setting("uniform", 0.5, "patch")),
-        "VSR2": ("paper-alone", _at_budget(lab, "paper-alone", 0.507)),
+        "VSR2": ("paper-alone", _at_budget(lab, "paper-alone", HALF)),
         "VSR3": ("paper", _PATCH_FULL),
-        "VSR4": ("paper", _at_budget(lab, "paper", 0.507)),
+        "VSR4": ("paper", _at_budget(lab, "paper", HALF)),
     }
     ticks = {"VSR1": ("x", "", "x"), "VSR2": ("", "x", ""), "VSR3": ("", "", "x"), "VSR4": ("", "x", "x")}
     rows = []
@@ -168,7 +168,7 @@ def _ablation(lab: Lab, title: str, what: str, variants: list[tuple[str, str, st
     test = lab.preset.tests[0]
     rows = []
     for label, variant, paper in variants:
-        full, half = lab.row(variant, _PATCH_FULL, test), lab.row(variant, _at_budget(lab, variant, 0.507), test)
+        full, half = lab.row(variant, _PATCH_FULL, test), lab.row(variant, _at_budget(lab, variant, HALF), test)
         rows.append((label, paper, _score(full), _score(half), f"{half.executed_share:.0%}"))
     return Table(
         title, (what, "paper", "ours, all blocks", "ours, half", "blocks at half"), tuple(rows),
