@@ -8,6 +8,7 @@ README.md           the model card
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -184,3 +185,24 @@ def _read_config(path: Path) -> dict[str, Any]:
     if version != FORMAT_VERSION:
         raise CheckpointError(f"{path} has format version {version!r}; this skipvsr reads {FORMAT_VERSION}: update it")
     return description
+
+
+def fingerprint(model: SkipVSR) -> str:
+    """Of all weights and buffers and of the calibration: what goes on later must have the same."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    digest.update(repr(model.calibration).encode())
+    return digest.hexdigest()[:16]
+
+
+def write_text(path: Path, text: str) -> None:
+    """A file that appears whole or not at all. Raises OutputError."""
+    work = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with writing(path):
+        try:
+            work.write_text(text)
+            work.replace(path)
+        finally:
+            work.unlink(missing_ok=True)

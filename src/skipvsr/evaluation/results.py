@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from skipvsr.checkpoints.native import fingerprint
 from skipvsr.data.clips import Clip
 from skipvsr.data.low import Pairs
 from skipvsr.errors import ConfigError
@@ -17,7 +17,6 @@ from skipvsr.evaluation.evaluate import ClipScore, Measures, Row, evaluate_clip
 from skipvsr.evaluation.machine import describe_machine
 from skipvsr.evaluation.settings import Setting
 from skipvsr.models.vsr import SkipVSR
-from skipvsr.video.faults import writing
 
 
 @dataclass(frozen=True)
@@ -161,24 +160,3 @@ def markdown(table: Sequence[Sequence[str]]) -> str:
     """A header and lines as a Markdown table."""
     lines = [table[0], ("---",) * len(table[0]), *table[1:]]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
-
-
-def fingerprint(model: SkipVSR) -> str:
-    """Of all weights and buffers and of the calibration: what a resumed evaluation must have in common."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    digest.update(repr(model.calibration).encode())
-    return digest.hexdigest()[:16]
-
-
-def write_text(path: Path, text: str) -> None:
-    """A file that appears whole or not at all. Raises OutputError."""
-    work = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with writing(path):
-        try:
-            work.write_text(text)
-            work.replace(path)
-        finally:
-            work.unlink(missing_ok=True)

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from skipvsr.checkpoints.load import load_model
+from skipvsr.checkpoints.native import fingerprint
 from skipvsr.errors import ConfigError, DecodeError, ResourceError
 from skipvsr.evaluation.cost import Cost, cost_per_frame
 from skipvsr.evaluation.trace_file import TraceWriter
@@ -40,7 +41,7 @@ from skipvsr.upscale.plan import memory_bytes
 from skipvsr.upscale.progress import Progress, ProgressMeter
 from skipvsr.upscale.scenes import SceneCuts
 from skipvsr.upscale.size import OutputSize, output_size, pixel_aspect, resize
-from skipvsr.upscale.work import Checkpoint, UnfinishedWork, fingerprint, identity
+from skipvsr.upscale.work import Checkpoint, UnfinishedWork, identity
 from skipvsr.video.ahead import WriteBehind, read_ahead
 from skipvsr.video.faults import PIPE
 from skipvsr.video.frame import Frame

@@ -10,14 +10,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import torch
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from skipvsr.errors import OutputError
-from skipvsr.models.vsr import SkipVSR
 from skipvsr.video.faults import writing
 from skipvsr.video.segments import Segment, write_whole
 
@@ -196,16 +194,6 @@ def identity(path: Path, files: list[Path] | None = None) -> str:
             digest.update(contents.read(_END_BYTES))
             contents.seek(max(0, path.stat().st_size - _END_BYTES))
             digest.update(contents.read(_END_BYTES))
-    return digest.hexdigest()[:16]
-
-
-def fingerprint(model: SkipVSR) -> str:
-    """What tells a model from another: its shape, weights and calibration."""
-    digest = hashlib.sha256(json.dumps(model.config.to_dict(), sort_keys=True).encode())
-    digest.update(repr(model.calibration).encode())
-    for name, weight in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(_plain(weight).flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
