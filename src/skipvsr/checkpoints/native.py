@@ -195,14 +195,3 @@ def fingerprint(model: SkipVSR) -> str:
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     digest.update(repr(model.calibration).encode())
     return digest.hexdigest()[:16]
-
-
-def write_text(path: Path, text: str) -> None:
-    """A file that appears whole or not at all. Raises OutputError."""
-    work = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with writing(path):
-        try:
-            work.write_text(text)
-            work.replace(path)
-        finally:
-            work.unlink(missing_ok=True)

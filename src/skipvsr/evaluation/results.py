@@ -160,3 +160,14 @@ def markdown(table: Sequence[Sequence[str]]) -> str:
     """A header and lines as a Markdown table."""
     lines = [table[0], ("---",) * len(table[0]), *table[1:]]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def write_text(path: Path, text: str) -> None:
+    """A file that appears whole or not at all. Raises OutputError."""
+    work = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with writing(path):
+        try:
+            work.write_text(text)
+            work.replace(path)
+        finally:
+            work.unlink(missing_ok=True)
