@@ -17,6 +17,7 @@ from skipvsr.evaluation.evaluate import ClipScore, Measures, Row, evaluate_clip
 from skipvsr.evaluation.machine import describe_machine
 from skipvsr.evaluation.settings import Setting
 from skipvsr.models.vsr import SkipVSR
+from skipvsr.video.faults import writing
 
 
 @dataclass(frozen=True)
