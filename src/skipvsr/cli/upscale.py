@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
+import sys
 import time
 from dataclasses import asdict
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Protocol, get_args
 
@@ -40,6 +43,11 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
     parser.add_argument("--device", help="cpu, cuda, cuda:1 ... (a GPU if there is one)")
+
+    part = parser.add_argument_group("what of a video is taken")
+    part.add_argument("--start", type=_seconds, metavar="TIME", help="first frame: seconds or [HH:]MM:SS[.mmm]")
+    part.add_argument("--end", type=_seconds, metavar="TIME", help="frames before this time")
+    part.add_argument("--no-deinterlace", action="store_true", help="take interlaced frames as they are")
 
     compute = parser.add_argument_group("how much of the network runs (all of it)")
     compute.add_argument(
@@ -109,6 +117,9 @@ def command(args: argparse.Namespace) -> None:
             args.source,
             args.destination,
             args.model,
+            start=args.start,
+            end=args.end,
+            deinterlace=not args.no_deinterlace,
             window=args.window,
             lookahead=args.lookahead,
             scene_cuts=not args.no_scene_cuts,
@@ -124,6 +135,7 @@ def command(args: argparse.Namespace) -> None:
             overwrite=args.overwrite,
             device=args.device,
             on_progress=display.update,
+            on_notice=display.notice,
         )
     finally:
         display.close()
@@ -135,6 +147,9 @@ class Display(Protocol):
 
     def update(self, progress: Progress) -> None:
         """A frame is done."""
+
+    def notice(self, message: str) -> None:
+        """Something about the source that the user should know."""
 
     def close(self) -> None:
         """The job has ended, one way or the other."""
@@ -148,6 +163,9 @@ class Silent:
 
     def update(self, progress: Progress) -> None:
         """A frame is done."""
+
+    def notice(self, message: str) -> None:
+        """Something the user should know."""
 
     def close(self) -> None:
         """The job has ended."""
@@ -168,6 +186,10 @@ class Bar(Silent):
             self._bar = tqdm(total=progress.frames_total, unit=" frames", dynamic_ncols=True, smoothing=0.05)
         self._bar.set_postfix_str(f"{progress.memory_bytes // _MIB:,} MiB", refresh=False)
         self._bar.update()
+
+    def notice(self, message: str) -> None:
+        """Print a line above the bar."""
+        tqdm.write(f"skipvsr: {message}", file=sys.stderr)
 
     def close(self) -> None:
         """Leave the bar where it is."""
@@ -203,6 +225,10 @@ class JsonLines(Silent):
             self._shown = now
             self._print("progress", asdict(progress))
 
+    def notice(self, message: str) -> None:
+        """Print an object with "event": "notice"."""
+        self._print("notice", {"message": message})
+
     def report(self, report: UpscaleReport) -> None:
         """Print an object with "event": "done"."""
         self._print("done", {**asdict(report), "destination": str(report.destination)})
@@ -222,3 +248,11 @@ def _size(text: str) -> OutputSize:
     if not (separator and width.isdecimal() and height.isdecimal()):
         raise argparse.ArgumentTypeError(f"{text!r} is not WIDTHxHEIGHT, as in 1920x1080")
     return OutputSize(height=int(height), width=int(width))
+
+
+def _seconds(text: str) -> float:
+    match = re.fullmatch(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?)", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time; give seconds or [HH:]MM:SS[.mmm], as in 1:02:03.5")
+    hours, minutes, seconds = match.groups()
+    return float(3600 * int(hours or 0) + 60 * int(minutes or 0) + Fraction(seconds.rstrip(".")))

@@ -40,6 +40,7 @@ from skipvsr.video.probe import VideoInfo
 from skipvsr.video.write import EncodeOptions
 
 OnProgress: TypeAlias = Callable[[Progress], object]
+OnNotice: TypeAlias = Callable[[str], object]
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,9 @@ def upscale_video(
     destination: str | Path,
     model: SkipVSR | str | Path = "compact",
     *,
+    start: float | None = None,
+    end: float | None = None,
+    deinterlace: bool = True,
     window: int | None = None,
     lookahead: int = DEFAULT_LOOKAHEAD,
     scene_cuts: bool = True,
@@ -95,6 +99,7 @@ def upscale_video(
     overwrite: bool = False,
     device: str | torch.device | None = None,
     on_progress: OnProgress | None = None,
+    on_notice: OnNotice | None = None,
 ) -> UpscaleReport:
     """Super-resolve a video file or a folder of images x4, in fixed memory whatever its length.
 
@@ -105,6 +110,9 @@ def upscale_video(
         source: a video file, or a folder of images in the order of their names.
         destination: a video file (its ending chooses the container), or a folder for images.
         model: a model, or what `load_model` takes.
+        start, end: seconds of the file's own clock; frames at `start` or later and before `end` are upscaled, and the
+            output begins at 0. None: from the first, to the last.
+        deinterlace: make whole frames of those that are flagged as interlaced.
         window: frames per window; None: by `default_window`.
         lookahead: frames beyond a window from which the backward recurrence starts.
         scene_cuts: find scene cuts, and let nothing cross them.
@@ -120,10 +128,11 @@ def upscale_video(
         overwrite: replace an existing destination.
         device: where to run; None: a GPU if there is one, or where the given model is.
         on_progress: called after each frame, in the calling thread.
+        on_notice: called with what the user should know about the source, in the thread that reads it.
 
     Raises:
         InputError: the source cannot be read.
-        DecodeError: the source stopped decoding part of the way; the destination holds everything up to there.
+        DecodeError: the source was damaged, cut off or changed meanwhile; the destination holds all that could be read.
         OutputError: the destination exists, or cannot be written.
         ModelError, ConfigError: the model or a setting is wrong.
     """
@@ -132,7 +141,7 @@ def upscale_video(
     dial = Dial(threshold, budget, target_fps, tiling=tiling, parallel=parallel)
     dial.turn(network)  # what is wrong with it is said before anything is read
     with ExitStack() as stack:
-        reader = stack.enter_context(open_reader(source))
+        reader = stack.enter_context(open_reader(source, start, end, deinterlace=deinterlace, on_notice=on_notice))
         info = reader.info
         height, width = _output_size(size or OutputSize(), info)
         if window is None:
@@ -187,7 +196,7 @@ def upscale_video(
     )
     if run.stopped is not None:
         raise DecodeError(
-            f"{run.stopped}; the {report.frames} frames before that are in {destination}"
+            f"{run.stopped}; the {report.frames} frames that could be read are in {destination}"
         ) from run.stopped
     return report
 

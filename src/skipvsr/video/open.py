@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Protocol, TypeAlias
 
 import numpy as np
 
-from skipvsr.errors import InputError, OutputError
+from skipvsr.errors import ConfigError, InputError, OutputError
 from skipvsr.video.faults import reading, writing
 from skipvsr.video.frame import Frame
 from skipvsr.video.images import READ, ImageFolderReader, ImageFolderWriter, check_replaceable, read_image
@@ -26,12 +27,28 @@ class Writer(Protocol):
         """Take a frame."""
 
 
-def open_reader(path: str | Path) -> Reader:
-    """A reader for a video file or a folder of images; raises InputError as they do."""
+def open_reader(
+    path: str | Path,
+    start: float | None = None,
+    end: float | None = None,
+    *,
+    deinterlace: bool = True,
+    on_notice: Callable[[str], object] | None = None,
+) -> Reader:
+    """A reader for a video file, with VideoReader's arguments, or for a folder of images, of which no part can be asked for.
+
+    Raises:
+        InputError: as the readers do.
+        ConfigError: a part of a folder, or one that ends before it starts.
+    """
     path = Path(path)
     with reading(path):
         folder = path.is_dir()
-    return ImageFolderReader(path) if folder else VideoReader(path)
+    if not folder:
+        return VideoReader(path, start, end, deinterlace=deinterlace, on_notice=on_notice)
+    if start is not None or end is not None:
+        raise ConfigError(f"{path} is a folder of images, in which there is no time; leave out start and end")
+    return ImageFolderReader(path)
 
 
 def open_writer(
