@@ -149,7 +149,9 @@ def test_a_file_that_was_cut_off_is_upscaled_as_far_as_it_goes(tmp_path: Path, t
                 packet.stream = stream
                 output.mux(packet)
     front.write_bytes(front.read_bytes()[: front.stat().st_size * 6 // 10])
-    with pytest.raises(DecodeError, match=r"at 0:0\d\.\d+.*the (\d+) frames before that are in .*out\.mp4") as caught:
+    with pytest.raises(
+        DecodeError, match=r"at 0:0\d\.\d+.*the (\d+) frames that could be read are in .*out\.mp4"
+    ) as caught:
         upscale_video(front, tmp_path / "out.mp4", tiny, window=4, lookahead=2)
     assert caught.value.exit_code == 3
     written = times(tmp_path / "out.mp4")

@@ -311,16 +311,15 @@ def test_an_avi_with_b_frames_is_read_in_order(tmp_path: Path):
 def test_times_that_repeat_lose_no_frame_and_times_that_jump_back_end_the_video(tmp_path: Path):
     source = make_video(tmp_path / "in.mkv", 4)
     with VideoReader(source) as reader:
-        first = next(iter(reader))
+        decoded = from_rgb(next(iter(reader)).pixels, "yuv420p", reader.info.colour)
         reader._last_pts, reader._step = 1000, 40
         for pts, expected in ((1040, 1040), (1040, 1041), (1030, 1042), (None, 1082)):
-            decoded = from_rgb(first.pixels, "yuv420p", reader.info.colour)
-            decoded.pts = pts
-            assert reader._frame(decoded).pts == expected
-        decoded = from_rgb(first.pixels, "yuv420p", reader.info.colour)
-        decoded.pts = 10
+            timed = reader._time(decoded, pts)
+            assert timed is not None
+            assert timed.pts == expected
+        assert reader._time(decoded, 10) is None
         with pytest.raises(DecodeError, match="jumps back in time"):
-            reader._frame(decoded)
+            reader._complain()
 
 
 def test_how_long_the_last_frame_is_shown_is_kept(tmp_path: Path):

@@ -57,7 +57,7 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
 
 def run(args: argparse.Namespace) -> int:
     """Run a parsed command; errors of ours become one line and an exit status, other errors keep their traceback."""
-    notes = logging.StreamHandler()
+    notes: logging.Handler = _JsonNotes() if getattr(args, "json", False) is True else logging.StreamHandler()
     notes.setFormatter(logging.Formatter("skipvsr: note: %(message)s"))
     notes.setLevel(logging.ERROR if getattr(args, "quiet", False) else logging.WARNING)
     _LOG.addHandler(notes)
@@ -65,6 +65,13 @@ def run(args: argparse.Namespace) -> int:
         return _run(args)
     finally:
         _LOG.removeHandler(notes)
+
+
+class _JsonNotes(logging.Handler):
+    """Prints notes as JSON objects on standard output."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(json.dumps({"event": "notice", "message": record.getMessage()}), flush=True)
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import time
 from dataclasses import asdict
 from datetime import timedelta
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Protocol, TextIO, get_args
 
@@ -61,6 +63,11 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         "--no-resume", action="store_true", help="start over, whatever an interrupted run has finished of OUT"
     )
     parser.add_argument("--device", help="cpu, cuda, cuda:1 ... (a GPU if there is one)")
+
+    part = parser.add_argument_group("what of a video is taken")
+    part.add_argument("--start", type=_seconds, metavar="TIME", help="first frame: seconds or [HH:]MM:SS[.mmm]")
+    part.add_argument("--end", type=_seconds, metavar="TIME", help="frames before this time")
+    part.add_argument("--no-deinterlace", action="store_true", help="take interlaced frames as they are")
 
     compute = parser.add_argument_group("how much of the network runs (all of it)")
     compute.add_argument(
@@ -142,6 +149,9 @@ def command(args: argparse.Namespace) -> None:
 def _settings(args: argparse.Namespace) -> dict[str, Any]:
     """What `upscale_video` takes, of all inputs alike."""
     return {
+        "start": args.start,
+        "end": args.end,
+        "deinterlace": not args.no_deinterlace,
         "window": args.window,
         "lookahead": args.lookahead,
         "scene_cuts": not args.no_scene_cuts,
@@ -392,3 +402,11 @@ def _size(text: str) -> OutputSize:
     if not (separator and width.isdecimal() and height.isdecimal()):
         raise argparse.ArgumentTypeError(f"{text!r} is not WIDTHxHEIGHT, as in 1920x1080")
     return OutputSize(height=int(height), width=int(width))
+
+
+def _seconds(text: str) -> float:
+    match = re.fullmatch(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?)", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time; give seconds or [HH:]MM:SS[.mmm], as in 1:02:03.5")
+    hours, minutes, seconds = match.groups()
+    return float(3600 * int(hours or 0) + 60 * int(minutes or 0) + Fraction(seconds.rstrip(".")))

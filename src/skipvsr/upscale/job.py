@@ -99,6 +99,9 @@ def upscale_video(
     destination: str | Path,
     model: SkipVSR | str | Path = "compact",
     *,
+    start: float | None = None,
+    end: float | None = None,
+    deinterlace: bool = True,
     window: int | None = None,
     lookahead: int = DEFAULT_LOOKAHEAD,
     scene_cuts: bool = True,
@@ -127,6 +130,9 @@ def upscale_video(
         source: a video file, or a folder of images in the order of their names; "-" is y4m on standard input.
         destination: a video file (its ending chooses the container), or a folder for images; "-" is y4m on standard output.
         model: a model, or what `load_model` takes.
+        start, end: seconds of the file's own clock; frames at `start` or later and before `end` are upscaled, and the
+            output begins at 0. None: from the first, to the last.
+        deinterlace: make whole frames of those that are flagged as interlaced.
         window: frames per window; None: by `default_window`.
         lookahead: frames beyond a window from which the backward recurrence starts.
         scene_cuts: find scene cuts, and let nothing cross them.
@@ -147,7 +153,7 @@ def upscale_video(
 
     Raises:
         InputError: the source cannot be read.
-        DecodeError: the source stopped decoding part of the way; the destination holds everything up to there.
+        DecodeError: the source was damaged, cut off or changed meanwhile; the destination holds all that could be read.
         OutputError: the destination exists or cannot be written, is being written by another job, or has unfinished work
             with other settings beside it.
         ModelError, ConfigError: the model or a setting is wrong.
@@ -156,10 +162,24 @@ def upscale_video(
     dial = Dial(threshold, budget, target_fps, tiling=tiling, parallel=parallel)
     dial.turn(network)  # what is wrong with it is said before anything is read
     settings = _Settings(
-        Path(source), Path(destination), network, dial, window, lookahead, scene_cuts, segment, size or OutputSize(),
-        encode or EncodeOptions(), overwrite, resume, None if trace is None else Path(trace),
-        None if overlay is None else Path(overlay),
-    )  # fmt: skip
+        source=Path(source),
+        destination=Path(destination),
+        start=start,
+        end=end,
+        deinterlace=deinterlace,
+        network=network,
+        dial=dial,
+        window=window,
+        lookahead=lookahead,
+        scene_cuts=scene_cuts,
+        segment=segment,
+        size=size or OutputSize(),
+        encode=encode or EncodeOptions(),
+        overwrite=overwrite,
+        resume=resume,
+        trace=None if trace is None else Path(trace),
+        overlay=None if overlay is None else Path(overlay),
+    )
     return _upscale(settings, on_progress)
 
 
@@ -169,6 +189,9 @@ class _Settings:
 
     source: Path
     destination: Path
+    start: float | None
+    end: float | None
+    deinterlace: bool
     network: SkipVSR
     dial: Dial
     window: int | None
@@ -182,6 +205,10 @@ class _Settings:
     trace: Path | None
     overlay: Path | None
 
+    def open(self) -> Reader:
+        """A reader for what is asked for of the source."""
+        return open_reader(self.source, self.start, self.end, deinterlace=self.deinterlace)
+
     @property
     def resumable(self) -> bool:
         """A trace or an overlay would have to be there from the first frame, and a pipe is gone."""
@@ -192,6 +219,8 @@ class _Settings:
         parameter = next(self.network.parameters())
         return {
             "source": self._source_identity(reader),
+            "part": [self.start, self.end],
+            "deinterlacing": self.deinterlace,
             "model": fingerprint(self.network),
             "device": f"{parameter.device.type}, {parameter.dtype}",
             "window": windows.window,
@@ -276,7 +305,7 @@ def _upscale(settings: _Settings, on_progress: OnProgress | None) -> UpscaleRepo
         except (MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error) or PIPE in (settings.source, settings.destination):
                 raise
-            with open_reader(settings.source) as reader:
+            with settings.open() as reader:
                 window = settings.window or default_window(
                     settings.network.config, reader.info.height, reader.info.width
                 )
@@ -297,7 +326,7 @@ def _is_out_of_memory(error: Exception) -> bool:
 def _attempt(settings: _Settings, thrift: _Thrift, on_progress: OnProgress | None) -> UpscaleReport:
     network, dial, destination = settings.network, settings.dial, settings.destination
     with ExitStack() as stack:
-        reader = stack.enter_context(open_reader(settings.source))
+        reader = stack.enter_context(settings.open())
         info = reader.info
         height, width = output_size(settings.size, info)
         window = settings.window or default_window(network.config, info.height, info.width)
@@ -379,7 +408,7 @@ def _attempt(settings: _Settings, thrift: _Thrift, on_progress: OnProgress | Non
     )
     if run.stopped is not None:
         raise DecodeError(
-            f"{run.stopped}; the {report.frames} frames before that are in {destination}"
+            f"{run.stopped}; the {report.frames} frames that could be read are in {destination}"
         ) from run.stopped
     return report
 

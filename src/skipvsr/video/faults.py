@@ -10,11 +10,14 @@ from pathlib import Path
 from av.error import FFmpegError
 
 from skipvsr.errors import InputError, OutputError, SkipVSRError
+from skipvsr.video.limits import MAX_PIXELS
 
 # Only plain files: a playlist or a crafted header must not make us open anything else.
 OPEN_OPTIONS = {"protocol_whitelist": "file"}
 # Standard input or output.
 PIPE = Path("-")
+# For a file that is read through us: FFmpeg itself opens nothing at all, and reserves no memory for monstrous pictures.
+SOURCE_OPTIONS = {"protocol_whitelist": "none", "max_pixels": str(MAX_PIXELS)}
 
 
 def file_name(path: Path) -> str:

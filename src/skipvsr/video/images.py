@@ -14,13 +14,15 @@ from types import TracebackType
 import av
 import numpy as np
 from av.codec import CodecContext
+from av.container import InputContainer
 from av.video.codeccontext import VideoCodecContext
 
 from skipvsr.errors import DecodeError, InputError, OutputError
 from skipvsr.video.colour import FULL, RGB, SMPTE170M, ColourSpec, colour_of, from_rgb, to_rgb
 from skipvsr.video.faults import OPEN_OPTIONS, file_name, reading, writing
 from skipvsr.video.frame import Frame
-from skipvsr.video.probe import MIN_SIDE_PX, VideoInfo, describe
+from skipvsr.video.limits import check_size, limit_decoder
+from skipvsr.video.probe import VideoInfo, describe
 
 # Ending: encoder, pixel format for 8 bit, for 16 bit.
 _WRITTEN = {
@@ -47,7 +49,9 @@ class ImageFolderReader:
         self.files = _image_files(self.path)
         _check_numbers(self.path, self.files)
         with reading(self.files[0]), av.open(file_name(self.files[0]), options=OPEN_OPTIONS) as container:
-            first = next(container.decode(video=0))
+            first = next(_decode(self.files[0], container), None)
+            if first is None:
+                raise InputError(f"{self.files[0]} holds no picture; is it complete?")
             info = describe(self.files[0], container, container.streams.video[0], first)
         height, width = _upright(np.empty((first.height, first.width, 3), np.uint8), first).shape[:2]
         self.info = VideoInfo(
@@ -191,11 +195,10 @@ def read_image(path: str | Path) -> np.ndarray:
     if not path.is_file():
         raise InputError(f"{path} does not exist; check the path")
     with reading(path), av.open(file_name(path), options=OPEN_OPTIONS) as container:
-        frame = next(container.decode(video=0), None)
+        frame = next(_decode(path, container), None)
         if frame is None:
             raise InputError(f"{path} holds no picture; is it complete?")
-        if min(frame.width, frame.height) < MIN_SIDE_PX:
-            raise InputError(f"{path} is {frame.width}x{frame.height}; each side must be at least {MIN_SIDE_PX} pixels")
+        check_size(path, frame.width, frame.height)
         return np.ascontiguousarray(_upright(to_rgb(frame, colour_of(frame, still=True)), frame))
 
 
@@ -222,6 +225,14 @@ def write_image(path: str | Path, pixels: np.ndarray) -> None:
         frame = from_rgb(pixels, context.pix_fmt, ColourSpec(SMPTE170M if yuv else RGB, FULL))
         frame.pts, frame.time_base = 0, Fraction(1)
         path.write_bytes(b"".join(bytes(packet) for packet in [*context.encode(frame), *context.encode(None)]))
+
+
+def _decode(path: Path, container: InputContainer) -> Iterator[av.VideoFrame]:
+    stream = next(iter(container.streams.video), None)
+    if stream is None:
+        raise InputError(f"{path} holds no picture; give an image file")
+    limit_decoder(path, stream)
+    return container.decode(stream)
 
 
 def _image_files(folder: Path) -> list[Path]:

@@ -10,7 +10,7 @@ from typing import Protocol, TypeAlias
 
 import numpy as np
 
-from skipvsr.errors import InputError, OutputError
+from skipvsr.errors import ConfigError, InputError, OutputError
 from skipvsr.video.faults import PIPE, reading, writing
 from skipvsr.video.frame import Frame
 from skipvsr.video.images import READ, ImageFolderReader, ImageFolderWriter, check_replaceable, read_image
@@ -32,12 +32,28 @@ class Writer(Protocol):
         """Make safe on the disk what was taken so far."""
 
 
-def open_reader(path: str | Path) -> Reader:
-    """A reader for a video file, a folder of images, or "-" for standard input; raises InputError as they do."""
+def open_reader(
+    path: str | Path,
+    start: float | None = None,
+    end: float | None = None,
+    *,
+    deinterlace: bool = True,
+) -> Reader:
+    """A reader for a video file or "-" (standard input), with VideoReader's arguments, or for a folder of images, of which no
+    part can be asked for.
+
+    Raises:
+        InputError: as the readers do.
+        ConfigError: a part of a folder, or one that ends before it starts.
+    """
     path = Path(path)
     with reading(path):
         folder = path != PIPE and path.is_dir()
-    return ImageFolderReader(path) if folder else VideoReader(path)
+    if not folder:
+        return VideoReader(path, start, end, deinterlace=deinterlace)
+    if start is not None or end is not None:
+        raise ConfigError(f"{path} is a folder of images, in which there is no time; leave out start and end")
+    return ImageFolderReader(path)
 
 
 def open_writer(

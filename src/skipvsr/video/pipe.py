@@ -44,6 +44,18 @@ class Y4MInput:
                 "standard input is no YUV4MPEG2 video; pipe it with: ffmpeg ... -f yuv4mpegpipe - | skipvsr upscale - ..."
             ) from error
 
+    @property
+    def error(self) -> OSError | None:
+        """What ended the reading before its time."""
+        return self._stream.error
+
+    def changed(self) -> str | None:
+        """Nothing: what was read is gone."""
+        return None
+
+    def close(self) -> None:
+        """Standard input is not ours to close."""
+
     def is_whole(self, frames: int, picture_bytes: int) -> bool:
         """Whether what was read is a header and so many frames, of so many bytes in all; FFmpeg drops the rest of another."""
         return self._stream.read_bytes == self._stream.header_bytes + frames * len(b"FRAME\n") + picture_bytes
@@ -55,9 +67,14 @@ class _OnlyRead:
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self.read_bytes = self.header_bytes = 0
+        self.error: OSError | None = None
 
     def read(self, count: int) -> bytes:
-        part = self._stream.read(count)
+        try:
+            part = self._stream.read(count)
+        except OSError as error:
+            self.error = error
+            return b""
         if not self.read_bytes:
             self.header_bytes = part.find(b"\n") + 1
         self.read_bytes += len(part)

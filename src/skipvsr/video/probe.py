@@ -14,10 +14,11 @@ from av.video.stream import VideoStream
 
 from skipvsr.errors import InputError
 from skipvsr.video.colour import ColourSpec, bit_depth, colour_of
-from skipvsr.video.faults import OPEN_OPTIONS, file_name, reading
+from skipvsr.video.faults import SOURCE_OPTIONS, reading
 from skipvsr.video.hdr import static_hdr
+from skipvsr.video.limits import check_size, check_streams
+from skipvsr.video.source import SourceFile
 
-MIN_SIDE_PX = 16
 # Formats that are lists of other files.
 _LISTS = {"hls", "concat", "dash", "imf", "image2"}
 _IDENTITY = (1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
@@ -42,6 +43,9 @@ class VideoInfo:
         colour: what the numbers mean.
         audio_streams, subtitle_streams: how many there are.
         static_hdr: what it says of the display it was made on (`skipvsr.video.hdr`).
+        start_seconds: what of the file's own clock is 0 in the timestamps: where a part of the file begins.
+        end_seconds: of the file's own clock, where the part ends; None: at the end of the file.
+        interlaced: whether the first frame is flagged so.
     """
 
     path: Path
@@ -60,10 +64,17 @@ class VideoInfo:
     audio_streams: int
     subtitle_streams: int
     static_hdr: dict[str, str] = field(default_factory=dict)
+    start_seconds: float = 0.0
+    end_seconds: float | None = None
+    interlaced: bool = False
 
 
-def open_container(path: Path) -> InputContainer:
-    """Open a file for reading; raises InputError for what is missing, empty or no media at all."""
+def open_container(path: Path) -> tuple[InputContainer, SourceFile]:
+    """Open a file for reading, nothing but this file whatever it says; the caller closes both.
+
+    Raises:
+        InputError: it is missing, empty, no media at all, a list of other files, or has more than 64 streams.
+    """
     if not path.exists():
         raise InputError(f"{path} does not exist; check the path")
     if path.is_dir():
@@ -71,11 +82,21 @@ def open_container(path: Path) -> InputContainer:
     if path.stat().st_size == 0:
         raise InputError(f"{path} is empty (0 bytes); copy or download it again")
     with reading(path):
-        container = av.open(file_name(path), options=OPEN_OPTIONS, metadata_errors="replace")
-    if set(container.format.name.split(",")) & _LISTS:
+        file = SourceFile(path)
+        try:
+            container = av.open(file, "r", options=SOURCE_OPTIONS, metadata_errors="replace")
+        except BaseException:
+            file.close()
+            raise
+    try:
+        if set(container.format.name.split(",")) & _LISTS:
+            raise InputError(f"{path} is a playlist and would open other files; give the video file itself")
+        check_streams(path, container)
+    except InputError:
         container.close()
-        raise InputError(f"{path} is a playlist and would open other files; give the video file itself")
-    return container
+        file.close()
+        raise
+    return container, file
 
 
 def picture_stream(container: InputContainer, path: Path) -> VideoStream:
@@ -93,10 +114,9 @@ def describe(path: Path, container: InputContainer, stream: VideoStream, first: 
     """Everything that the container, the stream and its first frame say.
 
     Raises:
-        InputError: the picture is smaller than 16 pixels a side.
+        InputError: the picture is too small or too large.
     """
-    if min(first.width, first.height) < MIN_SIDE_PX:
-        raise InputError(f"{path} is {first.width}x{first.height}; each side must be at least {MIN_SIDE_PX} pixels")
+    check_size(path, first.width, first.height)
     assert stream.time_base is not None
     duration = stream_duration_seconds(stream)
     if duration is None and container.duration is not None:
@@ -120,6 +140,7 @@ def describe(path: Path, container: InputContainer, stream: VideoStream, first: 
         audio_streams=len(container.streams.audio),
         subtitle_streams=len(container.streams.subtitles),
         static_hdr=static_hdr(first),
+        interlaced=first.interlaced_frame,
     )
 
 

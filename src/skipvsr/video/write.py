@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import av
 from av.codec import CodecContext
@@ -27,10 +28,15 @@ from skipvsr.video.frame import Frame
 from skipvsr.video.probe import VideoInfo, picture_stream
 from skipvsr.video.segments import Segment, SegmentWriter, decoding_times
 
+if TYPE_CHECKING:
+    from av.container.core import Chapter
+
 __all__ = ["EncodeOptions", "VideoWriter"]
 
 _LOG = logging.getLogger("skipvsr")
 _COPIED = ("audio", "subtitle")
+# Times in seconds come as floats, and mean the simplest fraction that is this near.
+_FINEST = 1_000_000
 _MATROSKA = ("matroska", "webm")
 # Codecs of cover pictures: ending and type of the files.
 _COVERS = {"png": (".png", "image/png"), "mjpeg": (".jpg", "image/jpeg")}
@@ -108,7 +114,7 @@ class VideoWriter:
             self._container = _open_for_writing(self._whole, self.path)
             self._stream = self._add_video(self._container)
             if source is not None and source.path != PIPE:
-                self._copier = _Copier(source.path, self._container, self.path)
+                self._copier = _Copier(source, self._container, self.path)
             with writing(self.path):
                 self._container.start_encoding()
         except BaseException:
@@ -257,12 +263,15 @@ class _Copier:
     sound and subtitles as far as the picture has come. What the container has no place for is said.
     """
 
-    def __init__(self, source: Path, output: OutputContainer, destination: Path) -> None:
+    def __init__(self, info: VideoInfo, output: OutputContainer, destination: Path) -> None:
+        source = info.path
         self._output = output
         self._source = source
+        self._start = Fraction(info.start_seconds).limit_denominator(_FINEST)
+        self._end = None if info.end_seconds is None else Fraction(info.end_seconds).limit_denominator(_FINEST)
         self._input: InputContainer = av.open(file_name(source), options=OPEN_OPTIONS, metadata_errors="replace")
         output.metadata.update(_tags(self._input.metadata))
-        chapters = self._input.chapters()
+        chapters = _shifted(self._input.chapters(), self._start, self._end)
         if chapters:
             output.set_chapters(chapters)
         self._streams: dict[int, Stream] = {}
@@ -319,14 +328,18 @@ class _Copier:
     def copy_until(self, seconds: float | None) -> None:
         """Copy what is to be heard or read up to a time; None: everything that is left."""
         while True:
-            packet = self._waiting or next(self._packets, None)
-            self._waiting = None
+            packet, self._waiting = self._waiting, None
             if packet is None:
-                return
-            if packet.size == 0:
-                continue  # the demuxer's way of saying that a stream is at its end
-            if packet.dts is None:
-                packet.dts = packet.pts
+                packet = next(self._packets, None)
+                if packet is None:
+                    return
+                # An empty one is the demuxer's way of saying that a stream is at its end.
+                if packet.size == 0:
+                    continue
+                if packet.dts is None:
+                    packet.dts = packet.pts
+                if not self._within(packet):
+                    continue
             time_base = packet.time_base
             if seconds is not None and packet.dts is not None and packet.dts * time_base > seconds:
                 self._waiting = packet
@@ -334,6 +347,28 @@ class _Copier:
             if self._in_order(packet) and not self._before_the_start(packet):
                 packet.stream = self._streams[packet.stream.index]
                 self._output.mux(packet)
+
+    def _within(self, packet: Packet) -> bool:
+        """Put a packet on the clock of the part that is upscaled; False: it is not in the part.
+
+        Sound begins with the first packet that starts in the part. A subtitle that is up when the part begins is up then.
+        """
+        if packet.pts is None or packet.time_base is None or (self._start == 0 and self._end is None):
+            return True
+        start, time = self._start, packet.pts * packet.time_base
+        if self._end is not None and time >= self._end:
+            return False
+        if time < start:
+            shown_until = time + (packet.duration or 0) * packet.time_base
+            if packet.stream.type != "subtitle" or shown_until <= start:
+                return False
+            packet.duration = round((shown_until - start) / packet.time_base)
+            packet.pts = packet.dts = round(start / packet.time_base)
+        shift = round(start / packet.time_base)
+        packet.pts -= shift
+        if packet.dts is not None:
+            packet.dts -= shift
+        return True
 
     def _before_the_start(self, packet: Packet) -> bool:
         """Whether all streams would be moved for a packet that nobody is to hear.
@@ -378,6 +413,21 @@ def _add_copy(output: OutputContainer, stream: Stream, destination: Path) -> Str
     copy.metadata.update(_tags(stream.metadata))
     copy.disposition = stream.disposition
     return copy
+
+
+def _shifted(chapters: list[Chapter], start: Fraction, end: Fraction | None) -> list[Chapter]:
+    """The chapters of a part, on its clock."""
+    if start == 0 and end is None:
+        return chapters
+    kept: list[Chapter] = []
+    for chapter in chapters:
+        unit = chapter["time_base"] or Fraction(1, av.time_base)
+        first = max(chapter["start"] * unit, start)
+        last = chapter["end"] * unit if end is None else min(chapter["end"] * unit, end)
+        if first < last:
+            shift = round(start / unit)
+            kept.append({**chapter, "start": round(first / unit) - shift, "end": round(last / unit) - shift})
+    return kept
 
 
 def _describe(stream: Stream) -> str:
