@@ -20,6 +20,7 @@ from skipvsr.video.faults import reading
 from skipvsr.video.frame import Frame
 from skipvsr.video.limits import limit_decoder
 from skipvsr.video.probe import VideoInfo, describe, open_container, picture_stream, stream_duration_seconds
+from skipvsr.video.structure import bytes_missing
 
 # Containers with an index of their key frames and a time on every packet.
 _SEEKABLE = {"mov", "matroska"}
@@ -27,8 +28,6 @@ _SEEKABLE = {"mov", "matroska"}
 _SEEK_MARGINS_SECONDS = (0, 10)
 # Times that are asked for are the simplest fractions that they can be: a frame's time survives as a float.
 _FINEST = 1_000_000
-# Sizes of the packets of a transport stream: plain, with times, with error correction.
-_TS_PACKET_BYTES = (188, 192, 204)
 
 
 class VideoReader:
@@ -270,11 +269,10 @@ class VideoReader:
         missing = self._missing_seconds()
         if missing:
             return f"ends at {self._where()}, {missing:.2f} s before its header says: it was cut off"
-        incomplete = self._container.format.name == "mpegts" and all(
-            self._file.bytes_before % size for size in _TS_PACKET_BYTES
-        )
+        with reading(self.path):
+            incomplete = bytes_missing(self.path, self._container.format.name)
         if incomplete or self._decoder.cut_off:
-            return f"ends at {self._where()} in the middle of a packet: it was cut off"
+            return f"ends at {self._where()} in the middle of its data: it was cut off"
         return None
 
     def _missing_seconds(self) -> float:
