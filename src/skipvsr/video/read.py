@@ -269,9 +269,7 @@ class VideoReader:
         missing = self._missing_seconds()
         if missing:
             return f"ends at {self._where()}, {missing:.2f} s before its header says: it was cut off"
-        with reading(self.path):
-            incomplete = bytes_missing(self.path, self._container.format.name)
-        if incomplete or self._decoder.cut_off:
+        if self._decoder.cut_off or bytes_missing(self._file, self._container.format.name):
             return f"ends at {self._where()} in the middle of its data: it was cut off"
         return None
 

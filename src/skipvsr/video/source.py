@@ -48,6 +48,13 @@ class SourceFile:
         """Close the file."""
         self._file.close()
 
+    def size(self) -> int:
+        """Bytes that the file has now; 0 where that cannot be known."""
+        try:
+            return os.fstat(self._file.fileno()).st_size
+        except OSError:
+            return 0
+
     def changed(self) -> str | None:
         """What was done to the file since it was opened; None: nothing."""
         try:
