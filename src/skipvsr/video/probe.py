@@ -87,6 +87,8 @@ def open_container(path: Path) -> tuple[InputContainer, SourceFile]:
             container = av.open(file, "r", options=SOURCE_OPTIONS, metadata_errors="replace")
         except BaseException:
             file.close()
+            if file.error is not None:
+                raise file.error from None
             raise
     try:
         if set(container.format.name.split(",")) & _LISTS:

@@ -23,6 +23,7 @@ from skipvsr.video.limits import limit_decoder
 from skipvsr.video.pipe import Y4MInput
 from skipvsr.video.probe import VideoInfo, describe, open_container, picture_stream, stream_duration_seconds
 from skipvsr.video.source import SourceFile
+from skipvsr.video.structure import bytes_missing
 
 _LOG = logging.getLogger("skipvsr")
 # Containers with an index of their key frames and a time on every packet.
@@ -31,8 +32,6 @@ _SEEKABLE = {"mov", "matroska"}
 _SEEK_MARGINS_SECONDS = (0, 10)
 # Times that are asked for are the simplest fractions that they can be: a frame's time survives as a float.
 _FINEST = 1_000_000
-# Sizes of the packets of a transport stream: plain, with times, with error correction.
-_TS_PACKET_BYTES = (188, 192, 204)
 
 
 class VideoReader:
@@ -278,11 +277,8 @@ class VideoReader:
         missing = self._missing_seconds()
         if missing:
             return f"ends at {self._where()}, {missing:.2f} s before its header says: it was cut off"
-        incomplete = self._container.format.name == "mpegts" and all(
-            self._file.bytes_before % size for size in _TS_PACKET_BYTES
-        )
-        if incomplete or self._decoder.cut_off:
-            return f"ends at {self._where()} in the middle of a packet: it was cut off"
+        if self._decoder.cut_off or bytes_missing(self._file, self._container.format.name):
+            return f"ends at {self._where()} in the middle of its data: it was cut off"
         return None
 
     def _missing_seconds(self) -> float:

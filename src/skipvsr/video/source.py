@@ -48,10 +48,12 @@ class SourceFile:
         """Close the file."""
         self._file.close()
 
-    @property
-    def bytes_before(self) -> int:
-        """Size when it was opened."""
-        return self._before.st_size
+    def size(self) -> int:
+        """Bytes that the file has now; 0 where that cannot be known."""
+        try:
+            return os.fstat(self._file.fileno()).st_size
+        except OSError:
+            return 0
 
     def changed(self) -> str | None:
         """What was done to the file since it was opened; None: nothing."""
@@ -60,7 +62,7 @@ class SourceFile:
         except OSError as error:
             return f"vanished while it was read ({error.strerror})"
         if now.st_size != self._before.st_size:
-            return f"changed while it was read, from {self.bytes_before:,} to {now.st_size:,} bytes"
+            return f"changed while it was read, from {self._before.st_size:,} to {now.st_size:,} bytes"
         if now.st_mtime_ns != self._before.st_mtime_ns:
             return "was written to while it was read"
         return None
