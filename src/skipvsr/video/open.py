@@ -11,6 +11,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 
 from skipvsr.errors import ConfigError, InputError, OutputError
+from skipvsr.video.colour import to_8_bit
 from skipvsr.video.faults import PIPE, reading, writing
 from skipvsr.video.frame import Frame
 from skipvsr.video.images import READ, ImageFolderReader, ImageFolderWriter, check_replaceable, read_image
@@ -153,10 +154,3 @@ def read_clip(path: str | Path, *, start: int = 0, frames: int | None = None) ->
             f"{path} has only {start + len(pixels)} frames; frames {start} to {start + (frames or 1)} wanted"
         )
     return np.stack([to_8_bit(picture) for picture in pixels])
-
-
-def to_8_bit(pixels: np.ndarray) -> np.ndarray:
-    """uint8 as it is, uint16 reduced to it."""
-    if pixels.dtype == np.uint8:
-        return pixels
-    return ((pixels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
