@@ -1,48 +1,78 @@
-"""What HDR video says of the display it was made on, carried from one encoder to the next."""
+"""For which display an HDR video was made (SMPTE ST 2086), and how bright it gets (CTA-861.3)."""
 
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from fractions import Fraction
 
 import av
 from av.sidedata.sidedata import Type
 
-# FFmpeg's AVMasteringDisplayMetadata: ten fractions (red, green, blue and white in x and y, darkest, brightest), two flags.
-_DISPLAY = struct.Struct("=22i")
+from skipvsr.video.properties import side_data
+
+# FFmpeg's AVMasteringDisplayMetadata: ten fractions, then which of them are there.
+_MASTERING = struct.Struct("=20i2i")
 _LIGHT = struct.Struct("=2I")
-_CHROMATICITY, _LUMINANCE = 50_000, 10_000
 
 
-def static_hdr(frame: av.VideoFrame) -> dict[str, str]:
-    """Mastering display (SMPTE ST 2086) and light level (CTA-861.3) of a frame, as x265's parameters; empty where it has none.
+@dataclass(frozen=True)
+class HdrMetadata:
+    """Mastering display and content light level; None where the video does not say.
 
     Args:
-        frame: as it was decoded.
-
-    Returns:
-        "master-display" in units of 0.00002 and 0.0001 cd/m2, "max-cll" in cd/m2.
+        mastering: x and y of red, green, blue and white, then the least and the greatest luminance in cd/m2.
+        light: the brightest pixel and the brightest frame's mean, in cd/m2 (MaxCLL, MaxFALL).
     """
-    found: dict[str, str] = {}
-    display = _side_data(frame, Type.MASTERING_DISPLAY_METADATA)
-    if display is not None and len(display) >= _DISPLAY.size:
-        numbers = _DISPLAY.unpack(display[: _DISPLAY.size])
-        values = [Fraction(*pair) if pair[1] else None for pair in zip(numbers[0:20:2], numbers[1:20:2], strict=True)]
-        if numbers[20] and numbers[21] and None not in values:
-            known = [value for value in values if value is not None]
-            red, green, blue, white = (
-                f"({round(x * _CHROMATICITY)},{round(y * _CHROMATICITY)})"
-                for x, y in zip(known[0:8:2], known[1:8:2], strict=True)
-            )
-            darkest, brightest = (round(value * _LUMINANCE) for value in known[8:])
-            found["master-display"] = f"G{green}B{blue}R{red}WP{white}L({brightest},{darkest})"
-    light = _side_data(frame, Type.CONTENT_LIGHT_LEVEL)
-    if light is not None and len(light) >= _LIGHT.size:
-        brightest, average = _LIGHT.unpack(light[: _LIGHT.size])
-        found["max-cll"] = f"{brightest},{average}"
-    return found
+
+    mastering: tuple[Fraction, ...] | None
+    light: tuple[int, int] | None
 
 
-def _side_data(frame: av.VideoFrame, kind: Type) -> bytes | None:
-    data = frame.side_data.get(kind)  # pyright: ignore[reportCallIssue, reportArgumentType]
-    return None if data is None else bytes(data)
+def hdr_metadata(frame: av.VideoFrame) -> HdrMetadata | None:
+    """What a decoded frame says; None where it says nothing."""
+    display = side_data(frame, Type.MASTERING_DISPLAY_METADATA)
+    levels = side_data(frame, Type.CONTENT_LIGHT_LEVEL)
+    mastering = None if display is None else _mastering(display)
+    light = None if levels is None else _LIGHT.unpack_from(levels)
+    if mastering is None and light is None:
+        return None
+    return HdrMetadata(mastering, light)
+
+
+def encoder_parameters(codec: str, metadata: HdrMetadata | None) -> dict[str, str]:
+    """The options by which an encoder is told; empty for encoders that cannot be."""
+    if metadata is None or codec not in _SYNTAX:
+        return {}
+    option, display, levels, exact = _SYNTAX[codec]
+    parameters = []
+    if metadata.mastering is not None:
+        # In units of 0.00002 and 0.0001 cd/m2, or as they are.
+        units = [50_000] * 8 + [10_000] * 2
+        values = [
+            f"{float(value):.6g}" if exact else str(round(value * unit))
+            for value, unit in zip(metadata.mastering, units, strict=True)
+        ]
+        red, green, blue, white, luminance = (
+            f"({first},{second})"
+            for first, second in (*zip(values[0:8:2], values[1:8:2], strict=True), (values[9], values[8]))
+        )
+        parameters.append(f"{display}=G{green}B{blue}R{red}WP{white}L{luminance}")
+    if metadata.light is not None:
+        parameters.append(f"{levels}={metadata.light[0]},{metadata.light[1]}")
+    return {option: ":".join(parameters)}
+
+
+# Option of the encoder, its names for the two, and whether it takes decimal numbers.
+_SYNTAX = {
+    "libx264": ("x264-params", "mastering-display", "cll", False),
+    "libx265": ("x265-params", "master-display", "max-cll", False),
+    "libsvtav1": ("svtav1-params", "mastering-display", "content-light", True),
+}
+
+
+def _mastering(data: bytes) -> tuple[Fraction, ...] | None:
+    *numbers, has_primaries, has_luminance = _MASTERING.unpack_from(data)
+    if not (has_primaries and has_luminance) or not all(numbers[1::2]):
+        return None
+    return tuple(Fraction(top, bottom) for top, bottom in zip(numbers[::2], numbers[1::2], strict=True))

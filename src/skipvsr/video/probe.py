@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,14 +13,17 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from skipvsr.errors import InputError
-from skipvsr.video.colour import ColourSpec, bit_depth, colour_of
+from skipvsr.video.colour import ColourSpec, bit_depth, colour_of, is_subsampled
 from skipvsr.video.faults import SOURCE_OPTIONS, reading
-from skipvsr.video.hdr import static_hdr
+from skipvsr.video.hdr import HdrMetadata, hdr_metadata
 from skipvsr.video.limits import check_size, check_streams
+from skipvsr.video.properties import chroma_location, side_data
 from skipvsr.video.source import SourceFile
 
 # Formats that are lists of other files.
 _LISTS = {"hls", "concat", "dash", "imf", "image2"}
+# Decoders whose pictures always say where chroma lies; from others, the centre may mean that nothing was said.
+_SITED = {"mjpeg", "mpeg1video", "h261", "h263", "theora", "h264", "hevc"}
 _IDENTITY = (1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
 
 
@@ -42,7 +45,7 @@ class VideoInfo:
         bit_depth: of the deepest component.
         colour: what the numbers mean.
         audio_streams, subtitle_streams: how many there are.
-        static_hdr: what it says of the display it was made on (`skipvsr.video.hdr`).
+        hdr: for which display an HDR video was made, where it says so.
         start_seconds: what of the file's own clock is 0 in the timestamps: where a part of the file begins.
         end_seconds: of the file's own clock, where the part ends; None: at the end of the file.
         interlaced: whether the first frame is flagged so.
@@ -63,7 +66,7 @@ class VideoInfo:
     colour: ColourSpec
     audio_streams: int
     subtitle_streams: int
-    static_hdr: dict[str, str] = field(default_factory=dict)
+    hdr: HdrMetadata | None = None
     start_seconds: float = 0.0
     end_seconds: float | None = None
     interlaced: bool = False
@@ -116,7 +119,7 @@ def describe(path: Path, container: InputContainer, stream: VideoStream, first: 
     """Everything that the container, the stream and its first frame say.
 
     Raises:
-        InputError: the picture is too small or too large.
+        InputError: the picture is too small or too large, or its colours are stored in a way that is not supported.
     """
     check_size(path, first.width, first.height)
     assert stream.time_base is not None
@@ -138,12 +141,25 @@ def describe(path: Path, container: InputContainer, stream: VideoStream, first: 
         duration_seconds=duration,
         pixel_format=first.format.name,
         bit_depth=bit_depth(first.format),
-        colour=colour_of(first),
+        colour=_colour(path, stream, first),
         audio_streams=len(container.streams.audio),
         subtitle_streams=len(container.streams.subtitles),
-        static_hdr=static_hdr(first),
+        hdr=hdr_metadata(first),
         interlaced=first.interlaced_frame,
     )
+
+
+def _colour(path: Path, stream: VideoStream, first: av.VideoFrame) -> ColourSpec:
+    try:
+        colour = colour_of(first)
+    except InputError as error:
+        raise InputError(f"{path} cannot be used: {error}") from error
+    if not is_subsampled(first.format):
+        return colour
+    location = chroma_location(first)
+    if location == "center" and stream.codec_context.name not in _SITED:
+        return colour
+    return replace(colour, chroma_location=location)
 
 
 def stream_duration_seconds(stream: VideoStream) -> float | None:
@@ -161,8 +177,8 @@ def stream_duration_seconds(stream: VideoStream) -> float | None:
 
 def _display_matrix(frame: av.VideoFrame) -> tuple[int, ...] | None:
     """The 3x3 matrix of the frame's side data, None where there is none or it is the identity."""
-    data = frame.side_data.get(Type.DISPLAYMATRIX)  # pyright: ignore[reportCallIssue, reportArgumentType]
+    data = side_data(frame, Type.DISPLAYMATRIX)
     if data is None:
         return None
-    matrix = tuple(memoryview(bytes(data)).cast("i"))
+    matrix = tuple(memoryview(data).cast("i"))
     return None if matrix == _IDENTITY else matrix

@@ -14,7 +14,7 @@ import av
 from av.error import FFmpegError
 
 from skipvsr.errors import ConfigError, DecodeError, InputError
-from skipvsr.video.colour import to_rgb
+from skipvsr.video.colour import ColourSpec, colour_of, to_rgb
 from skipvsr.video.decode import Decoder, clock
 from skipvsr.video.deinterlace import Deinterlacer, TimedFrame
 from skipvsr.video.faults import PIPE, reading
@@ -220,12 +220,19 @@ class VideoReader:
         self._last_pts = pts
         return TimedFrame(decoded, pts, duration)
 
+    def _colour(self, decoded: av.VideoFrame) -> ColourSpec:
+        """What this frame says of itself: it may change in the middle of a stream."""
+        try:
+            return replace(colour_of(decoded), chroma_location=self.info.colour.chroma_location)
+        except InputError as error:
+            raise DecodeError(f"{self.path} cannot be used from {self._where()} on: {error}") from error
+
     def _frame(self, timed: TimedFrame) -> Frame:
         pts, duration = timed.pts, timed.duration
         if duration is not None and self._end_pts is not None:
             duration = min(duration, self._end_pts - pts)
         shift = self._start_pts or 0
-        return Frame(to_rgb(timed.decoded, self.info.colour), pts - shift, duration, self._time_base)
+        return Frame(to_rgb(timed.decoded, self._colour(timed.decoded)), pts - shift, duration, self._time_base)
 
     def _describe_part(self, whole: VideoInfo, start: Fraction | None, end: Fraction | None) -> VideoInfo:
         if start is None and end is None:
