@@ -166,7 +166,8 @@ def test_encoders_are_visually_lossless(tmp_path: Path, codec: str):
     [
         (EncodeOptions(codec="libx999"), "libx264"),
         (EncodeOptions(codec="aac"), "not video"),
-        (EncodeOptions(pixel_format="yuv999"), "cannot store"),
+        (EncodeOptions(pixel_format="yuv999"), "no pixel format"),
+        (EncodeOptions(pixel_format="gbrp"), "libx264 cannot store"),
         (EncodeOptions(quality=99), "quality"),
         (EncodeOptions(codec="ffv1", quality=3), "quality"),
         (EncodeOptions(preset="warp"), "libx264 refuses"),
@@ -474,9 +475,11 @@ def test_hdr_stays_hdr(tmp_path: Path):
         colour=ColourSpec(9, LIMITED, 9, 16),
         options={"crf": "12", "x265-params": f"log-level=error:master-display={display}:max-cll=1000,400"},
     )
-    assert probe(source).static_hdr == {"master-display": display, "max-cll": "1000,400"}
+    hdr = probe(source).hdr
+    assert hdr is not None
+    assert hdr.light == (1000, 400)
     for ending in ("mp4", "mkv"):
         info = copy(source, tmp_path / f"out.{ending}")
-        assert info.colour == ColourSpec(9, LIMITED, 9, 16)
-        assert info.bit_depth == 10
-        assert info.static_hdr == {"master-display": display, "max-cll": "1000,400"}
+        assert info.colour == probe(source).colour
+        assert (info.colour.primaries, info.colour.transfer, info.bit_depth) == (9, 16, 10)
+        assert info.hdr == hdr

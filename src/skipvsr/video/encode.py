@@ -10,6 +10,8 @@ from av.codec import Codec
 from av.codec.codec import UnknownCodecError
 
 from skipvsr.errors import ConfigError
+from skipvsr.video.colour import bit_depth
+from skipvsr.video.hdr import HdrMetadata, encoder_parameters
 
 
 @dataclass(frozen=True)
@@ -17,11 +19,12 @@ class EncodeOptions:
     """How a video is encoded.
 
     Args:
-        codec: FFmpeg's name of the encoder; None: H.264 for 8 bits, H.265 for more, VP9 and AV1 in WebM.
+        codec: FFmpeg's name of the encoder; None: H.264 for 8 bits, H.265 for more (H.264 where that is too narrow); in
+            .webm the first of AV1 and VP9 that can store it.
         quality: the encoder's constant rate factor, lower is better; None: visually lossless for the encoders that are
             known here, otherwise the encoder's own default.
-        pixel_format: FFmpeg's name; None: yuv420p, of 10 bits for a source of more than 8, or the encoder's first where it
-            cannot do that.
+        pixel_format: FFmpeg's name; None: yuv420p, and yuv420p10le for sources of more than 8 bits or in HDR; or what the
+            encoder has of that depth.
         preset: the encoder's name for its speed; None: its own default ("medium" for x264 and x265).
     """
 
@@ -69,24 +72,90 @@ def choose_encoder(
     width: int,
     height: int,
     *,
+    container: str = ".mp4",
     deep: bool = False,
-    webm: bool = False,
-    static_hdr: dict[str, str] | None = None,
+    hdr: bool = False,
+    metadata: HdrMetadata | None = None,
 ) -> Encoder:
-    """Check the options against this build of FFmpeg and the size of the picture.
+    """Choose what the options leave open, and check them against this build of FFmpeg and the size of the picture.
 
     Args:
         options: what was asked for.
-        width, height: of the output.
-        deep: whether the source has more than 8 bits.
-        webm: whether the container is WebM.
-        static_hdr: what an HDR source says of the display it was made on (`skipvsr.video.hdr`), as x265's parameters.
+        width, height: of the picture.
+        container: the ending of the file.
+        deep: the source has more than 8 bits.
+        hdr: the source is PQ or HLG.
+        metadata: what an HDR source says of its display.
 
     Raises:
         ConfigError: an unknown encoder or pixel format, a quality that the encoder does not take, a side that is too small
-            for it, or an odd side that the pixel format cannot hold.
+            for it, an odd side that the pixel format cannot hold, or an encoder of 8 bits for HDR.
     """
-    name = options.codec or _default_codec(width, deep=deep, webm=webm)
+    deep = deep or hdr
+    codec = options.codec or _automatic_codec(container, width, _depth(options.pixel_format, deep))
+    formats = _formats(codec)
+    pixel_format = options.pixel_format or _automatic_format(formats, deep)
+    if formats and pixel_format not in formats:
+        raise ConfigError(f"{codec} cannot store {pixel_format!r}; it can store {', '.join(formats)}")
+    if hdr and options.pixel_format is None and bit_depth(av.VideoFormat(pixel_format)) <= 8:
+        raise ConfigError(
+            f"the input is HDR, and {codec} stores only 8 bits, in which it shows bands; choose libx265, or give a pixel format"
+        )
+    try:
+        layout = av.VideoFormat(pixel_format, width, height)
+    except ValueError as error:
+        raise ConfigError(f"there is no pixel format {pixel_format!r}; try yuv420p or yuv444p") from error
+    for side, name, chroma in ((width, "width", layout.chroma_width(2)), (height, "height", layout.chroma_height(2))):
+        if side % 2 and chroma == 1:
+            raise ConfigError(f"{pixel_format} needs an even {name}, not {side}; choose another size, or yuv444p")
+    known = _KNOWN.get(codec, _Known("crf", None))
+    settings = dict(known.fixed)
+    if codec == "libx265" and width < _X265_MIN_WIDTH_PX:
+        raise ConfigError(f"libx265 needs a width of {_X265_MIN_WIDTH_PX} px, not {width}; use libx264")
+    quality = options.quality if options.quality is not None else known.quality
+    if quality is not None:
+        if known.option is None:
+            raise ConfigError(f"{codec} has no quality setting; leave it out")
+        if not 0 <= quality <= 63:
+            raise ConfigError(f"the quality is {quality}; it must be from 0 (best) to 51 (63 for AV1 and VP9)")
+        settings[known.option] = str(quality)
+    if options.preset is not None:
+        settings["preset"] = options.preset
+    for option, value in encoder_parameters(codec, metadata).items():
+        settings[option] = f"{settings[option]}:{value}" if option in settings else value
+    return Encoder(codec, pixel_format, settings)
+
+
+def _depth(pixel_format: str | None, deep: bool) -> int:
+    """Bits to be stored, as far as that is known before the encoder is."""
+    if pixel_format is None:
+        return 10 if deep else 8
+    try:
+        return bit_depth(av.VideoFormat(pixel_format))
+    except ValueError as error:
+        raise ConfigError(f"there is no pixel format {pixel_format!r}; try yuv420p or yuv444p") from error
+
+
+def _automatic_codec(container: str, width: int, bits: int) -> str:
+    if container.lower() == ".webm":
+        candidates = ["libvpx-vp9", "libsvtav1"] if bits <= 8 else ["libsvtav1", "libaom-av1", "libvpx-vp9"]
+        return next((name for name in candidates if _exists(name)), candidates[0])
+    if bits <= 8 or width < _X265_MIN_WIDTH_PX or not _exists("libx265"):
+        return "libx264"
+    return "libx265"
+
+
+def _automatic_format(formats: list[str], deep: bool) -> str:
+    """The usual format of the wanted depth, or the encoder's first of at least that depth, or its first."""
+    usual = "yuv420p10le" if deep else "yuv420p"
+    if not formats or usual in formats:
+        return usual
+    wanted = 10 if deep else 8
+    return next((name for name in formats if bit_depth(av.VideoFormat(name)) >= wanted), formats[0])
+
+
+def _formats(name: str) -> list[str]:
+    """What an encoder can store; empty where it does not say."""
     try:
         codec = Codec(name, "w")
     except UnknownCodecError as error:
@@ -94,47 +163,12 @@ def choose_encoder(
         raise ConfigError(f"there is no encoder {name!r}; try one of {known}") from error
     if codec.type != "video":
         raise ConfigError(f"{name!r} encodes {codec.type}, not video; try libx264")
-    formats = [video_format.name for video_format in codec.video_formats or []]
-    usual = ["yuv420p10le", "yuv420p"] if deep else ["yuv420p"]
-    pixel_format = options.pixel_format or next((one for one in usual if one in formats), (formats or ["yuv420p"])[0])
-    if formats and pixel_format not in formats:
-        raise ConfigError(f"{name} cannot store {pixel_format!r}; it can store {', '.join(formats)}")
-    try:
-        layout = av.VideoFormat(pixel_format, width, height)
-    except ValueError as error:
-        raise ConfigError(f"there is no pixel format {pixel_format!r}; try yuv420p or yuv444p") from error
-    for side, which, chroma in ((width, "width", layout.chroma_width(2)), (height, "height", layout.chroma_height(2))):
-        if side % 2 and chroma == 1:
-            raise ConfigError(f"{pixel_format} needs an even {which}, not {side}; choose another size, or yuv444p")
-    known = _KNOWN.get(name, _Known("crf", None))
-    settings = dict(known.fixed)
-    if name == "libx265" and width < _X265_MIN_WIDTH_PX:
-        raise ConfigError(f"libx265 needs a width of {_X265_MIN_WIDTH_PX} px, not {width}; use libx264")
-    if static_hdr and name == "libx265":
-        pairs = [settings["x265-params"], *(f"{key}={value}" for key, value in static_hdr.items())]
-        settings["x265-params"] = ":".join(pairs)
-    quality = options.quality if options.quality is not None else known.quality
-    if quality is not None:
-        if known.option is None:
-            raise ConfigError(f"{name} has no quality setting; leave it out")
-        if not 0 <= quality <= 63:
-            raise ConfigError(f"the quality is {quality}; it must be from 0 (best) to 51 (63 for AV1 and VP9)")
-        settings[known.option] = str(quality)
-    if options.preset is not None:
-        settings["preset"] = options.preset
-    return Encoder(name, pixel_format, settings)
+    return [video_format.name for video_format in codec.video_formats or []]
 
 
 def encoder_rate(frame_rate: Fraction | None) -> Fraction:
     """What rate control is told; timestamps say the truth."""
     return frame_rate.limit_denominator(1001000) if frame_rate else Fraction(25)
-
-
-def _default_codec(width: int, *, deep: bool, webm: bool) -> str:
-    if webm:
-        return "libsvtav1" if deep else "libvpx-vp9"
-    # Players know 10 bits of H.265 rather than of H.264.
-    return "libx265" if deep and width >= _X265_MIN_WIDTH_PX else "libx264"
 
 
 def _exists(name: str) -> bool:

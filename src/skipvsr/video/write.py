@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +22,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from skipvsr.errors import ConfigError, OutputError
-from skipvsr.video.colour import BT709, LIMITED, RGB, ColourSpec, from_rgb, is_rgb
+from skipvsr.video.colour import BT709, LIMITED, RGB, ColourSpec, from_rgb, is_rgb, is_subsampled
 from skipvsr.video.encode import EncodeOptions, choose_encoder, encoder_rate
 from skipvsr.video.faults import OPEN_OPTIONS, PIPE, file_name, writing
 from skipvsr.video.frame import Frame
@@ -42,6 +43,7 @@ _MATROSKA = ("matroska", "webm")
 _COVERS = {"png": (".png", "image/png"), "mjpeg": (".jpg", "image/jpeg")}
 # Containers that keep times, rotation and pixel aspect, each in one file.
 CONTAINERS = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
+_ISO_CONTAINERS = (".mp4", ".m4v", ".mov")
 # AV_CODEC_FLAG_FRAME_DURATION: how long each frame is shown goes through the encoder too.
 _FRAME_DURATION = 0x100
 # What belongs to the old file and not to what it shows.
@@ -93,9 +95,10 @@ class VideoWriter:
             options or EncodeOptions(),
             width,
             height,
+            container=self.path.suffix,
             deep=source is not None and source.bit_depth > 8,
-            webm=self.path.suffix.lower() == ".webm",
-            static_hdr=source.static_hdr if source else None,
+            hdr=source is not None and source.colour.hdr,
+            metadata=source.hdr if source is not None else None,
         )
         self._rate = encoder_rate(source.frame_rate if source else frame_rate)
         self._time_base: Fraction | None = source.time_base if source else None
@@ -170,8 +173,11 @@ class VideoWriter:
         """The stream that the parts are joined in, with an encoder that only says what they look like."""
         encoder, source = self._encoder, self._source
         with writing(self.path):
-            stream = container.add_stream(encoder.codec, rate=self._rate, options=encoder.options)
+            stream = container.add_stream(encoder.codec, rate=self._rate, options=self._options())
             assert isinstance(stream, VideoStream)
+            if encoder.codec == "libx265" and self.path.suffix.lower() in _ISO_CONTAINERS:
+                # Some players take no other name for it.
+                stream.codec_context.codec_tag = "hvc1"
             if source is not None:
                 stream.time_base = source.time_base
                 if source.display_matrix is not None:
@@ -183,7 +189,7 @@ class VideoWriter:
         """An encoder for a part: the same settings, and the same headers."""
         context = CodecContext.create(self._encoder.codec, "w")
         assert isinstance(context, VideoCodecContext)
-        context.options = self._encoder.options
+        context.options = self._options()
         context.framerate = self._rate
         context.flags = self._stream.codec_context.flags
         self._set_up(context, time_base)
@@ -208,6 +214,11 @@ class VideoWriter:
                 f"{self._encoder.codec} refuses {width}x{height} {self._encoder.pixel_format} with these settings "
                 f"({error.strerror if isinstance(error, FFmpegError) else error}); choose others, or another encoder"
             ) from error
+
+    def _options(self) -> dict[str, str]:
+        if not is_subsampled(av.VideoFormat(self._encoder.pixel_format)):
+            return self._encoder.options
+        return {**self._encoder.options, "chroma_sample_location": self._colour.chroma_location}
 
     def _finish(self) -> None:
         self.end_segment()
@@ -441,14 +452,19 @@ def _tags(metadata: dict[str, str]) -> dict[str, str]:
 
 
 def output_colour(source: VideoInfo | None, pixel_format: str) -> ColourSpec:
-    """The source's colour description, but YUV for RGB sources and RGB for RGB outputs."""
-    rgb = is_rgb(av.VideoFormat(pixel_format))
+    """The source's colour description, but YUV for RGB sources and RGB for RGB outputs.
+
+    Chroma goes to the left, where players expect it, but for top-left sources (BT.2020): those say so.
+    """
+    output = av.VideoFormat(pixel_format)
+    rgb = is_rgb(output)
     colour = source.colour if source is not None else ColourSpec(BT709, LIMITED, BT709, BT709)
     if rgb:
         return ColourSpec(RGB, 2, colour.primaries, colour.transfer)
     if colour.matrix == RGB:
         return ColourSpec(BT709, LIMITED, colour.primaries, colour.transfer)
-    return colour
+    top_left = colour.chroma_location == "topleft" and output.chroma_height(8) == 4
+    return replace(colour, chroma_location="topleft" if top_left else "left")
 
 
 def _check_place(path: Path) -> None:
