@@ -74,17 +74,19 @@ class Lab:
             self._models[key] = model
         return self._models[key]
 
-    def row(self, variant: str, setting: Setting, test: TestSet) -> Row:
-        """A variant at a setting on a test set; "bicubic" is a variant too."""
-        key = (variant, test.name)
+    def row(self, variant: str, setting: Setting, test: TestSet, *, with_ssim: bool = True) -> Row:
+        """A variant at a setting on a test set; "bicubic" is a variant too. SSIM takes longer than the network."""
+        key = (variant, f"{test.name}{'' if with_ssim else ' PSNR'}")
         if key not in self._evaluations:
             model = None if variant == "bicubic" else self.model(variant, test.degradation)
             folder = self.out / "results"
             folder.mkdir(exist_ok=True)
             self._evaluations[key] = Evaluation(
                 variant, model, test.name, self._clips(test), Pairs(test.degradation),  # pyright: ignore[reportArgumentType]
-                measures=Measures(middle_only=test.kind == "vimeo-test", frames=self.preset.test_frames),
-                path=folder / f"{variant}-{test.name.replace(' ', '-')}.json",
+                measures=Measures(
+                    middle_only=test.kind == "vimeo-test", frames=self.preset.test_frames, with_ssim=with_ssim
+                ),
+                path=folder / f"{variant}-{key[1].replace(' ', '-')}.json",
                 command=f"skipvsr reproduce --preset {self.preset.name}",
             )  # fmt: skip
         self.say(f"measuring {variant}, {setting.label}, on {test.name}")

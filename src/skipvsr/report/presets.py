@@ -150,7 +150,7 @@ PRESETS = {
     "mini": Preset(
         "mini", _COMPACT, ("folder", "train/clips"), "train/stills", (TestSet("val BI", "folder", "val", "bi"),),
         flow=2000, backbone=2500, skip=200, batch=4, crop=48, frames=7, intervals=(8, 4, 2), static=(2, 4, 6),
-        test_frames=8,
+        test_frames=5,
     ),
     # Every part once, in a minute; its numbers mean nothing.
     "smoke": Preset(
