@@ -10,8 +10,15 @@ import pytest
 from PIL import Image
 
 from skipvsr.errors import DecodeError, InputError, OutputError
+from skipvsr.upscale.job import upscale_video
 from skipvsr.video.colour import BT709, BT2020_NCL, FULL, LIMITED, SMPTE170M, ColourSpec, from_rgb, to_rgb
-from skipvsr.video.images import ImageFolderReader, ImageFolderWriter, read_image, write_image
+from skipvsr.video.images import (
+    ImageFolderReader,
+    ImageFolderWriter,
+    read_image,
+    read_image_and_alpha,
+    write_image,
+)
 from skipvsr.video.open import open_writer
 from tests.media import picture
 
@@ -174,3 +181,137 @@ def test_a_folder_of_images_is_replaced_whole(tmp_path: Path):
         writer.write(next(iter(reader)))
     assert ImageFolderReader(tmp_path / "out").names == ["1.png"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
+
+
+def test_alpha_comes_back_exactly(tmp_path: Path):
+    random = np.random.default_rng(0)
+    for name, peak, dtype in (("a.png", 256, np.uint8), ("b.png", 65536, np.uint16), ("a.tif", 256, np.uint8),
+                              ("b.tif", 65536, np.uint16), ("a.bmp", 256, np.uint8)):  # fmt: skip
+        rgba = random.integers(0, peak, (24, 32, 4), dtype=dtype)
+        write_image(tmp_path / name, rgba[..., :3], rgba[..., 3])
+        pixels, alpha = read_image_and_alpha(tmp_path / name)
+        assert alpha is not None
+        assert np.array_equal(np.dstack((pixels, alpha)), rgba), name
+    with pytest.raises(OutputError, match="no alpha"):
+        write_image(tmp_path / "a.jpg", picture(0), np.zeros((32, 48), np.uint8))
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_alpha_is_upscaled_and_written_back(tmp_path: Path, ending: str, dtype: type[np.unsignedinteger]):
+    peak = int(np.iinfo(dtype).max)
+    slope = np.repeat(np.linspace(0, peak, 32)[None], 24, axis=0).round().astype(dtype)
+    (tmp_path / "in").mkdir()
+    pixels = np.full((24, 32, 3), peak // 3, dtype)
+    write_image(tmp_path / "in" / f"1{ending}", pixels, slope)
+    write_image(tmp_path / "in" / f"2{ending}", pixels)
+    upscale_video(tmp_path / "in", tmp_path / "out", "bicubic")
+    found, alpha = read_image_and_alpha(tmp_path / "out" / f"1{ending}")
+    assert alpha is not None
+    assert (found.dtype, alpha.dtype, alpha.shape) == (dtype, dtype, (96, 128))
+    assert np.abs(found.astype(int) - peak // 3).max() == 0
+    wanted = np.interp((np.arange(128) + 0.5) / 4 - 0.5, np.arange(32), slope[0].astype(float))
+    assert np.abs(alpha - wanted)[:, 12:-12].max() <= max(1, peak / 10_000)
+    assert read_image_and_alpha(tmp_path / "out" / f"2{ending}")[1] is None
+
+
+def test_kinds_of_png(tmp_path: Path):
+    """Pillow's reading is the measure, where it has the same depth."""
+    random = np.random.default_rng(0)
+    rgb = random.integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    palette = Image.fromarray(rgb).quantize(64)
+    images: dict[str, tuple[Image.Image, dict]] = {
+        "palette": (palette, {}),
+        "palette with a transparent colour": (palette, {"transparency": 5}),
+        "one bit": (Image.fromarray(rgb[..., 0]).convert("1"), {}),
+        "grey": (Image.fromarray(rgb[..., 0]), {}),
+        "grey with a transparent level": (Image.fromarray(rgb[..., 0]), {"transparency": int(rgb[3, 3, 0])}),
+        "grey and alpha": (Image.fromarray(rgb[..., :2], "LA"), {}),
+        "a transparent colour": (Image.fromarray(rgb), {"transparency": tuple(int(level) for level in rgb[3, 3])}),
+    }
+    for name, (image, options) in images.items():
+        image.save(tmp_path / f"{name}.png", **options)
+        wanted = np.asarray(Image.open(tmp_path / f"{name}.png").convert("RGBA"))
+        pixels, alpha = read_image_and_alpha(tmp_path / f"{name}.png")
+        assert np.array_equal(pixels, wanted[..., :3]), name
+        if wanted[..., 3].min() == 255:
+            assert alpha is None, name
+        else:
+            assert alpha is not None, name
+            assert np.array_equal(alpha, wanted[..., 3]), name
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif"])
+def test_sixteen_bit_grey(tmp_path: Path, ending: str):
+    grey = np.random.default_rng(0).integers(0, 65536, (24, 32), dtype=np.uint16)
+    Image.fromarray(grey).save(tmp_path / f"grey{ending}")
+    assert np.array_equal(read_image(tmp_path / f"grey{ending}"), np.repeat(grey[..., None], 3, axis=2))
+
+
+def smooth() -> np.ndarray:
+    y, x = np.mgrid[:32, :48]
+    return np.stack((x * 5, y * 7, 255 - x * 4), axis=-1).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "options", "tolerance"),
+    [
+        ("444.jpg", "RGB", {"quality": 100, "subsampling": 0}, 2),
+        ("422.jpg", "RGB", {"quality": 100, "subsampling": 1}, 6),
+        ("420.jpg", "RGB", {"quality": 100, "subsampling": 2}, 6),
+        ("rgb.jpg", "RGB", {"quality": 100, "keep_rgb": True}, 2),
+        ("progressive.jpg", "RGB", {"quality": 95, "progressive": True}, 6),
+        ("grey.jpg", "L", {"quality": 100}, 2),
+        ("cmyk.jpg", "CMYK", {"quality": 100}, 2),
+        ("cmyk.tif", "CMYK", {}, 2),
+        ("ycbcr.tif", "YCbCr", {}, 2),
+        ("lzw.tif", "RGB", {"compression": "tiff_lzw"}, 0),
+        ("inverted.tif", "L", {"tiffinfo": {262: 0}}, 0),
+        ("bits.tif", "1", {}, 0),
+        ("lossless.webp", "RGB", {"lossless": True}, 0),
+        ("lossy.webp", "RGB", {"quality": 90}, 4),
+    ],
+)
+def test_kinds_of_photographs(tmp_path: Path, name: str, mode: str, options: dict, tolerance: int):
+    Image.fromarray(smooth()).convert(mode).save(tmp_path / name, **options)
+    wanted = np.asarray(Image.open(tmp_path / name).convert("RGB")).astype(int)
+    pixels, alpha = read_image_and_alpha(tmp_path / name)
+    assert alpha is None
+    assert np.abs(pixels - wanted).max() <= tolerance
+
+
+@pytest.mark.parametrize("lossless", [True, False])
+def test_webp_keeps_its_alpha_as_png(tmp_path: Path, lossless: bool):
+    opacity = smooth()[..., 0]
+    (tmp_path / "in").mkdir()
+    Image.fromarray(np.dstack((smooth(), opacity))).save(tmp_path / "in" / "a.webp", lossless=lossless)
+    alpha = read_image_and_alpha(tmp_path / "in" / "a.webp")[1]
+    assert alpha is not None
+    assert np.array_equal(alpha, opacity)
+    upscale_video(tmp_path / "in", tmp_path / "out", "bicubic")
+    assert Image.open(tmp_path / "out" / "a.png").mode == "RGBA"
+
+
+@pytest.mark.parametrize("ending", [".jpg", ".png", ".tif", ".webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_is_applied(tmp_path: Path, ending: str, orientation: int):
+    (tmp_path / "in").mkdir()
+    path = tmp_path / "in" / f"1{ending}"
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    options = {".tif": {"tiffinfo": {0x112: orientation}}, ".jpg": {"exif": exif, "quality": 100, "subsampling": 0}}
+    Image.fromarray(smooth()).save(path, **options.get(ending, {"exif": exif, "lossless": True}))
+    wanted = {
+        1: smooth(), 2: smooth()[:, ::-1], 3: smooth()[::-1, ::-1], 4: smooth()[::-1],
+        5: smooth().swapaxes(0, 1), 6: np.rot90(smooth(), -1),
+        7: smooth().swapaxes(0, 1)[::-1, ::-1], 8: np.rot90(smooth()),
+    }[orientation]  # fmt: skip
+    reader = ImageFolderReader(tmp_path / "in")
+    assert (reader.info.height, reader.info.width) == wanted.shape[:2]
+    assert np.abs(next(iter(reader)).pixels - wanted.astype(int)).max() <= (3 if ending == ".jpg" else 0)
+
+
+def test_jpeg_inside_tiff_is_refused(tmp_path: Path):
+    Image.fromarray(smooth()).save(tmp_path / "a.tif", compression="jpeg")
+    with pytest.raises(InputError, match=r"a\.tif is JPEG inside TIFF"):
+        read_image(tmp_path / "a.tif")

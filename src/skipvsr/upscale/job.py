@@ -29,6 +29,7 @@ from skipvsr.execute.routed import RoutedTrunks
 from skipvsr.execute.speed import ShareController, SpeedController
 from skipvsr.execute.stream import DEFAULT_LOOKAHEAD, Position, Windows, default_window, upscale_stream
 from skipvsr.models.bicubic import Bicubic
+from skipvsr.models.resize import bicubic_upsample
 from skipvsr.models.router import MaskGenerator
 from skipvsr.models.vsr import Recurrence, SkipVSR, VSRConfig
 from skipvsr.routing.grid import TileGrid
@@ -558,10 +559,17 @@ class _Run:
             return
         result, frame, depth = item
         dtype = frame.pixels.dtype
-        self._writer.write(replace(frame, pixels=to_array(resize(result, *self._size), dtype)))
+        alpha = None if frame.alpha is None else _enlarged(frame.alpha, *self._size)
+        self._writer.write(replace(frame, pixels=to_array(resize(result, *self._size), dtype), alpha=alpha))
         if self._overlay is not None and depth is not None:
             drawn = resize(draw_depth(result, depth), *self._size)
-            self._overlay.write(replace(frame, pixels=to_array(drawn, dtype)))
+            self._overlay.write(replace(frame, pixels=to_array(drawn, dtype), alpha=None))
+
+
+def _enlarged(alpha: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Opacity (H, W) x4, bicubic, resized like the picture."""
+    plane = torch.from_numpy(alpha.astype(np.float32) / np.iinfo(alpha.dtype).max)[None]
+    return to_array(resize(bicubic_upsample(plane), height, width), alpha.dtype)[..., 0]
 
 
 class _CountedCuts:

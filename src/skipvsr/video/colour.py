@@ -126,14 +126,14 @@ def to_rgb(frame: av.VideoFrame, colour: ColourSpec) -> np.ndarray:
 def alpha_of(frame: av.VideoFrame) -> np.ndarray | None:
     """Opacity of a decoded frame, (H, W) over the full range of uint8 or uint16, as deep as its colours.
 
-    None where the pixel format has none, or is a palette of opaque colours.
+    None where the pixel format has none, or always has it (palettes, argb of WebP) and everything is opaque.
     """
     pixel_format = frame.format
     if not (pixel_format.name.startswith(("ya", "yuva", "gbrap", "pal8")) or _has_alpha_letter(pixel_format.name)):
         return None
     deep = bit_depth(pixel_format) > 8
     alpha = frame.reformat(format="rgba64le" if deep else "rgba", dst_color_range=FULL).to_ndarray()[..., 3]
-    if pixel_format.name == "pal8" and alpha.min() == 255:
+    if pixel_format.name in ("pal8", "argb") and alpha.min() == 255:
         return None
     return np.ascontiguousarray(alpha)
 
@@ -165,6 +165,14 @@ def from_rgb(pixels: np.ndarray, pixel_format: str, colour: ColourSpec) -> av.Vi
     frame.colorspace, frame.color_range = colour.matrix, colour.range
     frame.color_primaries, frame.color_trc = colour.primaries, colour.transfer
     return frame
+
+
+def from_rgba(pixels: np.ndarray, pixel_format: str) -> av.VideoFrame:
+    """(H, W, 4) full-range RGB and opacity, uint8 or uint16, as a frame of a format that holds them."""
+    if bit_depth(av.VideoFormat(pixel_format)) <= 8:
+        pixels = to_8_bit(pixels)
+    source = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), "rgba64le" if pixels.itemsize == 2 else "rgba")
+    return source.reformat(format=pixel_format, src_color_range=FULL, dst_color_range=FULL)
 
 
 def to_8_bit(pixels: np.ndarray) -> np.ndarray:

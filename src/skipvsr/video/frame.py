@@ -17,12 +17,14 @@ class Frame:
         pts: presentation time in units of `time_base`.
         duration: in units of `time_base`; None where the source does not say.
         time_base: of the source stream, seconds. In a folder of images every frame lasts 1, and the first is at 0.
+        alpha: opacity, (H, W), of the same type as `pixels`, which are not multiplied by it; None where there is none.
     """
 
     pixels: np.ndarray
     pts: int
     duration: int | None
     time_base: Fraction
+    alpha: np.ndarray | None = None
 
     @property
     def seconds(self) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import struct
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import pairwise
@@ -15,25 +16,30 @@ import av
 import numpy as np
 from av.codec import CodecContext
 from av.container import InputContainer
+from av.sidedata.sidedata import Type
 from av.video.codeccontext import VideoCodecContext
 
 from skipvsr.errors import DecodeError, InputError, OutputError
-from skipvsr.video.colour import FULL, RGB, SMPTE170M, ColourSpec, colour_of, from_rgb, to_rgb
+from skipvsr.video.colour import FULL, RGB, SMPTE170M, ColourSpec, alpha_of, colour_of, from_rgb, from_rgba, to_rgb
 from skipvsr.video.faults import OPEN_OPTIONS, file_name, reading, writing
 from skipvsr.video.frame import Frame
 from skipvsr.video.limits import check_size, limit_decoder
 from skipvsr.video.probe import VideoInfo, describe
+from skipvsr.video.properties import side_data
 
-# Ending: encoder, pixel format for 8 bit, for 16 bit.
+# Ending: encoder, pixel format for 8 bit, for 16 bit, the same with alpha.
 _WRITTEN = {
-    ".png": ("png", "rgb24", "rgb48be"),
-    ".bmp": ("bmp", "bgr24", "bgr24"),
-    ".tif": ("tiff", "rgb24", "rgb48le"),
-    ".tiff": ("tiff", "rgb24", "rgb48le"),
-    ".jpg": ("mjpeg", "yuvj444p", "yuvj444p"),
-    ".jpeg": ("mjpeg", "yuvj444p", "yuvj444p"),
+    ".png": ("png", "rgb24", "rgb48be", "rgba", "rgba64be"),
+    ".bmp": ("bmp", "bgr24", "bgr24", "bgra", "bgra"),
+    ".tif": ("tiff", "rgb24", "rgb48le", "rgba", "rgba64le"),
+    ".tiff": ("tiff", "rgb24", "rgb48le", "rgba", "rgba64le"),
+    ".jpg": ("mjpeg", "yuvj444p", "yuvj444p", "", ""),
+    ".jpeg": ("mjpeg", "yuvj444p", "yuvj444p", "", ""),
 }
 READ = (*_WRITTEN, ".webp")
+_JPEG = (".jpg", ".jpeg")
+# TIFF: the tag of the compression, and its values for JPEG.
+_COMPRESSION, _JPEG_INSIDE = 259, (6, 7)
 
 
 class ImageFolderReader:
@@ -88,7 +94,7 @@ class ImageFolderReader:
     def __iter__(self) -> Iterator[Frame]:
         for index, file in enumerate(self.files):
             try:
-                pixels = read_image(file)
+                pixels, alpha = read_image_and_alpha(file)
             except InputError as error:
                 raise DecodeError(f"image {index + 1} of {self.path} does not decode: {error}") from error
             if pixels.shape[:2] != (self.info.height, self.info.width):
@@ -96,7 +102,7 @@ class ImageFolderReader:
                     f"{file} is {pixels.shape[1]}x{pixels.shape[0]}, the images before it are "
                     f"{self.info.width}x{self.info.height}; a folder must hold images of one size"
                 )
-            yield Frame(pixels, pts=index, duration=1, time_base=Fraction(1))
+            yield Frame(pixels, pts=index, duration=1, time_base=Fraction(1), alpha=alpha)
 
 
 class ImageFolderWriter:
@@ -163,7 +169,7 @@ class ImageFolderWriter:
     def write(self, frame: Frame) -> None:
         """Write a frame under the next name."""
         place = self._work / next(self._names)
-        write_image(place, frame.pixels)
+        write_image(place, frame.pixels, frame.alpha)
         self._unsafe.append(place)
 
     def end_segment(self) -> None:
@@ -189,7 +195,19 @@ def read_image(path: str | Path) -> np.ndarray:
     """An image file as (H, W, 3) full-range RGB, uint8 or uint16, turned upright; alpha is dropped.
 
     Raises:
-        InputError: it is missing or does not decode, or is under 16 pixels a side.
+        InputError: as `read_image_and_alpha` does.
+    """
+    return read_image_and_alpha(path)[0]
+
+
+def read_image_and_alpha(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
+    """An image file, turned upright as its EXIF orientation says.
+
+    Returns:
+        (H, W, 3) full-range RGB, uint8 or uint16, and (H, W) opacity of the same type; None where it has none.
+
+    Raises:
+        InputError: it is missing or does not decode, would come out wrong, or is under 16 pixels a side.
     """
     path = Path(path)
     if not path.is_file():
@@ -199,19 +217,36 @@ def read_image(path: str | Path) -> np.ndarray:
         if frame is None:
             raise InputError(f"{path} holds no picture; is it complete?")
         check_size(path, frame.width, frame.height)
-        return np.ascontiguousarray(_upright(to_rgb(frame, colour_of(frame, still=True)), frame))
+        _check_tiff(path)
+        # A JPEG of four components is CMYK; its fourth is no opacity.
+        alpha = None if path.suffix.lower() in _JPEG else alpha_of(frame)
+        try:
+            pixels = to_rgb(frame, colour_of(frame, still=True))
+        except InputError as error:
+            raise InputError(f"{path} cannot be used: {error}") from error
+        upright = np.ascontiguousarray(_upright(pixels, frame))
+        return upright, None if alpha is None else np.ascontiguousarray(_upright(alpha, frame))
 
 
-def write_image(path: str | Path, pixels: np.ndarray) -> None:
-    """Write (H, W, 3) full-range RGB, uint8 or uint16, as PNG, TIFF, BMP or JPEG (4:4:4, best quality) by the ending.
+def write_image(path: str | Path, pixels: np.ndarray, alpha: np.ndarray | None = None) -> None:
+    """Write a picture as PNG, TIFF, BMP (8 bit) or JPEG (8 bit, 4:4:4, best quality, no alpha) by the ending.
+
+    Args:
+        path: the file.
+        pixels: (H, W, 3), full-range RGB, uint8 or uint16.
+        alpha: (H, W) of the same type; None: opaque.
 
     Raises:
-        OutputError: another ending, or a place that cannot be written.
+        OutputError: another ending, alpha for JPEG, or a place that cannot be written.
     """
     path = Path(path)
     if path.suffix.lower() not in _WRITTEN:
         raise OutputError(f"{path} has an ending that cannot be written; use {', '.join(_WRITTEN)}")
-    codec, shallow, deep = _WRITTEN[path.suffix.lower()]
+    codec, shallow, deep, shallow_alpha, deep_alpha = _WRITTEN[path.suffix.lower()]
+    if alpha is not None:
+        shallow, deep = shallow_alpha, deep_alpha
+    if not shallow:
+        raise OutputError(f"{path} is JPEG, which has no alpha; use .png or .tif")
     with writing(path):
         context = CodecContext.create(codec, "w")
         assert isinstance(context, VideoCodecContext)
@@ -222,7 +257,10 @@ def write_image(path: str | Path, pixels: np.ndarray) -> None:
         if yuv:
             context.color_range = FULL
             context.qmin = context.qmax = 1
-        frame = from_rgb(pixels, context.pix_fmt, ColourSpec(SMPTE170M if yuv else RGB, FULL))
+        if alpha is None:
+            frame = from_rgb(pixels, context.pix_fmt, ColourSpec(SMPTE170M if yuv else RGB, FULL))
+        else:
+            frame = from_rgba(np.dstack((pixels, alpha)), context.pix_fmt)
         frame.pts, frame.time_base = 0, Fraction(1)
         path.write_bytes(b"".join(bytes(packet) for packet in [*context.encode(frame), *context.encode(None)]))
 
@@ -269,8 +307,34 @@ def _check_numbers(folder: Path, files: list[Path]) -> None:
 
 
 def _upright(pixels: np.ndarray, frame: av.VideoFrame) -> np.ndarray:
-    """Turn a picture as its orientation tag says (EXIF)."""
-    return np.rot90(pixels, round(frame.rotation / 90) % 4)
+    """Turn and mirror a picture, (H, W) or (H, W, 3), as its orientation tag says (EXIF).
+
+    FFmpeg makes a matrix of the tag: the pixel at (x, y) is shown at (a x + c y, b x + d y), moved into the picture.
+    """
+    data = side_data(frame, Type.DISPLAYMATRIX)
+    if data is None:
+        return pixels
+    a, b, _, c, d, *_ = struct.unpack("=9i", data)
+    if a == 0:
+        pixels, a, d = pixels.swapaxes(0, 1), c, b
+    return pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+
+
+def _check_tiff(path: Path) -> None:
+    """Raise InputError for JPEG inside TIFF, which FFmpeg decodes to black."""
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        return
+    with path.open("rb") as file:
+        order = ">" if file.read(2) == b"MM" else "<"
+        version, start = struct.unpack(f"{order}HI", file.read(6))
+        if version != 42:
+            return
+        file.seek(start)
+        (count,) = struct.unpack(f"{order}H", file.read(2))
+        entries = [struct.unpack(f"{order}HHIHH", file.read(12)) for _ in range(count)]
+    tags = {tag: value for tag, _, _, value, _ in entries}
+    if tags.get(_COMPRESSION) in _JPEG_INSIDE:
+        raise InputError(f"{path} is JPEG inside TIFF, which would come out black; save it without, or as PNG")
 
 
 def _output_names(names: list[str]) -> list[str]:
