@@ -202,7 +202,6 @@ def run_batch(numbers: range, seeds: Path, keep: Path | None = None) -> Result:
                     _keep(keep, int(word), seeds, Path(folder))
                 else:
                     result.outcomes[rest] += 1
-            first = numbers.stop
             if child.returncode > 0 or (child.returncode and started < first):
                 raise RuntimeError(f"the fuzzer itself failed: {child.stderr[-1000:]}")
             if child.returncode < 0:

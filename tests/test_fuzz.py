@@ -41,6 +41,15 @@ def test_damaged_files_give_frames_or_one_of_our_errors(seeds: Path):
     assert min(result.outcomes["frames"], result.outcomes["InputError"], result.outcomes["DecodeError"]) > 5
 
 
+# A stream that turns up midway, over which PyAV stumbles at the end of the file.
+FOUND = {"late_stream.flv": "InputError"}
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_what_was_found_once_stays_mended(name: str):
+    assert read_case(DATA / name) == FOUND[name]
+
+
 @pytest.mark.parametrize("name", ["crash", "hang", "error"])
 def test_what_must_not_be_is_found(seeds: Path, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """A fuzzer that finds nothing has to be able to."""

@@ -51,6 +51,9 @@ class Decoder:
                 self._note_end(packet)
                 if packet.stream == self._stream:
                     yield from self._decode(packet)
+        except IndexError:
+            # At the end PyAV stumbles over streams that turned up while it read (FLV may have such).
+            yield from self._decode(None)
         except (FFmpegError, OSError) as error:
             self.stopped = _reason(error)
             yield from self._decode(None)
