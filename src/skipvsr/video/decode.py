@@ -54,6 +54,9 @@ class Decoder:
                     self.packets += packet.size > 0
                     self.packet_bytes += packet.size
                     yield from self._decode(packet)
+        except IndexError:
+            # At the end PyAV stumbles over streams that turned up while it read (FLV may have such).
+            yield from self._decode(None)
         except (FFmpegError, OSError) as error:
             self.stopped = _reason(error)
             yield from self._decode(None)
