@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
 
 from skipvsr.report.style import COLOURS, COLUMN_INCHES, MAP, MARKERS, PAGE_INCHES, new_figure, save
 
@@ -34,11 +35,19 @@ class Curve:
 
 @dataclass(frozen=True)
 class Crop:
-    """A column of Figure 6: what is below it, the picture (H, W, 3) in [0, 1], and how much ran at each pixel of it."""
+    """A column of Figure 6.
+
+    Args:
+        name: above it.
+        picture: (H, W, 3) in [0, 1].
+        depth: how much ran at each pixel of the whole frame, (H, W) of the low resolution.
+        box: where in it the picture lies: top, left, side.
+    """
 
     name: str
     picture: np.ndarray
     depth: np.ndarray | None = None
+    box: tuple[int, int, int] | None = None
 
 
 def patch_psnr_map(stem: Path, picture: np.ndarray, psnr: np.ndarray, method: str) -> list[Path]:
@@ -96,8 +105,8 @@ def routing_statistics(
     blocks = np.arange(1, per_block.shape[1] + 1)
     for index, name in enumerate(("backward", "forward")):
         bars.bar(blocks + 0.4 * index - 0.2, 100 * per_block[index], 0.4, label=name, color=COLOURS[index])
-    bars.set(xlabel="residual block", ylabel="tiles on which it ran (%)", ylim=(0, 100), title=caption)
-    bars.legend(frameon=False)
+    bars.set(xlabel="residual block", ylabel="tiles on which it ran (%)", ylim=(0, 100))
+    bars.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, columnspacing=1.0)
     chosen = range(0, len(differences), -(-len(differences) // 8))  # at most 8 boxes
     names = [str(block + 1) for block in chosen]
     spread.boxplot([differences[block] for block in chosen], tick_labels=names, showfliers=False, widths=0.6)
@@ -107,7 +116,7 @@ def routing_statistics(
     high, wide = picture.shape[:2]
     extent = (-0.5, wide - 0.5, high - 0.5, -0.5)
     image = over.imshow(100 * depth, cmap=MAP, alpha=0.55, vmin=0, vmax=100, extent=extent)
-    over.set_title("depth of each tile")
+    over.set_title(f"depth: {caption}")
     figure.colorbar(image, ax=over, label="blocks that ran (%)", shrink=0.8)
     percentiles = np.percentile(differences, (5, 25, 50, 75, 95), axis=1)
     data = {
@@ -135,6 +144,10 @@ def crops(stem: Path, columns: Sequence[Crop], data: dict[str, Any]) -> list[Pat
             below.axis("off")
         else:
             image = below.imshow(100 * column.depth, cmap=MAP, vmin=0, vmax=100, interpolation="nearest")
+            if column.box is not None:
+                top, left, side = column.box
+                frame = Rectangle((left - 0.5, top - 0.5), side, side, fill=False, edgecolor="white", linewidth=0.8)
+                below.add_patch(frame)
     if image is not None:
         label = "blocks that ran (%)"
         figure.colorbar(image, ax=rows[1], label=label, location="bottom", shrink=0.4, aspect=40)

@@ -92,11 +92,11 @@ class Lab:
         self.say(f"measuring {variant}, {setting.label}, on {test.name}")
         return self._evaluations[key].row(setting)
 
-    def clip(self, index: int = 0, frames: int = 16) -> tuple[Tensor, Tensor]:
-        """A clip of the first test set, LR and HR, for figures."""
+    def clip(self, frames: int = 16) -> tuple[Tensor, Tensor]:
+        """The clip of the first test set that figures show, LR and HR."""
         test = self.preset.tests[0]
         clips = self._clips(test)
-        return low_and_high(clips[index % len(clips)], test.degradation, frames)  # pyright: ignore[reportArgumentType]
+        return low_and_high(clips[self.preset.shown % len(clips)], test.degradation, frames)  # pyright: ignore[reportArgumentType]
 
     def _clips(self, test: TestSet) -> list[Clip]:
         return find_clips(test.kind, self.data / test.folder)

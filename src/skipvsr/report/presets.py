@@ -48,6 +48,7 @@ class Preset:
         intervals: blocks between target layers, as in Table 6; the last is the method's.
         static: blocks of the static networks.
         test_frames: the first so many of each clip; 0: all.
+        shown: which clip of the first test set figures show.
         rate: learning rate of the backbone.
     """
 
@@ -65,6 +66,7 @@ class Preset:
     intervals: tuple[int, int, int]
     static: tuple[int, ...]
     test_frames: int = 0
+    shown: int = 0
     rate: float = 8e-4
 
     @property
@@ -150,7 +152,7 @@ PRESETS = {
     "mini": Preset(
         "mini", _COMPACT, ("folder", "train/clips"), "train/stills", (TestSet("val BI", "folder", "val", "bi"),),
         flow=2000, backbone=2500, skip=200, batch=4, crop=48, frames=7, intervals=(8, 4, 2), static=(2, 4, 6),
-        test_frames=5,
+        test_frames=5, shown=5,
     ),
     # Every part once, in a minute; its numbers mean nothing.
     "smoke": Preset(

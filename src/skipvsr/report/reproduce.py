@@ -73,7 +73,7 @@ def fig5(lab: Lab, stem: Path) -> list[Path]:
     middle = len(low) // 2
     return routing_statistics(
         stem, routed.per_block.numpy(), feature_differences(model, low).numpy(), picture(high[middle]),
-        routed.depth[middle].numpy(), f"the paper's router, {routed.share:.0%} of the blocks",
+        routed.depth[middle].numpy(), f"the paper's router, {routed.share:.0%}",
     )  # fmt: skip
 
 
@@ -82,7 +82,7 @@ def fig6(lab: Lab, stem: Path) -> list[Path]:
     low, high = lab.clip()
     middle = len(low) // 2
     top, left, side = _busiest(high[middle])
-    small = slice(top // SCALE, (top + side) // SCALE), slice(left // SCALE, (left + side) // SCALE)
+    box = (top // SCALE, left // SCALE, side // SCALE)
 
     def cut(image: Tensor) -> np.ndarray:
         return picture(image[..., top : top + side, left : left + side])
@@ -98,7 +98,7 @@ def fig6(lab: Lab, stem: Path) -> list[Path]:
             label = f"{name}, {routed.share:.0%}"
             shown[label] = psnr(routed.result[middle], high[middle], 1.0).item()
             title = _named(label, routed.result[middle], high[middle])
-            columns.append(Crop(title, cut(routed.result[middle]), routed.depth[middle][small].numpy()))
+            columns.append(Crop(title, cut(routed.result[middle]), routed.depth[middle].numpy(), box))
     return crops(stem, columns, shown)
 
 
