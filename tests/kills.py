@@ -31,29 +31,30 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def kill_at(call: int) -> None:
-    """End the process at a certain call of a function of ours, in any thread."""
-    calls = 0
+class Calls:
+    """Counts the calls of functions of ours in all threads, and ends the process at a certain one."""
 
-    def count(frame: FrameType, event: str, argument: object) -> None:
-        nonlocal calls
+    def __init__(self, last: int | None) -> None:
+        self.number = 0
+        self.last = last
+        threading.setprofile(self._count)
+        sys.setprofile(self._count)
+
+    def _count(self, frame: FrameType, event: str, argument: object) -> None:
         if event == "call" and "skipvsr" in frame.f_code.co_filename:
-            calls += 1
-            if calls >= call:
+            self.number += 1
+            if self.number == self.last:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    threading.setprofile(count)
-    sys.setprofile(count)
 
-
-def run(source: Path, destination: Path, call: int | None) -> bool:
-    """Run the job in a child process; returns whether it was killed."""
+def run(source: Path, destination: Path, last: int | None) -> bool:
+    """Run the job in a child process, up to a call if one is given; returns whether it was killed."""
     child = os.fork()
     if child == 0:
         try:
-            if call is not None:
-                kill_at(call)
+            calls = Calls(last)
             upscale_video(source, destination, "bicubic", **SETTINGS)
+            destination.with_suffix(".calls").write_text(str(calls.number))
         except BaseException:  # noqa: BLE001 - a child must not go on with its parent's work
             traceback.print_exc()
             os._exit(1)
@@ -74,9 +75,12 @@ def main() -> None:
     """Kill, look, and go on."""
     source, destination, kills = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     torch.set_num_threads(1)
+    run(source, destination, None)
+    destination.unlink()
+    calls = int(destination.with_suffix(".calls").read_text())
     dice, killed = random.Random(0), 0
     while killed < kills:
-        if run(source, destination, dice.randrange(20, 900)):
+        if run(source, destination, dice.randrange(20, calls)):
             killed += 1
             print(json.dumps({"killed": True, "frames": frames_kept(destination)}), flush=True)
         destination.unlink(missing_ok=True)
