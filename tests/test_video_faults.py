@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import itertools
 import os
 import struct
 import zlib
@@ -18,6 +19,7 @@ from skipvsr import upscale_video
 from skipvsr.cli.main import main
 from skipvsr.errors import DecodeError, InputError
 from skipvsr.video import source as source_module
+from skipvsr.video import write as write_module
 from skipvsr.video.frame import Frame
 from skipvsr.video.images import read_image
 from skipvsr.video.limits import MAX_DECODER_THREADS
@@ -241,6 +243,44 @@ def test_a_disk_that_fails_midway_gives_what_came_before(tmp_path: Path, ending:
             frames.extend(reader)
     assert 12 <= len(frames) <= 24
     assert [frame.pts for frame in frames] == [frame.pts for frame in whole[: len(frames)]]
+
+
+class FailingSound:
+    """A container whose packets cannot be read to the end."""
+
+    def __init__(self, container, error: Exception) -> None:
+        self._container, self._error = container, error
+
+    def __getattr__(self, name: str):
+        return getattr(self._container, name)
+
+    def demux(self, *streams):
+        yield from itertools.islice(self._container.demux(*streams), 20)
+        raise self._error
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), IndexError("no such stream")])
+def test_sound_that_cannot_be_read_ends_and_is_named(
+    tmp_path: Path, error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    source = make(tmp_path / "in.mkv", audio_codec="aac", audio_seconds=1.2)
+    original = av.open
+
+    def opened(file, *args, **kwargs):
+        container = original(file, *args, **kwargs)
+        return FailingSound(container, error) if file == str(source) and "w" not in args else container
+
+    monkeypatch.setattr(write_module.av, "open", opened)
+    with pytest.raises(SystemExit) as ended:
+        main(["upscale", str(source), str(tmp_path / "out.mkv"), "--model", "bicubic"])
+    status, message = ended.value.code, capsys.readouterr().err
+    # PyAV's IndexError comes when all has been read.
+    assert status == (0 if isinstance(error, IndexError) else 3)
+    assert ("sound and subtitles could not be read any further than 0:00.384" in message) == (status == 3)
+    monkeypatch.undo()
+    assert len(times(tmp_path / "out.mkv")) == COUNT
+    assert packets(tmp_path / "out.mkv", "audio") == packets(source, "audio")[:20]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mkv", "out.mkv"]
 
 
 def test_a_disk_that_fails_at_once_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

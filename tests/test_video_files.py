@@ -463,23 +463,3 @@ def test_ten_bit_ramps_keep_their_steps(tmp_path: Path):
             lumas.append(next(container.decode(video=0)).reformat(format="gray10le").to_ndarray().astype(int))
     assert len(np.unique(lumas[0])) > 200
     assert np.abs(lumas[1][::2, ::2] - lumas[0]).max() <= 1
-
-
-def test_hdr_stays_hdr(tmp_path: Path):
-    display = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)"
-    source = make_video(
-        tmp_path / "in.mkv",
-        [picture(index, 128, 96) for index in range(3)],
-        codec="libx265",
-        pixel_format="yuv420p10le",
-        colour=ColourSpec(9, LIMITED, 9, 16),
-        options={"crf": "12", "x265-params": f"log-level=error:master-display={display}:max-cll=1000,400"},
-    )
-    hdr = probe(source).hdr
-    assert hdr is not None
-    assert hdr.light == (1000, 400)
-    for ending in ("mp4", "mkv"):
-        info = copy(source, tmp_path / f"out.{ending}")
-        assert info.colour == probe(source).colour
-        assert (info.colour.primaries, info.colour.transfer, info.bit_depth) == (9, 16, 10)
-        assert info.hdr == hdr

@@ -181,6 +181,79 @@ def test_negative_times_are_read_and_cut_as_they_are(tmp_path: Path):
     assert [frame.pts for frame in from_zero] == [pts for pts in found if pts >= 0]
 
 
+def moved(source: Path, destination: Path, seconds: Fraction) -> Path:
+    """The same packets, later."""
+    with (
+        av.open(str(source)) as container,
+        av.open(str(destination), "w", options={"avoid_negative_ts": "0"}) as output,
+    ):
+        streams = {stream.index: output.add_stream_from_template(stream) for stream in container.streams}
+        for packet in container.demux():
+            if packet.size:
+                shift = round(seconds / packet.time_base)
+                packet.pts, packet.dts = (packet.pts or 0) + shift, (packet.dts or 0) + shift
+                packet.stream = streams[packet.stream.index]
+                output.mux(packet)
+    return destination
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv", "mov"])
+def test_a_video_from_before_zero_is_moved_whole(tmp_path: Path, ending: str, caplog: pytest.LogCaptureFixture):
+    """A player shows nothing before 0: all streams move by the same time, and no frame and no sound goes."""
+    whole = make_video(
+        tmp_path / "whole.mp4", 20, options={"crf": "4", "bf": "0"}, audio_codec="aac", audio_seconds=1.0
+    )
+    source = moved(whole, tmp_path / "in.ts", -Fraction(4, 25))
+    assert times(source)[0] == -Fraction(4, 25)
+    destination = tmp_path / f"out.{ending}"
+    assert upscale_video(source, destination, "bicubic").frames == 20
+    assert times(destination) == [Fraction(index, 25) for index in range(20)]
+    # The packet that only prepares the decoder, before zero, is nowhere but in MP4.
+    assert [part for _, part in packets(destination, "audio")] == [
+        part for when, part in packets(whole, "audio") if when >= 0 or ending != "mkv"
+    ]
+    late = [when - Fraction(4, 25) for when, _ in packets(destination, "audio")]
+    assert all(
+        abs(one - two) < Fraction(1, 1000)
+        for one, two in zip(late[::-1], [when for when, _ in packets(source, "audio")][::-1], strict=False)
+    )
+    assert caplog.messages == ["the first frame is at -0:00.160; everything is moved on by so much, to start at 0"]
+
+
+@pytest.mark.parametrize(("before", "after"), [("mp4", "mp4"), ("mp4", "mkv"), ("mkv", "mkv"), ("mkv", "mov")])
+def test_sound_is_in_time_after_three_hours(tmp_path: Path, before: str, after: str):
+    """Frames of 29.97 Hz, sound of 48 kHz, times in other units on either side: nothing drifts."""
+    hours, short = 3, make_video(tmp_path / "short.mkv", 2, audio_codec="aac", audio_seconds=2)
+    base, source = Fraction(1, 30000), tmp_path / f"in.{before}"
+    make_video(tmp_path / f"picture.{before}", 36, times=[hours * 1001 * 2997 * n for n in range(36)], time_base=base)
+    with (
+        av.open(str(tmp_path / f"picture.{before}")) as picture_file,
+        av.open(str(short)) as sound_file,
+        av.open(str(source), "w") as output,
+    ):
+        video = output.add_stream_from_template(picture_file.streams.video[0])
+        audio = output.add_stream_from_template(sound_file.streams.audio[0])
+        for packet in picture_file.demux(video=0):
+            if packet.size:
+                packet.stream = video
+                output.mux(packet)
+        frames = [packet for packet in sound_file.demux(audio=0) if packet.size]
+        for number in range(0, hours * 3600 * 48000 // 1024, 97):
+            packet = av.Packet(bytes(frames[number % len(frames)]))
+            packet.stream, packet.time_base = audio, Fraction(1, 48000)
+            packet.pts = packet.dts = 1024 * number
+            output.mux(packet)
+    destination = tmp_path / f"out.{after}"
+    upscale_video(source, destination, "bicubic", scene_cuts=False)
+    for kind in ("video", "audio"):
+        old, new = packets(source, kind), packets(destination, kind)
+        assert max(old)[0] > 3600 * hours - 400
+        if kind == "audio":
+            assert [part for _, part in new] == [part for _, part in old]
+        old_times, new_times = (sorted(when for when, _ in each) for each in (old, new))
+        assert max(abs(one - two) for one, two in zip(old_times, new_times, strict=True)) < Fraction(1, 1000)
+
+
 def test_an_edit_list_hides_what_it_hides(tmp_path: Path):
     """A cut without re-encoding: the packets before the cut are there, and are not shown."""
     source = tmp_path / "in.mp4"

@@ -407,6 +407,10 @@ def _attempt(settings: _Settings, thrift: _Thrift, on_progress: OnProgress | Non
         macs_per_frame=cost.with_share(tally.share),
         full_macs_per_frame=cost.total - cost.router,
     )
+    if run.stopped is None and isinstance(writer, VideoWriter) and writer.stopped is not None:
+        raise DecodeError(
+            f"{settings.source} was upscaled whole, but {writer.stopped}; what could be read is in {destination}"
+        )
     if run.stopped is not None:
         raise DecodeError(
             f"{run.stopped}; the {report.frames} frames that could be read are in {destination}"

@@ -23,6 +23,7 @@ from av.video.stream import VideoStream
 
 from skipvsr.errors import ConfigError, OutputError
 from skipvsr.video.colour import BT709, LIMITED, RGB, ColourSpec, from_rgb, is_rgb, is_subsampled
+from skipvsr.video.decode import clock
 from skipvsr.video.encode import EncodeOptions, choose_encoder, encoder_rate
 from skipvsr.video.faults import OPEN_OPTIONS, PIPE, file_name, writing
 from skipvsr.video.frame import Frame
@@ -90,6 +91,8 @@ class VideoWriter:
         self.path = Path(path)
         self.size = (width, height)
         self.segments = list(segments)
+        # Why not all that is copied could be read from the source; known when the file is finished.
+        self.stopped: str | None = None
         self._source = source
         self._encoder = choose_encoder(
             options or EncodeOptions(),
@@ -229,6 +232,7 @@ class VideoWriter:
             self._join(self._container)
             if self._copier is not None:
                 self._copier.copy_until(None)
+                self.stopped = self._copier.stopped
             self._container.close()
             with self._whole.open("rb") as file:
                 os.fsync(file.fileno())
@@ -239,15 +243,22 @@ class VideoWriter:
         listed = [packet for segment in self.segments for packet in segment.packets()]
         contents = (part for segment in self.segments for part in segment.contents())
         time_base = self._time_base or 1 / self._rate  # without any frame nobody has said
-        times = decoding_times([packet.pts for packet in listed])
+        # No container made here shows what comes before zero.
+        shift = max(0, -min((packet.pts for packet in listed), default=0))
+        if shift:
+            delay = shift * time_base
+            _LOG.warning("the first frame is at -%s; everything is moved on by so much, to start at 0", clock(delay))
+            if self._copier is not None:
+                self._copier.delay = delay
+        times = decoding_times([packet.pts + shift for packet in listed])
         for packet, dts, part in zip(listed, times, contents, strict=True):
             encoded = Packet(part)
             encoded.stream, encoded.time_base = self._stream, time_base
-            encoded.pts, encoded.dts, encoded.duration = packet.pts, dts, packet.duration
+            encoded.pts, encoded.dts, encoded.duration = packet.pts + shift, dts, packet.duration
             encoded.is_keyframe = packet.keyframe
             container.mux(encoded)
             if self._copier is not None:
-                self._copier.copy_until(float(packet.pts * time_base))
+                self._copier.copy_until(float(encoded.pts * time_base))
 
     def _discard(self) -> None:
         """Leave nothing but finished parts in a folder that is not ours. After `_finish`, there is little left to do."""
@@ -296,10 +307,33 @@ class _Copier:
                     "stream %d of %s (%s) is left out: %s files made here have no place for it",
                     stream.index, source.name, _describe(stream), destination.suffix,
                 )  # fmt: skip
-        inputs = [self._input.streams[index] for index in self._streams]
-        self._packets: Iterator[Packet] = self._input.demux(*inputs) if inputs else iter(())
+        self.stopped: str | None = None
+        # Seconds by which everything comes later than in the source.
+        self.delay = Fraction(0)
+        self._packets = self._read()
         self._waiting: Packet | None = None
         self._last: dict[int, int] = {}
+
+    def _read(self) -> Iterator[Packet]:
+        """The packets of the streams that are copied, as far as they can be read."""
+        inputs = [self._input.streams[index] for index in self._streams]
+        seconds = 0.0
+        try:
+            for packet in self._input.demux(*inputs) if inputs else ():
+                # An empty one is the demuxer's way of saying that a stream is at its end.
+                if packet.size == 0:
+                    continue
+                if packet.dts is None:
+                    packet.dts = packet.pts
+                if packet.dts is not None:
+                    seconds = float(packet.dts * packet.time_base)
+                yield packet
+        except IndexError:
+            # At the end PyAV stumbles over streams that turned up while it read (FLV may have such).
+            return
+        except (FFmpegError, OSError) as error:
+            reason = getattr(error, "strerror", None) or error
+            self.stopped = f"its sound and subtitles could not be read any further than {clock(seconds)} ({reason})"
 
     def _keep(self, stream: Stream) -> bool:
         """Take over an attachment or a cover picture, if the container has a place for it."""
@@ -344,11 +378,6 @@ class _Copier:
                 packet = next(self._packets, None)
                 if packet is None:
                     return
-                # An empty one is the demuxer's way of saying that a stream is at its end.
-                if packet.size == 0:
-                    continue
-                if packet.dts is None:
-                    packet.dts = packet.pts
                 if not self._within(packet):
                     continue
             time_base = packet.time_base
@@ -360,22 +389,22 @@ class _Copier:
                 self._output.mux(packet)
 
     def _within(self, packet: Packet) -> bool:
-        """Put a packet on the clock of the part that is upscaled; False: it is not in the part.
+        """Put a packet on the output's clock; False: it is not in the part that is upscaled.
 
         Sound begins with the first packet that starts in the part. A subtitle that is up when the part begins is up then.
         """
-        if packet.pts is None or packet.time_base is None or (self._start == 0 and self._end is None):
+        if packet.pts is None or packet.time_base is None:
             return True
         start, time = self._start, packet.pts * packet.time_base
         if self._end is not None and time >= self._end:
             return False
-        if time < start:
+        if start and time < start:
             shown_until = time + (packet.duration or 0) * packet.time_base
             if packet.stream.type != "subtitle" or shown_until <= start:
                 return False
             packet.duration = round((shown_until - start) / packet.time_base)
             packet.pts = packet.dts = round(start / packet.time_base)
-        shift = round(start / packet.time_base)
+        shift = round((start - self.delay) / packet.time_base)
         packet.pts -= shift
         if packet.dts is not None:
             packet.dts -= shift
