@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
+import psutil
 import pytest
 
+from skipvsr import upscale_video
 from skipvsr.errors import ConfigError, InputError, OutputError
 from skipvsr.upscale.batch import is_batch, plan, upscale_many
-from skipvsr.upscale.plan import memory_bytes
+from skipvsr.upscale.plan import disk_bytes, memory_bytes, warn_of_shortage
 from skipvsr.video.images import write_image
 from skipvsr.video.read import probe
+from skipvsr.video.write import EncodeOptions
 from tests.media import make_video, picture
 from tests.test_cli import run
 
@@ -156,3 +162,32 @@ def test_the_memory_of_a_large_picture_is_foreseen():
     # Measured: 7.84 GB with 1920x1080 frames and windows of 4 (docs/routing.md).
     assert memory_bytes(config, 1080, 1920, Windows(4, 4)) == pytest.approx(7.84e9, rel=0.3)
     assert memory_bytes(config, 180, 320, Windows(32, 4)) < 1.5e9
+
+
+def test_the_disk_of_an_output_is_foreseen(tmp_path: Path):
+    """Of noise, for which no codec can do anything, and of a smooth picture."""
+    noise = list(np.random.default_rng(0).integers(0, 256, (6, 48, 64, 3), dtype=np.uint8))
+    source = make_video(tmp_path / "in.mp4", noise)
+    upscale_video(source, tmp_path / "out.mkv", "bicubic", encode=EncodeOptions(codec="ffv1", pixel_format="yuv444p"))
+    foreseen = disk_bytes(6, 192, 256, tmp_path / "out.mkv", EncodeOptions(codec="ffv1"))
+    assert 0.3 < (tmp_path / "out.mkv").stat().st_size / foreseen < 2
+    assert disk_bytes(6, 192, 256, tmp_path / "out.mp4") < foreseen / 10
+    assert disk_bytes(6, 192, 256, tmp_path / "out") == foreseen
+
+
+def test_too_little_memory_or_disk_is_said_before_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    source = make_video(tmp_path / "in.mp4", 3)
+    usage = shutil.disk_usage(tmp_path)
+    upscale_video(source, tmp_path / "enough.mp4", "bicubic")
+    assert not caplog.messages
+    monkeypatch.setattr("skipvsr.upscale.plan.shutil.disk_usage", lambda folder: usage._replace(free=20_000))
+    memory = psutil.virtual_memory()._replace(available=1 << 28)
+    monkeypatch.setattr("skipvsr.upscale.plan.psutil", SimpleNamespace(virtual_memory=lambda: memory))
+    warn_of_shortage(1 << 29, 15_000, tmp_path)
+    assert caplog.messages[0].startswith("this takes about 0.5 GiB of memory, and 0.2 GiB are available")
+    assert caplog.messages[1].startswith("this takes about 0.0 GiB of disk while it is made")
+    caplog.clear()
+    warn_of_shortage(1 << 27, 9_000, tmp_path)
+    assert not caplog.messages

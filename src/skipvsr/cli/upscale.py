@@ -256,14 +256,14 @@ def _dry_run(args: argparse.Namespace) -> None:
         raise ConfigError("standard input cannot be looked at before it is read; give a file")
     batch = _is_batch(args.sources)
     tasks = plan(args.sources, args.destination) if batch else [Task(args.sources[0], args.destination)]
+    settings = _settings(args)
     for task in tasks:
         if task.destination.exists() and not args.overwrite:
             print(f"{task.destination}: exists already, {'skipped' if batch else 'refused'}")
             continue
         try:
-            found = estimate(
-                task.source, network, dial, window=args.window, lookahead=args.lookahead, size=_output_size(args)
-            )
+            asked = {name: settings[name] for name in ("start", "end", "window", "lookahead", "size", "encode")}
+            found = estimate(task.source, task.destination, network, dial, **asked)
         except InputError as error:
             print(f"{task.source}: {error}")
             continue
@@ -358,7 +358,7 @@ class Bar(Silent):
         if report.share < 1:
             print(
                 f"{report.share:.1%} of the residual blocks ran: {report.macs_per_frame / 1e9:.2f} GMAC and "
-                f"{report.seconds / report.frames:.3f} s a frame (all of them: {report.full_macs_per_frame / 1e9:.2f} GMAC)",
+                f"{1 / report.frames_per_second:.3f} s a frame (all of them: {report.full_macs_per_frame / 1e9:.2f} GMAC)",
                 file=self._report_to,
             )
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 import numpy as np
-import psutil
 import torch
 from torch import Tensor
 
@@ -38,7 +37,7 @@ from skipvsr.routing.policies import Policy, all_blocks
 from skipvsr.routing.trace import Tally, Trace, Traces
 from skipvsr.upscale.frames import to_array, to_tensor
 from skipvsr.upscale.overlay import LatestDepths, draw_depth
-from skipvsr.upscale.plan import memory_bytes
+from skipvsr.upscale.plan import disk_bytes, memory_bytes, warn_of_shortage
 from skipvsr.upscale.progress import Progress, ProgressMeter
 from skipvsr.upscale.scenes import SceneCuts
 from skipvsr.upscale.size import OutputSize, output_size, pixel_aspect, resize
@@ -254,16 +253,6 @@ class _Settings:
         return identity(self.source, reader.files if isinstance(reader, ImageFolderReader) else None)
 
 
-def _warn_of_memory(network: SkipVSR, info: VideoInfo, windows: Windows, pixels_out: int) -> None:
-    needed = memory_bytes(network.config, info.height, info.width, windows, pixels_out)
-    available = psutil.virtual_memory().available
-    if needed > available:
-        _LOG.warning(
-            "this takes about %.1f GiB of memory, and %.1f GiB are available; a smaller --window takes less",
-            needed / (1 << 30), available / (1 << 30),
-        )  # fmt: skip
-
-
 def default_segment(config: VSRConfig, height: int, width: int) -> int:
     """Frames that are finished at a time, from 16 to 256: a minute or two of work on two cores."""
     return max(16, min(256, _SEGMENT_MACS // cost_per_frame(config, height, width).total))
@@ -336,7 +325,10 @@ def _attempt(settings: _Settings, thrift: _Thrift, on_progress: OnProgress | Non
         segment = settings.segment or default_segment(network.config, info.height, info.width)
         if segment < 1:
             raise ConfigError(f"a segment is {segment} frames; it must be at least 1")
-        _warn_of_memory(network, info, windows, height * width)
+        needed = memory_bytes(network.config, info.height, info.width, windows, height * width)
+        frames = info.frame_count
+        disk = None if frames is None else disk_bytes(frames, height, width, destination, settings.encode)
+        warn_of_shortage(needed, None if destination == PIPE else disk, destination.absolute().parent)
         _check_distinct(settings.source, settings.trace)
         _check_distinct(destination, settings.trace, settings.overlay)
         check_output(destination, reader, overwrite=settings.overwrite)

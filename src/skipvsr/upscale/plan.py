@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import shutil
 import time
 from dataclasses import dataclass
 from itertools import islice
@@ -11,7 +13,7 @@ import psutil
 import torch
 
 from skipvsr.execute.dial import Dial
-from skipvsr.execute.stream import STRIP_PIXELS, Windows, default_window, upscale_stream
+from skipvsr.execute.stream import DEFAULT_LOOKAHEAD, STRIP_PIXELS, Windows, default_window, upscale_stream
 from skipvsr.models.blocks import SCALE
 from skipvsr.models.vsr import SkipVSR, VSRConfig
 from skipvsr.upscale.frames import to_tensor
@@ -19,14 +21,19 @@ from skipvsr.upscale.size import OutputSize, output_size
 from skipvsr.video.ahead import DEPTH
 from skipvsr.video.open import open_reader
 from skipvsr.video.probe import VideoInfo
+from skipvsr.video.write import CONTAINERS, EncodeOptions
 
+_LOG = logging.getLogger("skipvsr")
+_GIB = 1 << 30
 # Python, torch, FFmpeg and a small model.
 _BASE_BYTES = 400 << 20
 _FLOAT = 4
 # Of 4:2:0 pictures in the encoder: what it looks ahead, refers to and works on.
 _ENCODER_FRAMES = 60
-# Bytes of a visually lossless H.264 or H.265 pixel, roughly.
+# Bytes of a pixel, roughly: visually lossless H.264 or H.265, and what is stored without loss.
 _BYTES_PER_PIXEL = 0.12
+_BYTES_PER_LOSSLESS_PIXEL = 1.5
+_LOSSLESS = ("ffv1", "utvideo", "huffyuv", "png")
 _TRIED_FRAMES = 6
 
 
@@ -78,30 +85,50 @@ def memory_bytes(config: VSRConfig, height: int, width: int, windows: Windows, p
     return _BASE_BYTES + frames + states + trunk + tail + results + encoder
 
 
+def disk_bytes(frames: int, height: int, width: int, destination: Path, encode: EncodeOptions | None = None) -> int:
+    """About how much disk an output takes; while a video's parts are joined, twice that.
+
+    Args:
+        frames: how many.
+        height, width: of a frame that is written.
+        destination: a video file, or a folder of images.
+        encode: the encoder.
+    """
+    lossless = destination.suffix.lower() not in CONTAINERS or (encode is not None and encode.codec in _LOSSLESS)
+    return int(frames * width * height * (_BYTES_PER_LOSSLESS_PIXEL if lossless else _BYTES_PER_PIXEL))
+
+
 def estimate(
     source: str | Path,
+    destination: str | Path,
     model: SkipVSR,
     dial: Dial,
     *,
+    start: float | None = None,
+    end: float | None = None,
     window: int | None = None,
-    lookahead: int,
+    lookahead: int = DEFAULT_LOOKAHEAD,
     size: OutputSize | None = None,
+    encode: EncodeOptions | None = None,
 ) -> Estimate:
     """What a job will take; runs the network on a few frames, and writes nothing.
 
     Args:
         source: a video file or a folder of images.
+        destination: where it would be written.
         model: where it will run.
         dial: how much of it.
+        start, end: seconds, of the part that would be upscaled.
         window: frames per window; None: by `default_window`.
         lookahead: frames.
         size: what the result is resized to; None: four times the input.
+        encode: the encoder.
 
     Raises:
         InputError, DecodeError: the source cannot be read.
         ConfigError: a setting that the model cannot follow.
     """
-    with open_reader(source) as reader:
+    with open_reader(source, start, end) as reader:
         info = reader.info
         chosen = window or default_window(model.config, info.height, info.width)
         windows = Windows(chosen, lookahead)
@@ -117,10 +144,32 @@ def estimate(
         window=chosen,
         memory_bytes=memory_bytes(model.config, info.height, info.width, windows, width * height),
         memory_available=psutil.virtual_memory().available,
-        disk_bytes=None if count is None else int(count * width * height * _BYTES_PER_PIXEL),
+        disk_bytes=None if count is None else disk_bytes(count, height, width, Path(destination), encode),
         seconds_per_frame=seconds,
         seconds=None if count is None else count * seconds,
     )
+
+
+def warn_of_shortage(memory: int, disk: int | None, folder: Path) -> None:
+    """Log a warning where a job needs more than there is.
+
+    Args:
+        memory: bytes at the peak.
+        disk: bytes of the output; None: nobody knows.
+        folder: where it will be.
+    """
+    available = psutil.virtual_memory().available
+    if memory > available:
+        _LOG.warning(
+            "this takes about %.1f GiB of memory, and %.1f GiB are available; a smaller --window takes less",
+            memory / _GIB, available / _GIB,
+        )  # fmt: skip
+    free = shutil.disk_usage(folder).free if folder.is_dir() else None
+    if disk is not None and free is not None and 2 * disk > free:
+        _LOG.warning(
+            "this takes about %.1f GiB of disk while it is made, and %.1f GiB are free in %s; a larger --quality takes less",
+            2 * disk / _GIB, free / _GIB, folder,
+        )  # fmt: skip
 
 
 def _seconds_per_frame(frames: list[torch.Tensor], model: SkipVSR, dial: Dial) -> float:
