@@ -328,10 +328,9 @@ class Bar(Silent):
     def update(self, progress: Progress) -> None:
         """Move the bar on."""
         if self._bar is None:
-            done = progress.frames_done - 1
             self._bar = tqdm(
                 total=progress.frames_total,
-                initial=done,
+                initial=progress.frames_done,
                 unit=" frames",
                 dynamic_ncols=True,
                 smoothing=0.05,

@@ -149,7 +149,7 @@ def upscale_video(
         resume: False: throw away what another run has finished of this destination, and start over.
         segment: frames that are finished at a time, or up to a window more; None: by `default_segment`.
         device: where to run; None: a GPU if there is one, or where the given model is.
-        on_progress: called after each frame, in the calling thread.
+        on_progress: called at the start and after each frame, in the calling thread.
 
     Raises:
         InputError: the source cannot be read.
@@ -375,6 +375,8 @@ def _attempt(settings: _Settings, thrift: _Thrift, on_progress: OnProgress | Non
         run = _Run(reader, writer, (height, width), drawn, depths, start)
         if work is not None and settings.resumable:
             run.keep = _Keeper(work, writer, progress, segment, start.number)
+        if on_progress is not None:
+            on_progress(meter.now())
         for _ in run.results(recurrence, windows, cuts, routed):
             step = meter.step()
             if controller is not None:

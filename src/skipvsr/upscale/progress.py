@@ -17,7 +17,7 @@ class Progress:
         frames_done: frames handed to the encoder.
         frames_total: what the container promised; None where it promised nothing.
         seconds: since the start of the job.
-        frames_per_second: over the last hundred frames or so.
+        frames_per_second: over the last hundred frames or so; 0 before the first.
         seconds_left: estimate; None where `frames_total` is None or nothing is done yet.
         memory_bytes: resident memory of this process.
     """
@@ -54,11 +54,16 @@ class ProgressMeter:
 
     def step(self) -> Progress:
         """Count one frame more."""
-        now = time.monotonic()
         self.frames_done += 1
-        self._times.append(now)
-        rate = (len(self._times) - 1) / max(now - self._times[0], 1e-9)
+        self._times.append(time.monotonic())
+        return self.now()
+
+    def now(self) -> Progress:
+        """How far the job is."""
+        passed = max(self._times[-1] - self._times[0], 1e-9)
+        rate = (len(self._times) - 1) / passed
         memory_bytes = self._process.memory_info().rss
         self.peak_bytes = max(self.peak_bytes, memory_bytes)
-        left = None if self.frames_total is None else max(self.frames_total - self.frames_done, 0) / rate
-        return Progress(self.frames_done, self.frames_total, now - self._start, rate, left, memory_bytes)
+        known = self.frames_total is not None and rate > 0
+        left = max((self.frames_total or 0) - self.frames_done, 0) / rate if known else None
+        return Progress(self.frames_done, self.frames_total, self._times[-1] - self._start, rate, left, memory_bytes)
