@@ -170,13 +170,15 @@ def test_times_by_part_add_up(clips: list[Clip]):
 def test_part_times():
     times = PartTimes(torch.device("cpu"))
     for index in range(6):
-        times.calls["trunks"].append(9.0 if index < 2 else float(index))
+        times.calls["trunks", "forward"].append(9.0 if index < 2 else float(index))
+        times.calls["trunks", "backward"].append(0.5)
     found = times.seconds_per_frame(3)["trunks"]
-    assert found == {"mean": (18 + 14) / 3, "median": 2 * 3.5, "p90": pytest.approx(2 * 4.7)}
+    # Two trunks a frame and direction; most calls are backward ones, and the median is not theirs.
+    assert found == {"mean": (18 + 14 + 3) / 3, "median": 2 * 3.5 + 1, "p90": pytest.approx(2 * 4.7 + 1)}
     assert times.seconds_per_frame(3)["flow"] == {"mean": 0, "median": 0, "p90": 0}
-    with times.measure_trunk(), times.measure_router():
+    with times.measure_trunk("forward"), times.measure_router():
         sum(range(200_000))
-    assert times.calls["router"][-1] > times.calls["trunks"][-1] >= 0
+    assert times.calls["router", "forward"][-1] > times.calls["trunks", "forward"][-1] >= 0
 
 
 def test_seams_are_seen():

@@ -234,7 +234,7 @@ def _many(args: argparse.Namespace) -> None:
         print(f"{done} done, {skipped} skipped, {len(failed)} failed")
     if failed:
         for outcome in failed:
-            print(f"skipvsr: {outcome.task.source}: {outcome.error}", file=sys.stderr)
+            print(f"skipvsr: {_about(outcome.task.source, outcome.error)}", file=sys.stderr)
         raise BatchError(
             f"{len(failed)} of {done + skipped + len(failed)} files failed",
             [outcome.error.exit_code for outcome in failed if outcome.error is not None],
@@ -265,9 +265,14 @@ def _dry_run(args: argparse.Namespace) -> None:
             asked = {name: settings[name] for name in ("start", "end", "window", "lookahead", "size", "encode")}
             found = estimate(task.source, task.destination, network, dial, **asked)
         except InputError as error:
-            print(f"{task.source}: {error}")
+            print(_about(task.source, error))
             continue
         print(f"{task.source} -> {task.destination}: {_in_words(found)}")
+
+
+def _about(source: Path, error: Exception | None) -> str:
+    """What went wrong, with the file it is about."""
+    return str(error) if str(source) in str(error) else f"{source}: {error}"
 
 
 def _in_words(found: Estimate) -> str:

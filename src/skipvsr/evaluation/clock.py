@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -30,12 +31,12 @@ class PartTimes:
 
     Args:
         device: is waited for, before and after.
-        calls: by part, in the order in which they were made: "flow" of each frame but the first, "trunks" of each frame and
-            direction, without what the "router" took in them, "tail" of each frame.
+        calls: by part and direction ("" for what has none), in the order in which they were made: "flow" of each frame but the
+            first, "trunks" of each frame and direction, without what the "router" took in them, "tail" of each frame.
     """
 
     device: torch.device
-    calls: dict[Part, list[float]] = field(default_factory=lambda: {part: [] for part in PARTS})
+    calls: dict[tuple[Part, str], list[float]] = field(default_factory=lambda: defaultdict(list))
     _router: float = 0.0
 
     @contextmanager
@@ -43,16 +44,16 @@ class PartTimes:
         """Time what is done inside."""
         started = self._now()
         yield
-        self.calls[part].append(self._now() - started)
+        self.calls[part, ""].append(self._now() - started)
 
     @contextmanager
-    def measure_trunk(self) -> Iterator[None]:
+    def measure_trunk(self, direction: str) -> Iterator[None]:
         """Time a trunk; what `measure_router` measures inside goes to the router."""
         self._router = 0.0
         started = self._now()
         yield
-        self.calls["trunks"].append(self._now() - started - self._router)
-        self.calls["router"].append(self._router)
+        self.calls["trunks", direction].append(self._now() - started - self._router)
+        self.calls["router", direction].append(self._router)
 
     @contextmanager
     def measure_router(self) -> Iterator[None]:
@@ -65,18 +66,17 @@ class PartTimes:
         """Mean, median and 90th percentile by part: seconds a frame.
 
         The mean has everything in it, cold calls and the lookahead of windows too. Median and percentile are of warm calls,
-        times the calls that a frame takes in the mean (two trunks, and more with lookahead).
+        times the calls that a frame takes in the mean (more than one with lookahead); those of both directions are added up,
+        because one may cost far more than the other.
         """
-        found = {}
-        for part, calls in self.calls.items():
-            warm = np.asarray(calls[COLD:] or calls or [0.0])
+        found = {part: {"mean": 0.0, "median": 0.0, "p90": 0.0} for part in PARTS}
+        for (part, _), calls in self.calls.items():
+            warm = np.asarray(calls[COLD:] or calls)
             per_frame = len(calls) / frames
-            found[part] = {
-                "mean": sum(calls) / frames,
-                "median": float(np.median(warm)) * per_frame,
-                "p90": float(np.percentile(warm, 90)) * per_frame,
-            }
-        return found
+            found[part]["mean"] += sum(calls) / frames
+            found[part]["median"] += float(np.median(warm)) * per_frame
+            found[part]["p90"] += float(np.percentile(warm, 90)) * per_frame
+        return dict(found)
 
     def _now(self) -> float:
         if self.device.type == "cuda":
@@ -104,14 +104,14 @@ class TimedNetwork:
         self, frame: Tensor, state: Tensor | None, flow: Tensor | None, run: RunTrunk | None = None
     ) -> Tensor:
         """As the network's."""
-        with self.times.measure_trunk():
+        with self.times.measure_trunk("backward"):
             return self.network.propagate_backward(frame, state, flow, run)
 
     def propagate_forward(
         self, frame: Tensor, state: Tensor | None, flow: Tensor | None, run: RunTrunk | None = None
     ) -> Tensor:
         """As the network's."""
-        with self.times.measure_trunk():
+        with self.times.measure_trunk("forward"):
             return self.network.propagate_forward(frame, state, flow, run)
 
     def reconstruct(self, frame: Tensor, backward: Tensor, forward: Tensor) -> Tensor:

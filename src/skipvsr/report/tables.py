@@ -187,7 +187,8 @@ def _at_budget(lab: Lab, variant: str, budget: float) -> Setting:
 def _quoted(line: published.Quoted, tests: tuple[TestSet, ...]) -> tuple[str, ...]:
     known = dict(zip(published.SETS, line.scores, strict=True))
     # On other clips than the paper's there is nothing to compare with but its REDS4 column, which stands for them.
-    return tuple(known.get(test.name, known["REDS4 BI"] + " (REDS4)") for test in tests)
+    reds4 = known["REDS4 BI"]
+    return tuple(known.get(test.name, reds4 if reds4 == "-" else f"{reds4} (REDS4)") for test in tests)
 
 
 def _score(row: Row) -> str:
