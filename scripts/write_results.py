@@ -3,7 +3,8 @@
     python scripts/write_results.py            # writes docs/results.md anew
     python scripts/write_results.py --check    # only says whether it is up to date
 
-A table stands between `<!-- NAME -->` and `<!-- end -->`, where NAME.json is in docs/data/results.
+A table stands between `<!-- NAME -->` and `<!-- end -->`, where docs/data/results/NAME.json is what `skipvsr reproduce` wrote;
+or what `skipvsr evaluate` did, of which the parts are shown.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
-from skipvsr.evaluation.results import markdown
+from skipvsr.evaluation.results import PART_NAMES, markdown
 
 DOCS = Path(__file__).parents[1] / "docs"
 RESULTS = DOCS / "results.md"
@@ -29,7 +31,22 @@ def filled(text: str) -> str:
 def table(name: str) -> str:
     """Notes and table as Markdown."""
     values = json.loads((DATA / f"{name}.json").read_text())
+    if "notes" not in values:
+        return parts(values["rows"])
     return f"{values['notes']}\n\n{markdown([values['header'], *values['rows']])}\n"
+
+
+def parts(rows: list[dict[str, Any]]) -> str:
+    """A line for each part of the network, two columns for each setting."""
+    labels = ["every block" if row["policy"] == "full" else f"{row['policy']} {row['value']:g}" for row in rows]
+    lines = [["part", *(f"{label}, {what}" for label in labels for what in ("GMAC", "s"))]]
+    for part in dict.fromkeys(part for row in rows for part in (*row["gmacs"], *row["seconds"])):
+        line = [PART_NAMES.get(part, part)]
+        for row in rows:
+            gmacs, seconds = row["gmacs"].get(part), row["seconds"].get(part)
+            line += ["" if gmacs is None else f"{gmacs:.3f}", "" if seconds is None else f"{seconds['median']:.4f}"]
+        lines.append(line)
+    return f"{markdown(lines)}\n"
 
 
 def main() -> None:

@@ -28,6 +28,7 @@ from skipvsr.evaluation.cost import cost_per_frame
 from skipvsr.evaluation.evaluate import Measures, evaluate, evaluate_clip
 from skipvsr.evaluation.metrics import crop_border, luma, psnr, psnr_y, quantise, seam_ratio, ssim, temporal_error
 from skipvsr.evaluation.settings import Setting, parse_setting
+from skipvsr.evaluation.side_by_side import seconds_side_by_side
 from skipvsr.execute.routed import RoutedTrunks
 from skipvsr.models.resize import bicubic_upsample
 from skipvsr.models.router import Calibration, GainRouter
@@ -179,6 +180,26 @@ def test_part_times():
     with times.measure_trunk("forward"), times.measure_router():
         sum(range(200_000))
     assert times.calls["router", "forward"][-1] > times.calls["trunks", "forward"][-1] >= 0
+
+
+def test_times_side_by_side(monkeypatch: pytest.MonkeyPatch):
+    """Each round takes all in turn; the first does not count, and of the others the median does."""
+    clock, taken = [0.0], iter([9.0, 9.0, 1.0, 20.0, 7.0, 30.0, 2.0, 40.0])
+
+    def stream(frames, *_, **__):
+        clock[0] += next(taken)
+        yield from frames
+
+    monkeypatch.setattr("skipvsr.evaluation.side_by_side.upscale_stream", stream)
+    monkeypatch.setattr("skipvsr.evaluation.side_by_side.time.perf_counter", lambda: clock[0])
+    model, clip = network(calibrated=True), torch.rand(4, 3, 16, 24)
+    runs = [(model, Setting("full")), (model, Setting("budget", 0.3))]
+    assert seconds_side_by_side(runs, [clip], rounds=3) == [2.0 / 4, 30.0 / 4]
+
+
+def test_the_oracle_is_not_timed():
+    with pytest.raises(ConfigError, match="its time means nothing"):
+        seconds_side_by_side([(network(), Setting("oracle", 0.5))], [torch.rand(2, 3, 16, 24)], rounds=1)
 
 
 def test_seams_are_seen():

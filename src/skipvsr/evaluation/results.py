@@ -19,6 +19,9 @@ from skipvsr.evaluation.settings import Setting
 from skipvsr.models.vsr import SkipVSR
 from skipvsr.video.faults import writing
 
+# Of parts whose names in JSON are no words.
+PART_NAMES = {"trunk_inputs": "trunk inputs", "overlap": "overlap of patches", "extra": "beyond tiles' borders"}
+
 
 @dataclass(frozen=True)
 class Crew:
@@ -145,14 +148,13 @@ class Evaluation:
 
 def parts_table(row: Row) -> list[tuple[str, ...]]:
     """What each part costs and takes, a frame: a header, a line a part, and a line for everything."""
-    names = {"trunk_inputs": "trunk inputs", "overlap": "overlap of patches", "extra": "beyond tiles' borders"}
     whole = sum(row.gmacs.values()) or 1.0
     lines: list[tuple[str, ...]] = [("part", "GMAC", "GMAC %", "s mean", "s median", "s p90")]
     for part in dict.fromkeys((*row.gmacs, *row.seconds)):
         gmacs, seconds = row.gmacs.get(part), row.seconds.get(part)
         cost = ("", "") if gmacs is None else (f"{gmacs:.3f}", f"{gmacs / whole:.1%}")
         times = ("", "", "") if seconds is None else tuple(f"{seconds[kind]:.4f}" for kind in ("mean", "median", "p90"))
-        lines.append((names.get(part, part), *cost, *times))
+        lines.append((PART_NAMES.get(part, part), *cost, *times))
     total = (f"{sum(row.gmacs.values()):.3f}", "100.0%", f"{row.seconds_per_frame:.4f}", "", "")
     return [*lines, ("everything", *total)]
 

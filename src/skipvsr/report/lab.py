@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from skipvsr.evaluation.calibrate import calibrate
 from skipvsr.evaluation.evaluate import Measures, Row
 from skipvsr.evaluation.results import Evaluation
 from skipvsr.evaluation.settings import Setting
+from skipvsr.evaluation.side_by_side import ROUNDS, seconds_side_by_side
 from skipvsr.execute.patched import PATCH_PX
 from skipvsr.models.vsr import SkipVSR
 from skipvsr.report.presets import Preset, TestSet, check_variants
@@ -29,6 +30,8 @@ BUDGETS = (1.0, 0.947, 0.84, 0.707, 0.507, 0.24)
 HALF = BUDGETS[4]
 # Clips that calibration sees, and frames of each.
 _SEEN = 6
+# Clips that are timed, and frames of each where all are tested.
+_TIMED = 8
 
 
 @dataclass
@@ -91,6 +94,14 @@ class Lab:
             )  # fmt: skip
         self.say(f"measuring {variant}, {setting.label}, on {test.name}")
         return self._evaluations[key].row(setting)
+
+    def seconds(self, runs: Sequence[tuple[str, Setting]], test: TestSet) -> list[float]:
+        """Seconds a frame of variants at settings on a test set, side by side."""
+        self.say(f"timing {len(runs)} settings side by side on {test.name}")
+        frames = self.preset.test_frames or _TIMED
+        lows = [low_and_high(clip, test.degradation, frames)[0] for clip in self._clips(test)[:_TIMED]]  # pyright: ignore[reportArgumentType]
+        models = [(self.model(variant, test.degradation), setting) for variant, setting in runs]
+        return seconds_side_by_side(models, lows, 1 if self.preset.name == "smoke" else ROUNDS)
 
     def clip(self, frames: int = 16) -> tuple[Tensor, Tensor]:
         """The clip of the first test set that figures show, LR and HR."""

@@ -36,30 +36,25 @@ def fig1(lab: Lab, stem: Path) -> list[Path]:
 def fig4(lab: Lab, stem: Path) -> list[Path]:
     """Quality against cost and time: both routers, free policies, static networks."""
     test = lab.preset.tests[0]
-
-    def curve(name: str, variant: str, settings: Sequence[Setting]) -> Curve:
-        measured = (lab.row(variant, setting, test, with_ssim=False) for setting in settings)
-        rows = sorted(measured, key=lambda row: row.gmacs_per_frame)
-        return Curve(
-            name, [row.gmacs_per_frame for row in rows], [row.seconds_per_frame for row in rows],
-            [row.psnr_rgb for row in rows],
-        )  # fmt: skip
-
     full = Setting("full")
-    curves = []
+    lines: dict[str, list[tuple[str, Setting]]] = {}
     for name, variant in (("our router", "ours"), ("the paper's router", "paper")):
-        curves.append(curve(name, variant, [*(Setting("budget", share) for share in _CURVE_SHARES), full]))
+        lines[name] = [*((variant, Setting("budget", share)) for share in _CURVE_SHARES), (variant, full)]
     for policy in _FIXED:
-        settings = [Setting(policy, share) for share in _CURVE_SHARES]  # pyright: ignore[reportArgumentType]
-        curves.append(curve(policy, "ours", [*settings, full]))
-    static = [curve("static", f"static-{blocks}", [full]) for blocks in lab.preset.static]
-    static.append(curve("static", "backbone", [full]))
-    curves.append(
-        Curve(
-            "static networks",
-            [one.gmacs[0] for one in static], [one.seconds[0] for one in static], [one.psnr[0] for one in static],
-        )
-    )  # fmt: skip
+        lines[policy] = [*(("ours", Setting(policy, share)) for share in _CURVE_SHARES), ("ours", full)]  # pyright: ignore[reportArgumentType]
+    lines["static networks"] = [*((f"static-{blocks}", full) for blocks in lab.preset.static), ("backbone", full)]
+    points = list(dict.fromkeys(point for line in lines.values() for point in line))
+    rows = {point: lab.row(*point, test, with_ssim=False) for point in points}
+    seconds = dict(zip(points, lab.seconds(points, test), strict=True))
+    curves = []
+    for name, line in lines.items():
+        ordered = sorted(line, key=lambda point: rows[point].gmacs_per_frame)
+        curves.append(
+            Curve(
+                name, [rows[point].gmacs_per_frame for point in ordered], [seconds[point] for point in ordered],
+                [rows[point].psnr_rgb for point in ordered],
+            )
+        )  # fmt: skip
     return trade_off(stem, curves, f"RGB PSNR on {test.name} (dB)")
 
 
