@@ -41,7 +41,7 @@ def parts(rows: list[dict[str, Any]]) -> str:
     labels = ["every block" if row["policy"] == "full" else f"{row['policy']} {row['value']:g}" for row in rows]
     lines = [["part", *(f"{label}, {what}" for label in labels for what in ("GMAC", "s"))]]
     for part in dict.fromkeys(part for row in rows for part in (*row["gmacs"], *row["seconds"])):
-        line = [PART_NAMES.get(part, part)]
+        line: list[str] = [PART_NAMES.get(part, str(part))]
         for row in rows:
             gmacs, seconds = row["gmacs"].get(part), row["seconds"].get(part)
             line += ["" if gmacs is None else f"{gmacs:.3f}", "" if seconds is None else f"{seconds['median']:.4f}"]
