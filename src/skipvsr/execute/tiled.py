@@ -1,19 +1,21 @@
 """Run blocks on the active tiles alone, so that skipped work costs no time.
 
-The state lies channels-last in two canvases of whole tiles with a two-pixel frame of zeros. A block reads one and writes the
-other: the active tiles are gathered with a halo of two pixels in small batches, both convolutions run on them without
-padding, and the results are scattered. So neighbours read what was there before the block. Tiles at rest lie in both
-canvases already; only those that the block before wrote are copied.
+The state lies channels-last on a canvas of whole tiles with a two-pixel frame of zeros. For a block the active tiles are
+gathered with a halo of two pixels, in batches that stay in cache; both convolutions run on them without padding, and the
+results are written back as soon as no tile that is still to be gathered borders on them. So neighbours read what was there
+before the block, and tiles at rest are not touched.
 
-A block that is active nearly everywhere runs on the whole frame, which costs less, and the tiles at rest are put back.
+A block that is active nearly everywhere runs on the whole canvas, which costs less, and the tiles at rest are put back.
 
 Outside the picture the first convolution's output must be zero, not ReLU(bias): that is what padding means to the second.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -26,8 +28,7 @@ HALO_PX = 2
 # Multiply-accumulates of a convolution call, about: few enough to stay in cache, so many that the call itself costs little.
 BATCH_MACS = 320_000_000
 # Share of active tiles from which the whole frame costs less. Measured: docs/routing.md.
-DENSE_SHARE = 0.75
-_SMALL = 8
+DENSE_SHARE = 0.85
 
 
 def run_blocks(
@@ -42,35 +43,33 @@ def run_blocks(
     """The same as `masked.run_blocks`, but skipped tiles are not computed.
 
     Args:
-        blocks, state, decide, grid: as there.
-        parallel: tiles per convolution call; None: by what a tile costs.
+        blocks, state, decide, grid: as there. The state that `decide` is given is overwritten by the block: it may look at it,
+            and must copy what it keeps.
+        parallel: most tiles per convolution call; None: by what a tile costs.
         dense_share: share of active tiles from which a block runs on the whole frame; above 1: never.
     """
     if parallel is None:
         macs = 9 * state.shape[1] ** 2 * grid.tile_height * grid.tile_width
-        parallel = 1 << max(0, (BATCH_MACS // macs).bit_length() - 1)
+        parallel = max(1, BATCH_MACS // macs)
     canvas: Canvas | None = None  # not before it is needed
     masks = []
     for number, block in enumerate(blocks):
         mask = decide(number, state)
         masks.append(mask)
-        active = mask.float().mean().item()
-        if canvas is None and active < dense_share:
+        if canvas is None and (dense_share > 1 or not mask.all()):
             canvas = Canvas(state, grid, parallel, dense_share)
-        if canvas is not None:
-            canvas.run(block, mask)
-            state = canvas.state
-        elif active == 1:
+        if canvas is None:
             state = block(state)
         else:
-            state = torch.where(grid.expand(mask), block(state), state)
+            canvas.run(block, mask)
+            state = canvas.state
     return state, torch.stack(masks)
 
 
 def extra_macs(mask: Tensor, grid: TileGrid, channels: int, dense_share: float = DENSE_SHARE) -> int:
     """Multiply-accumulates of `run_blocks` beyond those of the pixels that were to run.
 
-    In tiles: their halo, and what lies beyond the picture in the last ones; on the whole frame: the tiles at rest.
+    In tiles: their halo, and what lies beyond the picture in the last ones; on the whole canvas: the tiles at rest, too.
 
     Args:
         mask: (blocks, N, rows, columns) bool.
@@ -79,13 +78,22 @@ def extra_macs(mask: Tensor, grid: TileGrid, channels: int, dense_share: float =
         dense_share: as for `run_blocks`.
     """
     pixels = grid.pixels().to(mask.device)
-    high, wide = grid.tile_height, grid.tile_width
-    of_tile = (high + HALO_PX) * (wide + HALO_PX) + high * wide  # the first convolution and the second
-    computed = 0
+    computed, canvas = 0, dense_share > 1
     for active in mask:
-        dense = active.float().mean().item() >= dense_share
-        computed += 2 * len(active) * int(pixels.sum()) if dense else int(active.sum()) * of_tile
+        count = int(active.sum())
+        canvas = canvas or count < active.numel()
+        if not canvas:
+            computed += 2 * len(active) * int(pixels.sum())
+        elif count >= dense_share * active.numel():
+            computed += len(active) * _macs_of(grid.rows * grid.tile_height, grid.columns * grid.tile_width)
+        else:
+            computed += count * _macs_of(grid.tile_height, grid.tile_width)
     return (computed - 2 * int((mask * pixels).sum())) * 9 * channels**2
+
+
+def _macs_of(height: int, width: int) -> int:
+    """Pixels that both convolutions compute for so many that are wanted."""
+    return (height + HALO_PX) * (width + HALO_PX) + height * width
 
 
 class Canvas:
@@ -100,103 +108,117 @@ class Canvas:
     def __init__(self, state: Tensor, grid: TileGrid, parallel: int, dense_share: float) -> None:
         self._grid, self._parallel, self._dense_share = grid, parallel, dense_share
         count, channels, height, width = state.shape
-        self._below = grid.rows * grid.tile_height - height
-        self._right = grid.columns * grid.tile_width - width
-        shape = (
-            2, count, grid.rows * grid.tile_height + 2 * HALO_PX, grid.columns * grid.tile_width + 2 * HALO_PX, channels,
-        )  # fmt: skip
-        self._pixels = state.new_empty(shape)
-        self._inside = self._pixels[:, :, HALO_PX : HALO_PX + height, HALO_PX : HALO_PX + width]
-        self._inside[0].copy_(state.permute(0, 2, 3, 1))
-        self._pixels[:, :, :HALO_PX] = 0
-        self._pixels[:, :, :, :HALO_PX] = 0
-        self._clear_beyond(self._pixels)
         high, wide = grid.tile_height, grid.tile_width
+        self._below, self._right = grid.rows * high - height, grid.columns * wide - width
+        rows, line = grid.rows * high + 2 * HALO_PX, grid.columns * wide + 2 * HALO_PX
+        self._pixels = state.new_empty((count, rows, line, channels))
+        self._whole = self._pixels[:, HALO_PX:-HALO_PX, HALO_PX:-HALO_PX]
+        self._inside = self._whole[:, :height, :width]
+        self._inside.copy_(state.permute(0, 2, 3, 1))
+        for frame in (slice(HALO_PX), slice(-HALO_PX, None)):
+            self._pixels[:, frame] = 0
+            self._pixels[:, :, frame] = 0
+        self._clear_beyond()
         # To read: the row of a tile with its halo that starts at each pixel, (pixels, (tile_width + 4) * C). Whole rows are
         # copied faster than indexing copies tiles.
-        length = wide + 2 * HALO_PX
-        pixels = self._pixels[0].numel() // channels
-        self._rows_at = [
-            canvas.as_strided((pixels - length + 1, length * channels), (channels, 1)) for canvas in self._pixels
-        ]
-        down = torch.arange(high + 2 * HALO_PX, device=state.device)
-        self._down = down * shape[3]  # from the first row of a tile to each of its rows
-        # To write: the tiles of each canvas, (N, rows, columns, tile_height, tile_width, C).
-        whole = self._pixels[:, :, HALO_PX:-HALO_PX, HALO_PX:-HALO_PX]
-        self._tiles = whole.unfold(2, high, high).unfold(3, wide, wide).permute(0, 1, 2, 3, 5, 6, 4)
-        self._at_border = torch.zeros(grid.rows, grid.columns, dtype=torch.bool, device=state.device)
-        self._at_border[[0, -1]] = True
-        self._at_border[:, [0, -1]] = True
-        self._now = 0
-        # Where the canvas to be written is not as the current one.
-        self._changed = torch.ones(count, grid.rows, grid.columns, dtype=torch.bool, device=state.device)
+        length, pixels = wide + 2 * HALO_PX, count * rows * line
+        self._rows = self._pixels.as_strided((pixels - length + 1, length * channels), (channels, 1))
+        # Of each tile, where its rows start: (tiles, tile_height + 4).
+        self._image, self._row, self._column = np.unravel_index(
+            np.arange(count * grid.tiles), (count, grid.rows, grid.columns)
+        )
+        first = (self._image * rows + self._row * high) * line + self._column * wide
+        self._starts = torch.from_numpy(first[:, None] + np.arange(high + 2 * HALO_PX) * line).to(state.device)
+        # To write: (N, rows, columns, tile_height, tile_width, C).
+        self._tiles = self._split(self._whole)
 
     @property
     def state(self) -> Tensor:
-        """(N, C, H, W), a channels-last view of the current canvas."""
-        return self._inside[self._now].permute(0, 3, 1, 2)
+        """(N, C, H, W), a channels-last view."""
+        return self._inside.permute(0, 3, 1, 2)
 
     def run(self, block: ResidualBlock, mask: Tensor) -> None:
         """Replace the state by that after the block where the mask (N, rows, columns) is True."""
-        now, then = self._now, 1 - self._now
-        if mask.float().mean() >= self._dense_share:
-            self._inside[then].copy_(block(self.state).permute(0, 2, 3, 1))
-            self._copy(~mask)
+        tiles = np.flatnonzero(mask.cpu().numpy())
+        if len(tiles) >= self._dense_share * mask.numel():
+            self._run_everywhere(block, mask if len(tiles) < mask.numel() else None)
+        elif len(tiles):
+            self._run_tiles(block, tiles)
         else:
-            self._copy(self._changed & ~mask)
-            for chosen, border in self._batches(mask):
-                self._tiles[then][chosen] = self._after(block, self._gather(now, chosen), chosen, border)
-            self._clear_beyond(self._pixels[then : then + 1])
-        self._changed, self._now = mask, then
+            return
+        self._clear_beyond()
 
-    def _clear_beyond(self, canvases: Tensor) -> None:
-        """Zero what lies beyond the picture's last row and column; the last tiles may have written there."""
-        height, width = self._inside.shape[2:4]
-        canvases[:, :, HALO_PX + height :] = 0
-        canvases[:, :, :, HALO_PX + width :] = 0
-
-    def _copy(self, which: Tensor) -> None:
-        """Bring tiles to the canvas to be written, as they are."""
-        chosen = which.nonzero(as_tuple=True)
-        self._tiles[1 - self._now][chosen] = self._tiles[self._now][chosen]
-
-    def _gather(self, canvas: int, chosen: tuple[Tensor, ...]) -> Tensor:
-        """Tiles with halo: (K, tile_height + 4, tile_width + 4, C)."""
-        image, row, column = chosen
-        high, wide = self._grid.tile_height, self._grid.tile_width
-        _, _, canvas_height, canvas_width, channels = self._pixels.shape
-        first = (image * canvas_height + row * high) * canvas_width + column * wide
-        rows = self._rows_at[canvas].index_select(0, (first[:, None] + self._down).flatten())
-        return rows.view(len(image), high + 2 * HALO_PX, wide + 2 * HALO_PX, channels)
-
-    def _batches(self, mask: Tensor) -> Iterator[tuple[tuple[Tensor, ...], bool]]:
-        """Active tiles in batches of few sizes, those at the picture's border last, and whether a batch has some of them."""
-        active = mask.nonzero()
-        border = self._at_border[active[:, 1], active[:, 2]]
-        active = active[border.argsort(stable=True)]
-        first_at_border = len(active) - int(border.sum())
-        start = 0
-        while start < len(active):
-            size = min(self._parallel, len(active) - start)
-            if size > _SMALL:
-                size = 1 << (size.bit_length() - 1)
-            yield active[start : start + size].unbind(dim=1), start + size > first_at_border
-            start += size
-
-    def _after(self, block: ResidualBlock, tiles: Tensor, chosen: tuple[Tensor, ...], border: bool) -> Tensor:
-        """Tiles with halo, (K, h + 4, w + 4, C), before the block -> tiles (K, h, w, C) after it."""
-        x = tiles.permute(0, 3, 1, 2)  # channels-last in memory
+    def _run_everywhere(self, block: ResidualBlock, mask: Tensor | None) -> None:
+        x = self._pixels.permute(0, 3, 1, 2)
         hidden = F.conv2d(x, block.conv1.weight, block.conv1.bias).relu_()
-        if border:
-            self._clear_outside(hidden, chosen)
-        after = F.conv2d(hidden, block.conv2.weight, block.conv2.bias)
-        after += x[..., HALO_PX:-HALO_PX, HALO_PX:-HALO_PX]
-        return after.permute(0, 2, 3, 1)
+        hidden[:, :, :1] = 0
+        hidden[:, :, -(self._below + 1) :] = 0
+        hidden[..., :1] = 0
+        hidden[..., -(self._right + 1) :] = 0
+        after = F.conv2d(hidden, block.conv2.weight, block.conv2.bias).permute(0, 2, 3, 1)
+        after += self._whole
+        if mask is not None:
+            resting = (~mask).nonzero(as_tuple=True)
+            self._split(after)[resting] = self._tiles[resting]
+        self._whole.copy_(after)
 
-    def _clear_outside(self, hidden: Tensor, chosen: tuple[Tensor, ...]) -> None:
-        """Zero what of (K, C, h + 2, w + 2) lies outside the picture."""
-        _, row, column = chosen
-        hidden[row == 0, :, :1] = 0
-        hidden[row == self._grid.rows - 1, :, -(self._below + 1) :] = 0
-        hidden[column == 0, :, :, :1] = 0
-        hidden[column == self._grid.columns - 1, :, :, -(self._right + 1) :] = 0
+    def _run_tiles(self, block: ResidualBlock, tiles: np.ndarray) -> None:
+        """Tiles in rising order, in batches of about the same size."""
+        waiting: deque[tuple[np.ndarray, Tensor]] = deque()
+        # How far on, at most, a tile is whose halo lies in this one.
+        down, right = (-(-HALO_PX // side) for side in (self._grid.tile_height, self._grid.tile_width))
+        reach = down * self._grid.columns + right
+        parts = -(-len(tiles) // self._parallel)
+        for part in np.array_split(tiles, parts) if parts > 1 else (tiles,):
+            before = self._gather(part)
+            while waiting and waiting[0][0][-1] + reach <= part[-1]:
+                self._write(*waiting.popleft())
+            waiting.append((part, self._after(block, before, part)))
+        for part, after in waiting:
+            self._write(part, after)
+
+    def _split(self, whole: Tensor) -> Tensor:
+        """A view of whole tiles (N, rows * tile_height, columns * tile_width, C): one tile after the other."""
+        high, wide = self._grid.tile_height, self._grid.tile_width
+        return whole.unfold(1, high, high).unfold(2, wide, wide).permute(0, 1, 2, 4, 5, 3)
+
+    def _clear_beyond(self) -> None:
+        """Zero what lies beyond the picture's last row and column; the last tiles may have written there."""
+        if self._below:
+            self._whole[:, -self._below :] = 0
+        if self._right:
+            self._whole[:, :, -self._right :] = 0
+
+    def _gather(self, part: np.ndarray) -> Tensor:
+        """Tiles with halo: (K, C, tile_height + 4, tile_width + 4), channels-last."""
+        high, wide = self._grid.tile_height, self._grid.tile_width
+        starts = self._starts[torch.from_numpy(part).to(self._starts.device)]
+        rows = self._rows.index_select(0, starts.flatten())
+        return rows.view(len(part), high + 2 * HALO_PX, wide + 2 * HALO_PX, -1).permute(0, 3, 1, 2)
+
+    def _write(self, part: np.ndarray, after: Tensor) -> None:
+        """Put tiles (K, C, tile_height, tile_width) back."""
+        places = (axis[part] for axis in (self._image, self._row, self._column))
+        self._tiles[tuple(torch.from_numpy(place).to(after.device) for place in places)] = after.permute(0, 2, 3, 1)
+
+    def _after(self, block: ResidualBlock, before: Tensor, part: np.ndarray) -> Tensor:
+        """Tiles with halo before the block -> tiles after it."""
+        hidden = F.conv2d(before, block.conv1.weight, block.conv1.bias).relu_()
+        self._clear_outside(hidden, part)
+        after = F.conv2d(hidden, block.conv2.weight, block.conv2.bias)
+        after += before[..., HALO_PX:-HALO_PX, HALO_PX:-HALO_PX]
+        return after
+
+    def _clear_outside(self, hidden: Tensor, part: np.ndarray) -> None:
+        """Zero what of (K, C, tile_height + 2, tile_width + 2) lies outside the picture."""
+        row, column = self._row[part], self._column[part]
+        down, right = hidden.shape[2:]
+        for at_border, edge in (
+            (row == 0, hidden[:, :, :1]),
+            (row == self._grid.rows - 1, hidden[:, :, down - self._below - 1 :]),
+            (column == 0, hidden[..., :1]),
+            (column == self._grid.columns - 1, hidden[..., right - self._right - 1 :]),
+        ):
+            tiles = np.flatnonzero(at_border)
+            if len(tiles):
+                edge.index_fill_(0, torch.from_numpy(tiles).to(hidden.device), 0.0)

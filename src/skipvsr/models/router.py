@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -201,13 +202,22 @@ def _head(channels: int, blocks: int, width: int) -> nn.Sequential:
 
 
 def _pool(values: Tensor, rows: int, columns: int) -> Tensor:
-    """`F.adaptive_avg_pool2d`, as two matrix products, which take a fraction of its time."""
-    down, across = _means(values.shape[-2], rows, values), _means(values.shape[-1], columns, values)
-    return down @ (values.contiguous() @ across.T)
+    """`F.adaptive_avg_pool2d`, as two matrix products, which take a fraction of its time in either memory format."""
+    down, across = _means_like(values, -2, rows), _means_like(values, -1, columns)
+    if values.is_contiguous():
+        return down @ (values @ across.T)
+    lines = values.permute(0, 2, 3, 1)
+    return (across @ (down @ lines.flatten(2)).unflatten(2, lines.shape[2:])).permute(0, 3, 1, 2)
 
 
-def _means(length: int, parts: int, like: Tensor) -> Tensor:
+def _means_like(values: Tensor, dimension: int, parts: int) -> Tensor:
+    return _means(values.shape[dimension], parts, values.device, values.dtype)
+
+
+@lru_cache(maxsize=64)
+def _means(length: int, parts: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """(parts, length): row i averages the places floor(i * length / parts) ... ceil((i + 1) * length / parts) - 1."""
-    place, part = torch.arange(length, device=like.device), torch.arange(parts, device=like.device)[:, None]
-    inside = (place >= part * length // parts) & (place < -(-(part + 1) * length // parts))
-    return (inside / inside.sum(dim=1, keepdim=True)).to(like.dtype)
+    with torch.inference_mode(mode=False):  # it is kept, and training may be next
+        place, part = torch.arange(length, device=device), torch.arange(parts, device=device)[:, None]
+        inside = (place >= part * length // parts) & (place < -(-(part + 1) * length // parts))
+        return (inside / inside.sum(dim=1, keepdim=True)).to(dtype)
