@@ -19,7 +19,6 @@ from skipvsr import upscale_video
 from skipvsr.cli.main import main
 from skipvsr.errors import DecodeError, InputError
 from skipvsr.video import source as source_module
-from skipvsr.video import write as write_module
 from skipvsr.video.frame import Frame
 from skipvsr.video.images import read_image
 from skipvsr.video.limits import MAX_DECODER_THREADS
@@ -270,7 +269,7 @@ def test_sound_that_cannot_be_read_ends_and_is_named(
         container = original(file, *args, **kwargs)
         return FailingSound(container, error) if file == str(source) and "w" not in args else container
 
-    monkeypatch.setattr(write_module.av, "open", opened)
+    monkeypatch.setattr(av, "open", opened)
     with pytest.raises(SystemExit) as ended:
         main(["upscale", str(source), str(tmp_path / "out.mkv"), "--model", "bicubic"])
     status, message = ended.value.code, capsys.readouterr().err
