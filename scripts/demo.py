@@ -70,7 +70,7 @@ def main() -> None:
     clips |= {"full": read_clip(whole), "half": read_clip(half), "depth": read_clip(depth)}
     truth = list(ground_truth())
     quality = {
-        name: mean(psnr_y(to_tensor(frame), high).item() for frame, high in zip(frames, truth, strict=True))
+        name: mean(psnr_y(to_tensor(frame), gt).item() for frame, gt in zip(frames, truth, strict=True))
         for name, frames in clips.items()
         if name != "depth"
     }
@@ -82,7 +82,7 @@ def main() -> None:
     for name, report in zip(("full", "half"), reports, strict=True):
         label = "skipvsr" if name == "full" else f"skipvsr --budget {HALF}"
         print(
-            f"{label:24}{quality[name]:>9.2f} dB{report.share:>9.0%}{report.macs_per_frame / 1e9:>12.2f}"
+            f"{label:24}{quality[name]:>9.2f} dB{report.active_ratio:>9.0%}{report.macs_per_frame / 1e9:>12.2f}"
             f"{report.seconds / report.frames:>9.3f}"
         )
     print(f"\nThe videos: {whole}, {half}, {depth}\nbicubic | full | half | depth: {picture}")

@@ -62,8 +62,8 @@ def views(photograph: np.ndarray, start: Camera, end: Camera) -> Iterator[Tensor
     """The large frames of a move from `start` to `end`, (3, 320, 448) in [0, 1]: what the clip was before it was small."""
     image = torch.from_numpy(photograph[..., :3].copy()).permute(2, 0, 1).float() / 255
     for step in range(FRAMES):
-        share = 0.5 - 0.5 * np.cos(np.pi * step / (FRAMES - 1))
-        at = (a + share * (b - a) for a, b in zip(vars(start).values(), vars(end).values(), strict=True))
+        ratio = 0.5 - 0.5 * np.cos(np.pi * step / (FRAMES - 1))
+        at = (a + ratio * (b - a) for a, b in zip(vars(start).values(), vars(end).values(), strict=True))
         yield view(image, Camera(*at)).clamp(0, 1)
 
 

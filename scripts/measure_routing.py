@@ -23,14 +23,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from skipvsr.data.datasets import find_clips
-from skipvsr.data.low import Pairs, low_and_high, low_clips
+from skipvsr.data.pairs import Pairs, lr_clips, lr_gt_clip
 from skipvsr.evaluation.calibrate import calibrate
 from skipvsr.evaluation.evaluate import Measures, Row, evaluate
 from skipvsr.evaluation.machine import describe_machine
 from skipvsr.evaluation.settings import Setting
-from skipvsr.execute import tiled
-from skipvsr.execute.dial import Dial
-from skipvsr.execute.stream import Windows, upscale_stream
+from skipvsr.inference import tiled
+from skipvsr.inference.options import Dial
+from skipvsr.inference.streaming import Windows, upscale_stream
 from skipvsr.models.blocks import ResidualBlock, Trunk
 from skipvsr.models.resize import bicubic_downsample
 from skipvsr.models.router import GainRouter, MaskGenerator
@@ -40,7 +40,7 @@ from skipvsr.routing.learned import CELL_PX
 from skipvsr.routing.policies import depth_by_rank
 from skipvsr.upscale.job import place
 
-SHARES = (0.75, 0.5, 0.25)
+RATIOS = (0.75, 0.5, 0.25)
 SIZES = ((180, 320), (540, 960))
 OURS = ("budget", "budget-frame", "gradient", "random", "uniform", "shallow", "deep", "oracle")
 
@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--frames", type=int, default=0, help="quality: the first so many of each clip (all)")
-    parser.add_argument("--tile", type=int, help="quality: tiles (as the model was calibrated)")
+    parser.add_argument("--tile-size", type=int, help="quality: tiles (as the model was calibrated)")
     parser.add_argument("--tiles", type=int, nargs="+", default=[24, 48], help="time: tiles")
     args = parser.parse_args()
     found = measure_quality(args) if args.part == "quality" else measure_time(args)
@@ -66,25 +66,25 @@ def main() -> None:
 def measure_quality(args: argparse.Namespace) -> dict[str, Any]:
     """A row for each network and setting, frames averaged."""
     clips = find_clips("folder", args.data / "val")
-    measures = Measures(with_ssim=False, frames=args.frames, tile_px=args.tile)
+    measures = Measures(with_ssim=False, frames=args.frames, tile_px=args.tile_size)
     rows = []
 
     def measure(name: str, model: SkipVSR, settings: Sequence[Setting]) -> None:
         for setting in settings:
             row = evaluate(model, clips, Pairs("bi"), [setting], measures)[0]
             rows.append({"network": name, **without_frames(row)})
-            print(f"{name:32} {setting.label:18} {row.executed_share:6.1%} {row.psnr_y:.3f} dB", flush=True)
+            print(f"{name:32} {setting.label:18} {row.active_ratio:6.1%} {row.psnr_y:.3f} dB", flush=True)
 
     ours = place(args.model, "cpu")
-    measure("ours", ours, [Setting("full"), *(Setting(name, share) for name in OURS for share in SHARES)])  # pyright: ignore[reportArgumentType]
+    measure("ours", ours, [Setting("full"), *(Setting(name, ratio) for name in OURS for ratio in RATIOS)])  # pyright: ignore[reportArgumentType]
     for path in args.static:
         model = place(path, "cpu")
         measure(f"static, {model.config.blocks} blocks", model, [Setting("full")])
     for path in args.paper:
         model = place(path, "cpu")
-        seen = low_clips(args.data / "train" / "clips", "bi", frames=8, most=8)
-        model.calibration = calibrate(model, seen, args.tile or Dial().tile_of(ours), budgets=sorted(SHARES))
-        measure(path.parent.parent.name, model, [Setting("full"), *(Setting("budget", share) for share in SHARES)])
+        seen = lr_clips(args.data / "train" / "clips", "bi", frames=8, most=8)
+        model.calibration = calibrate(model, seen, args.tile_size or Dial().tile_of(ours), budgets=sorted(RATIOS))
+        measure(path.parent.parent.name, model, [Setting("full"), *(Setting("budget", ratio) for ratio in RATIOS)])
     return {"frames": args.frames, "rows": rows}
 
 
@@ -111,7 +111,7 @@ def measure_time(args: argparse.Namespace) -> dict[str, Any]:
     networks = {"ours": place(args.model, "cpu")}
     networks |= {f"static, {(model := place(path, 'cpu')).config.blocks} blocks": model for path in args.static}
     clip = next(clip for clip in find_clips("folder", args.data / "val") if clip.name == "horsejump")
-    frames = bicubic_downsample(low_and_high(clip, "bi", 12)[1], 2)  # 180x320: as large a picture as people have
+    frames = bicubic_downsample(lr_gt_clip(clip, "bi", 12)[1], 2)  # 180x320: as large a picture as people have
     return {
         "trunks": trunks,
         "networks": time_networks(networks, frames),
@@ -120,14 +120,14 @@ def measure_time(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def time_trunk(channels: int, blocks: int, tile_px: int, height: int, width: int) -> list[dict[str, Any]]:
-    """Seconds of one trunk's blocks at depths like those of a router, and their ratio to dense execution, by share."""
+    """Seconds of one trunk's blocks at depths like those of a router, and their ratio to dense execution, by ratio."""
     torch.manual_seed(0)
     trunk = Trunk(channels, blocks).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     layers: list[ResidualBlock] = list(trunk.blocks)  # pyright: ignore[reportAssignmentType]
     state = torch.randn(1, channels, height, width).contiguous(memory_format=torch.channels_last)
     grid = TileGrid.of(height, width, tile_px)
     energy = torch.rand(1, grid.rows, grid.columns)
-    depths = {share: depth_by_rank(energy, share, blocks) for share in (1.0, *SHARES)}
+    depths = {ratio: depth_by_rank(energy, ratio, blocks) for ratio in (1.0, *RATIOS)}
 
     def dense() -> Tensor:
         found = state
@@ -136,14 +136,14 @@ def time_trunk(channels: int, blocks: int, tile_px: int, height: int, width: int
         return found
 
     work: dict[str, Callable[[], object]] = {"dense": dense}
-    for share, depth in depths.items():
-        work[str(share)] = lambda depth=depth: tiled.run_blocks(layers, state, lambda block, _: depth > block, grid)
+    for ratio, depth in depths.items():
+        work[str(ratio)] = lambda depth=depth: tiled.run_blocks(layers, state, lambda block, _: depth > block, grid)
     seconds = interleaved(work, 7 if channels * blocks * height * width < 2e8 else 3)
     rows = []
-    for share, depth in depths.items():
-        ratio = statistics.median(a / b for a, b in zip(seconds[str(share)], seconds["dense"], strict=True))
+    for ratio, depth in depths.items():
+        ratio = statistics.median(a / b for a, b in zip(seconds[str(ratio)], seconds["dense"], strict=True))
         row = {
-            "channels": channels, "blocks": blocks, "height": height, "width": width, "tile_px": tile_px, "share": share,
+            "channels": channels, "blocks": blocks, "height": height, "width": width, "tile_px": tile_px, "ratio": ratio,
             "realised": (depth.float().mean() / blocks).item(), "ratio_to_dense": ratio,
             "seconds_dense": statistics.median(seconds["dense"]),
         }  # fmt: skip
@@ -156,20 +156,20 @@ def time_networks(networks: dict[str, SkipVSR], frames: Tensor) -> list[dict[str
     """Seconds a frame of the whole network on a clip, without files."""
     work: dict[str, Callable[[], object]] = {}
     for name, model in networks.items():
-        for share in (1.0, *SHARES) if model.calibration is not None else (1.0,):
-            dial = Dial(budget=share)
+        for ratio in (1.0, *RATIOS) if model.calibration is not None else (1.0,):
+            dial = Dial(budget=ratio)
 
             def run(model: SkipVSR = model, dial: Dial = dial) -> None:
                 for _ in upscale_stream(frames, model, Windows(len(frames)), routed=dial.turn(model)):
                     pass
 
-            work[f"{name}|{share}"] = run
+            work[f"{name}|{ratio}"] = run
     seconds = interleaved(work, 5)
     rows = []
     for key, values in seconds.items():
-        name, share = key.split("|")
+        name, ratio = key.split("|")
         rows.append(
-            {"network": name, "budget": float(share), "seconds_per_frame": statistics.median(values) / len(frames)}
+            {"network": name, "budget": float(ratio), "seconds_per_frame": statistics.median(values) / len(frames)}
         )
         print(rows[-1], flush=True)
     return rows
@@ -203,7 +203,7 @@ def time_router(channels: int, blocks: int) -> list[dict[str, Any]]:
     rows = []
     for name in ("gain", "paper"):
         ratio = statistics.median(seconds[name]) / statistics.median(seconds["dense"])
-        rows.append({"router": name, "channels": channels, "blocks": blocks, "share_of_trunk": ratio})
+        rows.append({"router": name, "channels": channels, "blocks": blocks, "ratio_of_trunk": ratio})
         print(rows[-1], flush=True)
     return rows
 

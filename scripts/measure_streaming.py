@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 import skipvsr
-from skipvsr.evaluation.metrics import psnr, psnr_y, quantise
-from skipvsr.execute.stream import Windows, upscale_stream
+from skipvsr.evaluation.metrics import psnr, psnr_y, quantize
+from skipvsr.inference.streaming import Windows, upscale_stream
 from skipvsr.models.resize import bicubic_downsample
 from skipvsr.upscale.frames import to_tensor
 from skipvsr.video.open import read_clip
@@ -31,30 +31,30 @@ WINDOW = 8
 LENGTHS = (100, 1000)
 
 
-def low_and_high(path: Path) -> tuple[Tensor, Tensor]:
+def lr_gt_clip(path: Path) -> tuple[Tensor, Tensor]:
     """A validation clip as LR and HR (T, 3, H, W), sides cut to multiples of 4."""
-    high = torch.stack([to_tensor(frame) for frame in read_clip(path)])
-    high = high[..., : high.shape[-2] // 4 * 4, : high.shape[-1] // 4 * 4]
-    return quantise(bicubic_downsample(high)), high
+    gt = torch.stack([to_tensor(frame) for frame in read_clip(path)])
+    gt = gt[..., : gt.shape[-2] // 4 * 4, : gt.shape[-1] // 4 * 4]
+    return quantize(bicubic_downsample(gt)), gt
 
 
 def measure_quality(data: Path, model: skipvsr.SkipVSR) -> list[dict]:
     """One row a clip and lookahead."""
     rows = []
     for path in sorted((data / "val").glob("*.mp4")):
-        low, high = low_and_high(path)
+        lr, gt = lr_gt_clip(path)
         with torch.inference_mode():
-            whole = model(low[None])[0].clamp(0, 1)
+            whole = model(lr[None])[0].clamp(0, 1)
         for lookahead in LOOKAHEADS:
-            streamed = torch.stack(list(upscale_stream(low, model, Windows(WINDOW, lookahead)))).clamp(0, 1)
+            streamed = torch.stack(list(upscale_stream(lr, model, Windows(WINDOW, lookahead)))).clamp(0, 1)
             # Frames whose backward recurrence could reach the end of the clip are exact, and would flatter the mean.
-            cut = slice(0, max(WINDOW, (len(low) - lookahead - 1) // WINDOW * WINDOW))
+            cut = slice(0, max(WINDOW, (len(lr) - lookahead - 1) // WINDOW * WINDOW))
             rows.append(
                 {
                     "clip": path.stem,
                     "lookahead": lookahead,
-                    "psnr_y": psnr_y(streamed[cut], high[cut]).mean().item(),
-                    "psnr_y_whole": psnr_y(whole[cut], high[cut]).mean().item(),
+                    "psnr_y": psnr_y(streamed[cut], gt[cut]).mean().item(),
+                    "psnr_y_whole": psnr_y(whole[cut], gt[cut]).mean().item(),
                     "psnr_to_whole": psnr(streamed[cut], whole[cut], 1.0).clamp(max=99).mean().item(),
                 }
             )

@@ -14,10 +14,10 @@ from statistics import mean
 import torch
 
 from skipvsr.checkpoints.native import Checkpoint, build, read_folder, save_folder
-from skipvsr.data.low import low_and_high, low_clips
+from skipvsr.data.pairs import lr_clips, lr_gt_clip
 from skipvsr.evaluation.calibrate import calibrate
 from skipvsr.evaluation.cost import cost_per_frame
-from skipvsr.evaluation.metrics import psnr_y, quantise
+from skipvsr.evaluation.metrics import psnr_y, quantize
 from skipvsr.models.resize import bicubic_upsample
 from skipvsr.models.router import Calibration
 from skipvsr.training.config import TrainingConfig, read_config
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--commit", required=True, help="of the code that trained it")
     parser.add_argument("--set", action="append", default=[], dest="overrides", help="as it was given to skipvsr train")
     parser.add_argument("--calibrate", type=Path, help="folder of clips to calibrate the router on")
-    parser.add_argument("--tile", type=int, default=24, help="tiles it is calibrated for (%(default)s)")
+    parser.add_argument("--tile-size", type=int, default=24, help="tiles it is calibrated for (%(default)s)")
     parser.add_argument("--half", action="store_true", help="store fp16")
     parser.add_argument("--about", default="", help="a paragraph for the card: what it is for")
     args = parser.parse_args()
@@ -68,8 +68,8 @@ def main() -> None:
     }
     table = None
     if args.calibrate is not None:
-        clips = low_clips(args.calibrate, config.data.degradation, frames=12, most=24)
-        table = calibrate(build(checkpoint), clips, args.tile)
+        clips = lr_clips(args.calibrate, config.data.degradation, frames=12, most=24)
+        table = calibrate(build(checkpoint), clips, args.tile_size)
         provenance["calibration"] = f"{len(clips)} clips x 12 frames of {args.calibrate.as_posix()}"
     card = write_card(args.destination.name, args.about, config, checkpoint, provenance, bicubic, logs, table)
     dtype = torch.float16 if args.half else torch.float32
@@ -84,7 +84,7 @@ def describe_data(config: TrainingConfig) -> str:
     """What was trained on, in a line."""
     data = config.data
     clips = ", ".join(source.root for source in data.train)
-    stills = f", and {data.stills_share:.0%} photographs in synthetic motion ({data.stills})" if data.stills else ""
+    stills = f", and {data.stills_ratio:.0%} photographs in synthetic motion ({data.stills})" if data.stills else ""
     return f"{clips}{stills}; {data.degradation}"
 
 
@@ -98,8 +98,8 @@ def score_bicubic(config: TrainingConfig) -> dict[str, float]:
     """Luma PSNR of MATLAB's bicubic on each validation clip, as the network is validated."""
     scores = {}
     for clip in gather_clips(config.validation.clips):
-        low, high = low_and_high(clip, config.data.degradation, config.validation.frames)
-        scores[clip.name] = psnr_y(quantise(bicubic_upsample(low)), high).mean().item()
+        lr, gt = lr_gt_clip(clip, config.data.degradation, config.validation.frames)
+        scores[clip.name] = psnr_y(quantize(bicubic_upsample(lr)), gt).mean().item()
     return scores
 
 
@@ -117,7 +117,7 @@ def write_card(
         "---", "library_name: skipvsr", "license: apache-2.0", "tags: [video-super-resolution]", "---",
         f"# {name}", "",
         f"Video super-resolution x4: BasicVSR of {network.channels} channels and {network.blocks} residual blocks a "
-        f"direction, {network.flow} flow, {network.tail} tail, {router}; {parameters:,} parameters, "
+        f"direction, {network.flow} flow, {network.reconstruction} reconstruction, {router}; {parameters:,} parameters, "
         f"{cost_per_frame(network, 180, 320).total / 1e9:.1f} GMAC per 180x320 frame.", "",
         *([about, ""] if about else []),
         "## How it was made", "",
@@ -129,7 +129,7 @@ def write_card(
         frames = "pairs" if stage.kind == "flow" else f"clips x {stage.frames} frames"
         lines += [
             "", f"**{stage.kind}**: {log[-1]['step']:,} steps of {settings.batch} {frames} x {settings.crop} LR px, "
-            f"Adam {settings.rate:g} with a cosine.", "",
+            f"Adam {settings.learning_rate:g} with a cosine.", "",
         ]  # fmt: skip
         measures = list(log[0]["validation"])
         lines += [

@@ -20,7 +20,7 @@ settings.load_profile("no-deadline")
 @pytest.fixture
 def tiny() -> SkipVSR:
     """A light network of 8 channels and 2 blocks, random weights, whose flow is not zero."""
-    return make_network(VSRConfig(channels=8, blocks=2, flow="light", tail="light"))
+    return make_network(VSRConfig(channels=8, blocks=2, flow="light", reconstruction="light"))
 
 
 def make_network(config: VSRConfig, seed: int = 0) -> SkipVSR:

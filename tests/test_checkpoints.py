@@ -115,10 +115,13 @@ REFUSED = {
     "SPyNet": ({"params": {n.removeprefix("spynet."): t for n, t in WEIGHTS_BASICSR.items() if "spynet" in n}}, "SPyNet alone"),
     "another network": ({"params": {"conv.weight": torch.zeros(1)}}, "fusion.weight"),
     "a list": ([1, 2], "no dictionary of tensors"),
-    "a missing tensor": ({n: t for n, t in WEIGHTS_BASICSR.items() if n != "conv_last.bias"}, "lacks 'tail.last.bias'"),
+    "a missing tensor": (
+        {n: t for n, t in WEIGHTS_BASICSR.items() if n != "conv_last.bias"},
+        "lacks 'reconstruction.last.bias'",
+    ),
     "a strange tensor": ({**WEIGHTS_BASICSR, "extra.weight": torch.zeros(1)}, "holds 'extra.weight'"),
     "a wrong shape": ({**WEIGHTS_BASICSR, "conv_last.bias": torch.zeros(4)}, r"is \(4,\), not \(3,\)"),
-    "no numbers": ({**WEIGHTS_BASICSR, "conv_last.bias": torch.full((3,), torch.nan)}, "no numbers"),
+    "not numbers": ({**WEIGHTS_BASICSR, "conv_last.bias": torch.full((3,), torch.nan)}, "not numbers"),
     "other normalisation": ({**WEIGHTS_BASICSR, "spynet.mean": torch.zeros(1, 3, 1, 1)}, "unusual spynet.mean"),
     "unequal trunks": (
         {n: t for n, t in WEIGHTS_BASICSR.items() if not n.startswith("forward_trunk.main.2.1")}, "2 backward and 1 forward"

@@ -77,12 +77,10 @@ def test_size_and_encoding_options(tmp_path: Path, model: str):
     assert run("upscale", source, out, *options, "--height", 96) == 0
     assert (probe(out).width, probe(out).height) == (144, 96)
     assert (
-        run("upscale", source, out, *options, "--size", "100x80", "--encoder", "ffv1", "--pixel-format", "yuv444p") == 0
+        run("upscale", source, out, *options, "--size", "100x80", "--codec", "ffv1", "--pixel-format", "yuv444p") == 0
     )
     assert (probe(out).width, probe(out).height, probe(out).pixel_format) == (100, 80, "yuv444p")
-    assert (
-        run("upscale", source, out, *options, "--window", 1, "--lookahead", 0, "--no-scene-cuts", "--quality", 30) == 0
-    )
+    assert run("upscale", source, out, *options, "--window", 1, "--lookahead", 0, "--no-scene-cuts", "--crf", 30) == 0
     assert len(times(out)) == 2
 
 
@@ -97,7 +95,7 @@ def test_user_mistakes_are_one_line_and_leave_nothing(tmp_path: Path, model: str
         (("upscale", source, source, "--model", model), 1, "is the input"),
         (("upscale", source, tmp_path / "no" / "out.mp4", "--model", model), 1, "make it first"),
         (("upscale", source, tmp_path / "out.xyz", "--model", model), 2, "container"),
-        (("upscale", source, tmp_path / "out.mp4", "--model", model, "--encoder", "h999"), 2, "libx264"),
+        (("upscale", source, tmp_path / "out.mp4", "--model", model, "--codec", "h999"), 2, "libx264"),
         (("upscale", source, tmp_path / "out.mp4", "--model", model, "--height", 4), 2, "from 16"),
         (("upscale", source, tmp_path / "out.mp4", "--model", model, "--height", 64, "--size", "64x64"), 2, "one of"),
         (("upscale", source, tmp_path / "out.mp4", "--model", model, "--window", 0), 2, "at least 1"),

@@ -36,7 +36,7 @@ def test_wipe_and_heat():
     assert (wiped[..., :3] == 0).all()
     assert (wiped[..., 3:5] == 1).all()
     assert (wiped[..., 5:] == 0.5).all()
-    assert compose([one, two], Look(heat=True)).shape == (3, 4, 8 * 3 + 4 * 2)
+    assert compose([one, two], Look(diff=True)).shape == (3, 4, 8 * 3 + 4 * 2)
     assert torch.equal(heat_map(one, two), heat_map(one, one + 0.125))  # an eighth of the range is all there is to see
     assert not torch.equal(heat_map(one, one), heat_map(one, two))
 

@@ -49,9 +49,9 @@ def assert_same(first: Batch | FlowBatch, second: Batch | FlowBatch) -> None:
         assert torch.equal(one, other) if isinstance(one, Tensor) else one == other
 
 
-@pytest.mark.parametrize("low", ["bi", "bd", "bd-duf", "video"])
-def test_a_batch_is_a_function_of_its_step(clips: list[Clip], stills: list[Clip], low):
-    settings = replace(SETTINGS, low=low, still_share=0.4, batch=2 if low == "video" else 3)
+@pytest.mark.parametrize("lr", ["bi", "bd", "bd-duf", "video"])
+def test_a_batch_is_a_function_of_its_step(clips: list[Clip], stills: list[Clip], lr):
+    settings = replace(SETTINGS, lr=lr, still_ratio=0.4, batch=2 if lr == "video" else 3)
     one, other = CropSampler(clips, settings, stills), CropSampler(clips, settings, stills)
     other.preload()
     other.batch(4)  # the order of the calls does not matter
@@ -65,7 +65,7 @@ def test_a_batch_is_a_function_of_its_step(clips: list[Clip], stills: list[Clip]
 
 @pytest.mark.parametrize("draw", ["batch", "flow_batch"])
 def test_processes_together_see_the_global_batch(clips: list[Clip], stills: list[Clip], draw: str):
-    sampler = CropSampler(clips, replace(SETTINGS, still_share=0.4), stills)
+    sampler = CropSampler(clips, replace(SETTINGS, still_ratio=0.4), stills)
     whole = getattr(sampler, draw)(7)
     parts = [getattr(sampler, draw)(7, positions) for positions in (range(2), range(2, 5))]
     for part in fields(whole):
@@ -75,9 +75,9 @@ def test_processes_together_see_the_global_batch(clips: list[Clip], stills: list
         assert torch.equal(joined, wanted) if isinstance(joined, Tensor) else joined == wanted
 
 
-@pytest.mark.parametrize("low", ["bi", "bd", "bd-duf"])
-def test_what_is_in_memory_does_not_matter(clips: list[Clip], low):
-    settings = replace(SETTINGS, low=low)
+@pytest.mark.parametrize("lr", ["bi", "bd", "bd-duf"])
+def test_what_is_in_memory_does_not_matter(clips: list[Clip], lr):
+    settings = replace(SETTINGS, lr=lr)
     resident = CropSampler(clips, settings)
     resident.preload()
     assert resident.clips.use.resident == 3
@@ -91,12 +91,12 @@ def test_what_is_in_memory_does_not_matter(clips: list[Clip], low):
 
 
 def test_memory_is_bounded_and_stated(clips: list[Clip], stills: list[Clip]):
-    sampler = CropSampler(clips, replace(SETTINGS, still_share=0.5, cache_bytes=400_000), stills)
+    sampler = CropSampler(clips, replace(SETTINGS, still_ratio=0.5, cache_bytes=400_000), stills)
     sampler.preload()
     for use, held in (
         (
             sampler.clips.use,
-            [part for window in sampler.clips._resident.values() for part in (window.high, window.low)],
+            [part for window in sampler.clips._resident.values() for part in (window.gt, window.lr)],
         ),
         (sampler.stills.use, [still for sizes in sampler.stills._resident.values() for still in sizes]),
     ):
@@ -110,52 +110,52 @@ def test_memory_is_bounded_and_stated(clips: list[Clip], stills: list[Clip]):
 def test_crops_are_aligned_parts_of_their_clip(clips: list[Clip]):
     sampler = CropSampler(clips, replace(SETTINGS, augment=False, batch=12))
     batch = sampler.batch(0)
-    assert batch.low.shape == (12, 3, 3, 8, 8)
-    assert batch.high.shape == (12, 3, 3, 32, 32)
-    assert batch.low.dtype == batch.high.dtype == torch.uint8
+    assert batch.lr.shape == (12, 3, 3, 8, 8)
+    assert batch.gt.shape == (12, 3, 3, 32, 32)
+    assert batch.lr.dtype == batch.gt.dtype == torch.uint8
     assert {name[0] for name in batch.names} == {"a", "b", "c"}
-    for low, high, name in zip(batch.low, batch.high, batch.names, strict=True):
+    for lr, gt, name in zip(batch.lr, batch.gt, batch.names, strict=True):
         match = re.fullmatch(r"(\w) frames (\d)-(\d) at LR \((\d+), (\d+)\)", name)
         assert match is not None
         start, end, x, y = (int(group) for group in match.groups()[1:])
         clip = next(clip for clip in clips if clip.name == match[1])
         whole = torch.from_numpy(clip.read()).permute(0, 3, 1, 2)
         whole = whole[..., : whole.shape[-2] // 4 * 4, : whole.shape[-1] // 4 * 4]
-        assert torch.equal(high, whole[start : end + 1, :, 4 * y : 4 * y + 32, 4 * x : 4 * x + 32])
+        assert torch.equal(gt, whole[start : end + 1, :, 4 * y : 4 * y + 32, 4 * x : 4 * x + 32])
         small = (bi(whole / 255) * 255).round().byte()
-        assert torch.equal(low, small[start : end + 1, :, y : y + 8, x : x + 8])
+        assert torch.equal(lr, small[start : end + 1, :, y : y + 8, x : x + 8])
 
 
-@pytest.mark.parametrize("low", ["bi", "bd", "bd-duf"])
-def test_augmentation_turns_lr_and_hr_alike(clips: list[Clip], low):
-    sampler = CropSampler(clips, replace(SETTINGS, low=low, crop_px=10, batch=40))
-    plain = CropSampler(clips, replace(SETTINGS, low=low, crop_px=10, batch=40, augment=False))
+@pytest.mark.parametrize("lr", ["bi", "bd", "bd-duf"])
+def test_augmentation_turns_lr_and_hr_alike(clips: list[Clip], lr):
+    sampler = CropSampler(clips, replace(SETTINGS, lr=lr, crop_px=10, batch=40))
+    plain = CropSampler(clips, replace(SETTINGS, lr=lr, crop_px=10, batch=40, augment=False))
     batch, still = sampler.batch(1), plain.batch(1)
     assert batch.names == still.names
-    turned = [not torch.equal(one, other) for one, other in zip(batch.high, still.high, strict=True)]
+    turned = [not torch.equal(one, other) for one, other in zip(batch.gt, still.gt, strict=True)]
     assert 24 < sum(turned) < 40
     # The border of a crop does not know its surroundings.
-    for small, high in zip(batch.low[:8], batch.high[:8], strict=True):
-        made = (degrade(high / 255, low) * 255).round()
+    for small, gt in zip(batch.lr[:8], batch.gt[:8], strict=True):
+        made = (degrade(gt / 255, lr) * 255).round()
         assert (made - small)[..., 2:-2, 2:-2].abs().max() <= 1
     # Time is reversed in half the crops.
     same = [
-        torch.equal(one.sum((1, 2, 3)), other.sum((1, 2, 3))) for one, other in zip(batch.high, still.high, strict=True)
+        torch.equal(one.sum((1, 2, 3)), other.sum((1, 2, 3))) for one, other in zip(batch.gt, still.gt, strict=True)
     ]
     assert 10 < sum(same) < 30
 
 
 def test_mirrored_clips(clips: list[Clip]):
     batch = CropSampler(clips, replace(SETTINGS, mirror=True)).batch(0)
-    assert batch.low.shape[1] == 6
-    assert torch.equal(batch.high, batch.high.flip(1))
+    assert batch.lr.shape[1] == 6
+    assert torch.equal(batch.gt, batch.gt.flip(1))
 
 
 def test_floats(clips: list[Clip]):
     batch = CropSampler(clips, SETTINGS).batch(0)
     floats = batch.floats()
-    assert floats.low.dtype == floats.high.dtype == torch.float32
-    assert torch.equal((floats.high * 255).round().byte(), batch.high)
+    assert floats.lr.dtype == floats.gt.dtype == torch.float32
+    assert torch.equal((floats.gt * 255).round().byte(), batch.gt)
     assert floats.names == batch.names
     pairs = CropSampler(clips, SETTINGS).flow_batch(0).floats()
     assert pairs.reference.dtype == torch.float32
@@ -172,7 +172,7 @@ def test_flow_pairs_of_clips_have_no_flow(clips: list[Clip]):
 
 
 def test_flow_pairs_of_stills_fit_their_flow(stills: list[Clip]):
-    settings = replace(SETTINGS, batch=6, crop_px=24, still_share=1.0)
+    settings = replace(SETTINGS, batch=6, crop_px=24, still_ratio=1.0)
     batch = CropSampler([], settings, stills).flow_batch(0).floats()
     assert batch.valid.float().mean() > 0.5
     inside = batch.valid[..., 2:-2, 2:-2]
@@ -183,11 +183,11 @@ def test_flow_pairs_of_stills_fit_their_flow(stills: list[Clip]):
 
 
 def test_stills_take_their_share(clips: list[Clip], stills: list[Clip]):
-    sampler = CropSampler(clips, replace(SETTINGS, batch=60, frames=2, still_share=0.3), stills)
+    sampler = CropSampler(clips, replace(SETTINGS, batch=60, frames=2, still_ratio=0.3), stills)
     batch = sampler.batch(0)
     synthetic = sum("synthetic motion" in name for name in batch.names)
     assert 8 < synthetic < 30
-    assert batch.low.shape == (60, 2, 3, 8, 8)
+    assert batch.lr.shape == (60, 2, 3, 8, 8)
 
 
 def test_the_datasets_own_lr(tmp_path: Path):
@@ -195,13 +195,13 @@ def test_the_datasets_own_lr(tmp_path: Path):
         for folder, width, height in (("GT/a", 96, 64), ("LR/a", 24, 16)):
             (tmp_path / folder).mkdir(parents=True, exist_ok=True)
             write_image(tmp_path / folder / f"{index}.png", picture(index, width, height))
-    settings = replace(SETTINGS, low="given", augment=False)
-    clips = find_clips("folder", tmp_path, low="bi")
+    settings = replace(SETTINGS, lr="given", augment=False)
+    clips = find_clips("folder", tmp_path, lr="bi")
     for memory in (1 << 24, 0):
         batch = CropSampler(clips, replace(settings, cache_bytes=memory)).batch(0)
         x, y = map(int, re.findall(r"\((\d+), (\d+)\)", batch.names[0])[0])
-        given = torch.from_numpy(clips[0].read_low()).permute(0, 3, 1, 2)
-        assert torch.equal(batch.low[0], given[..., y : y + 8, x : x + 8])
+        given = torch.from_numpy(clips[0].read_lr()).permute(0, 3, 1, 2)
+        assert torch.equal(batch.lr[0], given[..., y : y + 8, x : x + 8])
     write_image(tmp_path / "LR" / "a" / "0.png", picture(0, 28, 16))
     write_image(tmp_path / "LR" / "a" / "1.png", picture(0, 28, 16))
     write_image(tmp_path / "LR" / "a" / "2.png", picture(0, 28, 16))
@@ -230,13 +230,13 @@ def test_what_cannot_be_drawn_is_refused(clips: list[Clip], stills: list[Clip]):
     with pytest.raises(ConfigError, match="no clips"):
         CropSampler([], SETTINGS)
     with pytest.raises(ConfigError, match="without stills"):
-        CropSampler(clips, replace(SETTINGS, still_share=0.1))
+        CropSampler(clips, replace(SETTINGS, still_ratio=0.1))
     for wrong in (
         {"batch": 0},
-        {"still_share": 1.5},
-        {"low": "cubic"},
+        {"still_ratio": 1.5},
+        {"lr": "cubic"},
         {"seed": -1},
-        {"low": "given", "still_share": 0.5},
+        {"lr": "given", "still_ratio": 0.5},
     ):
         with pytest.raises(ConfigError, match="|".join(wrong)):
             replace(SETTINGS, **wrong)
@@ -248,5 +248,5 @@ def test_a_clip_cache_reads_each_clip_once(clips: list[Clip], monkeypatch: pytes
     monkeypatch.setattr(Clip, "read", lambda *_: pytest.fail("read again"))
     for index in range(3):
         window = cache.window(index, 1, 2)
-        assert window.low is not None
-        assert window.high.shape[-1] == 4 * window.low.shape[-1]
+        assert window.lr is not None
+        assert window.gt.shape[-1] == 4 * window.lr.shape[-1]

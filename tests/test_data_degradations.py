@@ -49,12 +49,12 @@ def blur_by_loops(image: np.ndarray, taps: int, first: int, start: int, pad: str
             return min(max(index, 0), side - 1)
         return abs(index) if index < side else 2 * (side - 1) - index
 
-    low = np.zeros((height // 4, width // 4))
-    for i, j in np.ndindex(*low.shape):
+    lr = np.zeros((height // 4, width // 4))
+    for i, j in np.ndindex(*lr.shape):
         for a, b in np.ndindex(taps, taps):
             row, column = inside(start + 4 * i + first + a, height), inside(start + 4 * j + first + b, width)
-            low[i, j] += kernel[a, b] * image[row, column]
-    return low
+            lr[i, j] += kernel[a, b] * image[row, column]
+    return lr
 
 
 def test_bi_is_matlabs_imresize_rounded():
@@ -90,8 +90,8 @@ def test_bd_duf_is_dufs_downsampling():
 def test_phase_on_a_ramp(kind, expected: list[float], axis: int):
     # Two levels a pixel, so that half a pixel survives rounding.
     ramp = torch.arange(64).expand(1, 3, 64, 64) * 2 / 255
-    low = degrade(ramp if axis == -1 else ramp.transpose(-1, -2), kind)
-    assert (low.select(-2 if axis == -1 else -1, 8)[0, 0, 4:7] * 255 / 2).tolist() == pytest.approx(expected, abs=1e-4)
+    lr = degrade(ramp if axis == -1 else ramp.transpose(-1, -2), kind)
+    assert (lr.select(-2 if axis == -1 else -1, 8)[0, 0, 4:7] * 255 / 2).tolist() == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["bi", "bd", "bd-duf"])
@@ -128,17 +128,17 @@ def test_video_depends_on_its_generator_alone():
 def test_clean_footage_is_close_to_bi(resize):
     # Grey, as colour is stored at half resolution.
     clip = (torch.from_numpy(moving(5)).permute(0, 3, 1, 2) / 255).mean(dim=1, keepdim=True).expand(-1, 3, -1, -1)
-    low = video(clip, replace(CLEAN, resize=resize, lead_frames=3), np.random.default_rng(0))
-    assert (low - bi(clip)).abs().mean() < 1 / 255
+    lr = video(clip, replace(CLEAN, resize=resize, lead_frames=3), np.random.default_rng(0))
+    assert (lr - bi(clip)).abs().mean() < 1 / 255
 
 
 def test_noise_has_the_strength_asked_for():
     clip = torch.full((2, 3, 256, 256), 0.5)
-    low = video(clip, replace(CLEAN, read_noise=0.03, shot_noise=0.002), np.random.default_rng(0))
+    lr = video(clip, replace(CLEAN, read_noise=0.03, shot_noise=0.002), np.random.default_rng(0))
     # Luma is stored at full resolution; that of independent noise in R, G, B is weaker.
     grey = video(clip, replace(CLEAN, read_noise=0.03, shot_noise=0.002, grey_noise=True), np.random.default_rng(0))
     assert grey.mean(dim=1).std().item() == pytest.approx((0.03**2 + 0.002 * 0.5) ** 0.5, rel=0.05)
-    assert low.mean(dim=1).std() < 0.8 * grey.mean(dim=1).std()
+    assert lr.mean(dim=1).std() < 0.8 * grey.mean(dim=1).std()
 
 
 def test_drawn_footage_is_varied_and_possible():

@@ -87,13 +87,13 @@ def point_seen(path: CameraPath, frame: int, pixels: Tensor) -> Tensor:
 @pytest.mark.parametrize("seed", range(6))
 def test_warping_by_the_flow_reproduces_the_reference(seed: int):
     path = draw_path(4, 96, STILL, np.random.default_rng(seed), MotionRange(pan_px=8, parallax_px=3))
-    low = bicubic_downsample(render(ramps(*STILL), path, 96, 96))
+    lr = bicubic_downsample(render(ramps(*STILL), path, 96, 96))
     flow = known_flow(path, 24, 24)
     # A ramp is linear in position: an error of colour is an error of flow. One LR pixel is about 4 of the still.
     lr_pixel = 4 * 255 / sum(STILL) / 255
     for found, wanted, valid in (
-        (warp(low[:-1], flow.forward), low[1:], flow.forward_valid),
-        (warp(low[1:], flow.backward), low[:-1], flow.backward_valid),
+        (warp(lr[:-1], flow.forward), lr[1:], flow.forward_valid),
+        (warp(lr[1:], flow.backward), lr[:-1], flow.backward_valid),
     ):
         error = ((found - wanted).abs() * valid)[:, :2, 3:-3, 3:-3]
         assert error.max() < 0.05 * lr_pixel
@@ -114,11 +114,11 @@ def test_a_photograph_in_motion():
     noise = torch.rand(1, 3, 15, 20, generator=generator)
     still = (torch.nn.functional.interpolate(noise, STILL, mode="bicubic")[0].clamp(0, 1) * 255).byte()
     path = simple_path(2, pan=(5.0, 3.0))
-    high = render(still, path, 96, 96)
-    assert high.shape == (2, 3, 96, 96)
-    low, flow = bi(high), known_flow(path, 24, 24)
-    still_error = (low[1] - low[0]).square().mean()
-    error = ((warp(low[1:], flow.backward) - low[:1]) * flow.backward_valid).square()[..., 2:-2, 2:-2].mean()
+    gt = render(still, path, 96, 96)
+    assert gt.shape == (2, 3, 96, 96)
+    lr, flow = bi(gt), known_flow(path, 24, 24)
+    still_error = (lr[1] - lr[0]).square().mean()
+    error = ((warp(lr[1:], flow.backward) - lr[:1]) * flow.backward_valid).square()[..., 2:-2, 2:-2].mean()
     assert error < 0.01 * still_error
 
 

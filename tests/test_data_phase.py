@@ -28,60 +28,60 @@ def texture(frames: int = 1, side: int = 192, seed: int = 0) -> Tensor:
         (bi, "centred", 1.5),
         (bd, "centred", 1.5),
         (bd_duf, "duf", 0.0),
-        (lambda high: F.avg_pool2d(high, 4), "centred", 1.5),
-        (lambda high: bi(high.roll((-2, -2), (-2, -1))), "other", 3.5),
+        (lambda gt: F.avg_pool2d(gt, 4), "centred", 1.5),
+        (lambda gt: bi(gt.roll((-2, -2), (-2, -1))), "other", 3.5),
     ],
 )
 def test_each_degradation_is_recognised(make_low, name: str, position: float):
-    high = texture()
-    phase = detect_phase(high, make_low(high))
+    gt = texture()
+    phase = detect_phase(gt, make_low(gt))
     assert phase.name == name
     assert (phase.x_px, phase.y_px) == pytest.approx((position, position), abs=0.15)
     assert phase.error_px < 0.1
 
 
 def test_x_and_y_are_told_apart():
-    high = texture()
-    phase = detect_phase(high, bi(high).roll((1, -2), (-2, -1)))
+    gt = texture()
+    phase = detect_phase(gt, bi(gt).roll((1, -2), (-2, -1)))
     # Down by one LR pixel: LR row i shows row i - 1.
     assert (phase.x_px, phase.y_px) == pytest.approx((1.5 + 8, 1.5 - 4), abs=0.05)
 
 
 def test_brightness_and_contrast_do_not_matter():
-    high = texture(2)
-    phase = detect_phase(high, 0.2 + 0.5 * bd_duf(high))
+    gt = texture(2)
+    phase = detect_phase(gt, 0.2 + 0.5 * bd_duf(gt))
     assert phase.name == "duf"
 
 
 def test_one_picture_does_for_a_clip():
-    high = texture()
-    assert detect_phase(high[0], bi(high)[0]).name == "centred"
+    gt = texture()
+    assert detect_phase(gt[0], bi(gt)[0]).name == "centred"
 
 
 @pytest.mark.parametrize(
-    "low",
+    "lr",
     [torch.full((1, 3, 48, 48), 0.4), bi(texture(seed=9)), bi(texture()).flip(-1)],
     ids=["flat", "other", "mirrored"],
 )
-def test_what_cannot_be_told_is_not_guessed(low: Tensor):
-    phase = detect_phase(texture(), low)
+def test_what_cannot_be_told_is_not_guessed(lr: Tensor):
+    phase = detect_phase(texture(), lr)
     assert phase.name == "undetermined"
     assert "cannot be told" in phase.describe()
 
 
 def test_one_flat_direction_is_not_guessed():
-    high = texture()[..., :1].expand(1, 3, 192, 192)
-    assert detect_phase(high, bi(high)).name == "undetermined"
+    gt = texture()[..., :1].expand(1, 3, 192, 192)
+    assert detect_phase(gt, bi(gt)).name == "undetermined"
 
 
 def test_the_description_names_the_mismatch():
-    high = texture()
-    line = detect_phase(high, bd_duf(high)).describe()
+    gt = texture()
+    line = detect_phase(gt, bd_duf(gt)).describe()
     assert "DUF" in line
     assert "-1.5" in line
     assert "4j+1.5" in line
-    assert "BasicVSR" in detect_phase(high, bd(high)).describe(expected_px=0.0)
-    assert "off" not in detect_phase(high, bd(high)).describe()
+    assert "BasicVSR" in detect_phase(gt, bd(gt)).describe(expected_px=0.0)
+    assert "off" not in detect_phase(gt, bd(gt)).describe()
 
 
 def test_sizes_must_fit():

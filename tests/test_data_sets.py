@@ -67,7 +67,7 @@ def test_a_folder_of_images_is_read_in_natural_order(tmp_path: Path):
     (tmp_path / "clip" / ".hidden.png").touch()
     (tmp_path / "clip" / "notes.txt").touch()
     clip = Clip("clip", tmp_path / "clip", 12)
-    assert [path.stem for path in image_files(clip.high)] == [f"im{index}" for index in range(12)]
+    assert [path.stem for path in image_files(clip.gt)] == [f"im{index}" for index in range(12)]
     frames = clip.read(9, 3)
     assert np.array_equal(frames, [picture(index) for index in (9, 10, 11)])
     assert clip.read().shape == (12, 32, 48, 3)
@@ -111,7 +111,7 @@ def test_frames_past_the_end_are_refused(tmp_path: Path):
 
 def test_lr_frames_that_are_not_there(tmp_path: Path):
     with pytest.raises(DataError, match="no LR frames of its own"):
-        Clip("clip", tmp_path, 1).read_low()
+        Clip("clip", tmp_path, 1).read_lr()
 
 
 # Datasets
@@ -128,22 +128,22 @@ def test_reds(tmp_path: Path, layout: str):
     for kind in ("sharp", "sharp_bicubic/X4"):
         make_names(tmp_path / f"{train}{kind}", *(f"{i:03d}" for i in range(240)))
         make_names(tmp_path / f"{val}{kind}", *(f"{first + i:03d}" for i in range(30)))
-    clips = find_clips("reds-train", tmp_path, low="bi")
+    clips = find_clips("reds-train", tmp_path, lr="bi")
     assert len(clips) == 262
     assert all(clip.length == 100 for clip in clips)
-    val4 = find_clips("reds-val4", tmp_path, low="bi")
+    val4 = find_clips("reds-val4", tmp_path, lr="bi")
     assert [clip.name for clip in val4] == ["val/000", "val/001", "val/006", "val/017"]
-    assert val4[3].high == tmp_path / f"{val}sharp" / f"{first + 17:03d}"
-    assert val4[3].low == tmp_path / f"{val}sharp_bicubic/X4" / f"{first + 17:03d}"
+    assert val4[3].gt == tmp_path / f"{val}sharp" / f"{first + 17:03d}"
+    assert val4[3].lr == tmp_path / f"{val}sharp_bicubic/X4" / f"{first + 17:03d}"
     reds4 = find_clips("reds4", tmp_path)
-    assert [clip.high.name for clip in reds4] == ["000", "011", "015", "020"]
-    assert {clip.high for clip in clips}.isdisjoint({clip.high for clip in (*reds4, *val4)})
+    assert [clip.gt.name for clip in reds4] == ["000", "011", "015", "020"]
+    assert {clip.gt for clip in clips}.isdisjoint({clip.gt for clip in (*reds4, *val4)})
 
 
 def test_reds4_alone(tmp_path: Path):
     for kind in ("GT", "sharp_bicubic"):
         make_names(tmp_path / kind, "000", "011", "015", "020")
-    assert find_clips("reds4", tmp_path, low="bi")[1].low == tmp_path / "sharp_bicubic/011"
+    assert find_clips("reds4", tmp_path, lr="bi")[1].lr == tmp_path / "sharp_bicubic/011"
     assert guess_dataset(tmp_path) == "reds4"
 
 
@@ -153,10 +153,10 @@ def test_vimeo(tmp_path: Path):
     (tmp_path / "sep_trainlist.txt").write_text("00001/0001\n00002/0001\n\n")
     (tmp_path / "sep_testlist.txt").write_text("00001/0002\n\n")
     assert [clip.name for clip in find_clips("vimeo-train", tmp_path)] == ["00001/0001", "00002/0001"]
-    (test,) = find_clips("vimeo-test", tmp_path, low="bd")
-    assert (test.length, test.low) == (7, tmp_path / "BDx4/00001/0002")
+    (test,) = find_clips("vimeo-test", tmp_path, lr="bd")
+    assert (test.length, test.lr) == (7, tmp_path / "BDx4/00001/0002")
     with pytest.raises(DataError, match="has no LR frames 'bd'"):
-        find_clips("vimeo-train", tmp_path, low="bd")
+        find_clips("vimeo-train", tmp_path, lr="bd")
     (tmp_path / "sep_testlist.txt").unlink()
     (tmp_path / "meta_info_Vimeo90K_test_GT.txt").write_text("00002/0001 7 (256,448,3)\n")
     assert [clip.name for clip in find_clips("vimeo-test", tmp_path)] == ["00002/0001"]
@@ -179,19 +179,19 @@ def test_udm10_in_both_of_its_forms(tmp_path: Path):
     make_names(
         tmp_path / "original", *(f"{name}/{kind}" for name in ("archpeople", "polyflow") for kind in ("truth", "blur4"))
     )
-    renamed = find_clips("udm10", tmp_path / "renamed", low="bd")
+    renamed = find_clips("udm10", tmp_path / "renamed", lr="bd")
     assert [clip.name for clip in renamed] == [f"{i:03d}" for i in range(10)]
     assert {clip.length for clip in renamed} == {32}
-    original = find_clips("udm10", tmp_path / "original", low="bd")
+    original = find_clips("udm10", tmp_path / "original", lr="bd")
     assert [clip.name for clip in original] == ["archpeople", "polyflow"]
-    assert original[0].low == tmp_path / "original/archpeople/blur4"
+    assert original[0].lr == tmp_path / "original/archpeople/blur4"
 
 
 def test_spmcs(tmp_path: Path):
     make_names(tmp_path, *(f"{name}/{kind}" for name in ("car05_001", "hk004_001") for kind in ("truth", "input4")))
-    clips = find_clips("spmcs", tmp_path, low="bi")
+    clips = find_clips("spmcs", tmp_path, lr="bi")
     assert [(clip.name, clip.length) for clip in clips] == [("car05_001", 31), ("hk004_001", 31)]
-    assert clips[1].low == tmp_path / "hk004_001/input4"
+    assert clips[1].lr == tmp_path / "hk004_001/input4"
 
 
 def test_a_folder_of_anything(tmp_path: Path):
@@ -200,9 +200,9 @@ def test_a_folder_of_anything(tmp_path: Path):
     make_folder(tmp_path / "LR" / "a", 2, 16, 16)
     make_video(tmp_path / "LR" / "b.mp4", 4)
     (tmp_path / "GT" / "notes.txt").touch()
-    clips = find_clips("folder", tmp_path, low="bi")
+    clips = find_clips("folder", tmp_path, lr="bi")
     assert [(clip.name, clip.length) for clip in clips] == [("a", 2), ("b", 4)]
-    assert clips[1].low == tmp_path / "LR" / "b.mp4"
+    assert clips[1].lr == tmp_path / "LR" / "b.mp4"
 
 
 def test_stills(tmp_path: Path):
@@ -248,8 +248,8 @@ def test_clips_of_one_name_are_refused(tmp_path: Path):
 def make_pairs(root: Path, make_low, kind: str, frames: int = 2) -> None:
     """Two clips with LR frames."""
     for clip, seed in (("a", 1), ("b", 2)):
-        high = texture(frames, seed=seed)
-        for folder, images in (("GT", high), (kind, make_low(high))):
+        gt = texture(frames, seed=seed)
+        for folder, images in (("GT", gt), (kind, make_low(gt))):
             (root / folder / clip).mkdir(parents=True)
             for index, image in enumerate(images):
                 pixels = (image * 255).round().byte().permute(1, 2, 0).numpy()

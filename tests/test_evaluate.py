@@ -21,15 +21,15 @@ from skipvsr.cli.main import main
 from skipvsr.data.clips import Clip
 from skipvsr.data.datasets import find_clips
 from skipvsr.data.degradations import bi
-from skipvsr.data.low import Pairs, low_and_high
+from skipvsr.data.pairs import Pairs, lr_gt_clip
 from skipvsr.errors import ConfigError, DataError
 from skipvsr.evaluation.clock import PartTimes
 from skipvsr.evaluation.cost import cost_per_frame
 from skipvsr.evaluation.evaluate import Measures, evaluate, evaluate_clip
-from skipvsr.evaluation.metrics import crop_border, luma, psnr, psnr_y, quantise, seam_ratio, ssim, temporal_error
+from skipvsr.evaluation.metrics import crop_border, luma, psnr, psnr_y, quantize, seam_ratio, ssim, temporal_error
 from skipvsr.evaluation.settings import Setting, parse_setting
 from skipvsr.evaluation.side_by_side import seconds_side_by_side
-from skipvsr.execute.routed import RoutedTrunks
+from skipvsr.inference.routed import RoutedTrunks
 from skipvsr.models.resize import bicubic_upsample
 from skipvsr.models.router import Calibration, GainRouter
 from skipvsr.models.vsr import Router, VSRConfig
@@ -90,40 +90,40 @@ def test_ssim_is_the_fields():
 
 
 def test_temporal_error_sees_flicker_only():
-    high = torch.rand(2, 3, 8, 8)
-    assert temporal_error(high[1] + 0.1, high[0] + 0.1, high[1], high[0]) == pytest.approx(0, abs=1e-4)
-    assert temporal_error(high[1] + 0.1, high[0] - 0.1, high[1], high[0]) == pytest.approx(0.2 * 255, rel=1e-5)
+    gt = torch.rand(2, 3, 8, 8)
+    assert temporal_error(gt[1] + 0.1, gt[0] + 0.1, gt[1], gt[0]) == pytest.approx(0, abs=1e-4)
+    assert temporal_error(gt[1] + 0.1, gt[0] - 0.1, gt[1], gt[0]) == pytest.approx(0.2 * 255, rel=1e-5)
 
 
 def test_a_row_is_what_the_pieces_give(clips: list[Clip]):
     model = network()
     row = evaluate(model, clips, Pairs("bi"), [Setting("gradient", 0.5)], Measures(tile_px=8))[0]
     for clip, score in zip(clips, row.clips, strict=True):
-        low, high = low_and_high(clip, "bi")
+        lr, gt = lr_gt_clip(clip, "bi")
         trace = RoutingTrace()
         with torch.inference_mode():
-            result = model(low[None], RoutedTrunks(GradientRank(0.5), 8, trace=trace))[0]
-        assert score.psnr_y == pytest.approx(psnr_y(result, high).tolist(), abs=2e-3)
-        assert score.psnr_rgb == pytest.approx(psnr(quantise(result), high, 1.0).tolist(), abs=2e-3)
+            result = model(lr[None], RoutedTrunks(GradientRank(0.5), 8, trace=trace))[0]
+        assert score.psnr_y == pytest.approx(psnr_y(result, gt).tolist(), abs=2e-3)
+        assert score.psnr_rgb == pytest.approx(psnr(quantize(result), gt, 1.0).tolist(), abs=2e-3)
         assert score.ssim_rgb == pytest.approx(
-            [ssim(quantise(a), b, 1.0) for a, b in zip(result, high, strict=True)], abs=1e-4
+            [ssim(quantize(a), b, 1.0) for a, b in zip(result, gt, strict=True)], abs=1e-4
         )
         assert len(score.temporal_error) == 4
-        assert score.executed_share == pytest.approx(trace.share)
+        assert score.active_ratio == pytest.approx(trace.active_ratio)
         masks = [trunk.mask for trunk in trace.trunks if trunk.direction == "forward"]
         changed = [(one != two).float().mean().item() for one, two in pairwise(masks)]
-        assert score.flips == pytest.approx(np.mean(changed))
-        cost = cost_per_frame(CONFIG, *low.shape[-2:])
+        assert score.decision_flicker == pytest.approx(np.mean(changed))
+        cost = cost_per_frame(CONFIG, *lr.shape[-2:])
         blocks = sum(trunk.macs(6) for trunk in trace.trunks) / 5
         assert score.gmacs_per_frame * 1e9 == pytest.approx(cost.total - cost.blocks + blocks)
     assert row.psnr_y == pytest.approx(np.mean([np.mean(score.psnr_y) for score in row.clips]))
-    assert row.executed_share == pytest.approx(0.5, abs=0.05)
+    assert row.active_ratio == pytest.approx(0.5, abs=0.05)
 
 
 def test_costs_are_counted_by_part(clips: list[Clip]):
     """The parts are the closed form's, and with what is computed beyond the decisions they are what torch counts."""
     model = network(calibrated=True)
-    low, _ = low_and_high(clips[0], "bi")
+    lr, _ = lr_gt_clip(clips[0], "bi")
     for setting in (
         Setting("budget", 0.3),
         Setting("gradient", 0.5),
@@ -133,15 +133,15 @@ def test_costs_are_counted_by_part(clips: list[Clip]):
         measures = Measures(tile_px=8, with_ssim=False)
         score = evaluate_clip(model, clips[0], Pairs("bi"), setting, measures)
         assert score.gmacs_per_frame == pytest.approx(sum(score.gmacs.values()) - score.gmacs["extra"])
-        assert set(score.gmacs) == {"flow", "trunk_inputs", "blocks", "tail", "router", "overlap", "extra"}
-        cost = cost_per_frame(CONFIG, *low.shape[-2:])
-        assert score.gmacs["tail"] * 1e9 == cost.tail
-        assert score.gmacs["blocks"] * 1e9 == pytest.approx(score.executed_share * cost.blocks)
+        assert set(score.gmacs) == {"flow", "trunk_inputs", "blocks", "reconstruction", "router", "overlap", "extra"}
+        cost = cost_per_frame(CONFIG, *lr.shape[-2:])
+        assert score.gmacs["reconstruction"] * 1e9 == cost.reconstruction
+        assert score.gmacs["blocks"] * 1e9 == pytest.approx(score.active_ratio * cost.blocks)
         assert score.gmacs["overlap"] >= 0
         assert setting.tiling == "patch" or score.gmacs["overlap"] == 0
         if setting.policy == "budget":
             assert score.gmacs["router"] > 0
-            assert score.executed_share < 1
+            assert score.active_ratio < 1
         else:
             assert score.gmacs["router"] == 0
         if setting.policy == "full":
@@ -150,9 +150,9 @@ def test_costs_are_counted_by_part(clips: list[Clip]):
     setting = Setting("gradient", 0.5)
     score = evaluate_clip(model, clips[0], Pairs("bi"), setting, Measures(tile_px=8, with_ssim=False))
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        model(low[None], setting.routed(model, RoutingTrace(), 8, lambda: pytest.fail("no oracle here")))
+        model(lr[None], setting.routed(model, RoutingTrace(), 8, lambda: pytest.fail("no oracle here")))
     counted = counter.get_flop_counts()["Global"][torch.ops.aten.convolution] / 2
-    flow = 8 * cost_per_frame(CONFIG, *low.shape[-2:]).flow / 2  # 4 pairs of frames, two passes each
+    flow = 8 * cost_per_frame(CONFIG, *lr.shape[-2:]).flow / 2  # 4 pairs of frames, two passes each
     everything = 5 * 1e9 * (sum(score.gmacs.values()) - score.gmacs["flow"]) + flow
     assert counted == pytest.approx(everything)
 
@@ -161,7 +161,7 @@ def test_times_by_part_add_up(clips: list[Clip]):
     score = evaluate_clip(
         network(calibrated=True), clips[0], Pairs("bi"), Setting("budget", 0.3), Measures(tile_px=8, with_ssim=False)
     )
-    assert set(score.seconds) == {"flow", "trunks", "router", "tail"}
+    assert set(score.seconds) == {"flow", "trunks", "router", "reconstruction"}
     assert all(0 < times["median"] <= times["p90"] for times in score.seconds.values())
     parts = sum(times["mean"] for times in score.seconds.values())
     assert 0 < parts <= score.seconds_per_frame
@@ -254,15 +254,17 @@ def test_processes_share_the_clips(clips: list[Clip], tmp_path: Path):
 
 
 def test_bicubic_and_borders(clips: list[Clip]):
-    low, high = low_and_high(clips[0], "bi")
+    lr, gt = lr_gt_clip(clips[0], "bi")
     for border in (0, 4):
-        score = evaluate_clip(None, clips[0], Pairs("bi"), Setting("full"), Measures(border_px=border, with_ssim=False))
-        expected = psnr_y(crop_border(bicubic_upsample(low), border), crop_border(high, border))
+        score = evaluate_clip(
+            None, clips[0], Pairs("bi"), Setting("full"), Measures(crop_border=border, with_ssim=False)
+        )
+        expected = psnr_y(crop_border(bicubic_upsample(lr), border), crop_border(gt, border))
         assert score.psnr_y == pytest.approx(expected.tolist(), abs=1e-6)
         assert score.ssim_y == []
         assert score.gmacs_per_frame == 0
     rounded, unrounded = (
-        evaluate_clip(None, clips[0], Pairs("bi"), Setting("full"), Measures(rounded=rounded, with_ssim=False))
+        evaluate_clip(None, clips[0], Pairs("bi"), Setting("full"), Measures(quantize=rounded, with_ssim=False))
         for rounded in (True, False)
     )
     assert 0 < abs(rounded.psnr_rgb[0] - unrounded.psnr_rgb[0]) < 0.05
@@ -271,12 +273,12 @@ def test_bicubic_and_borders(clips: list[Clip]):
 def test_vimeos_convention(clips: list[Clip]):
     """Of 5 frames: mirrored to 10, and the third alone is measured."""
     model = network()
-    low, high = low_and_high(clips[0], "bi")
+    lr, gt = lr_gt_clip(clips[0], "bi")
     with torch.inference_mode():
-        result = model(torch.cat((low, low.flip(0)))[None])[0]
+        result = model(torch.cat((lr, lr.flip(0)))[None])[0]
     score = evaluate_clip(model, clips[0], Pairs("bi"), Setting("full"), Measures(middle_only=True))
     assert score.frames == 10
-    assert score.psnr_y == pytest.approx([psnr_y(result[2], high[2]).item()], abs=1e-4)
+    assert score.psnr_y == pytest.approx([psnr_y(result[2], gt[2]).item()], abs=1e-4)
     assert len(score.ssim_rgb) == 1
     assert score.temporal_error == []
 
@@ -285,9 +287,9 @@ def test_small_frames_of_its_own(clips: list[Clip], tmp_path: Path):
     for index in range(5):
         large = torch.from_numpy(clips[0].read(index, 1)).permute(0, 3, 1, 2).float() / 255
         small = (bi(large)[0].permute(1, 2, 0) * 255).round().byte().numpy()
-        (tmp_path / "low").mkdir(exist_ok=True)
-        write_image(tmp_path / "low" / f"{index}.png", small)
-    own = replace(clips[0], low=tmp_path / "low")
+        (tmp_path / "lr").mkdir(exist_ok=True)
+        write_image(tmp_path / "lr" / f"{index}.png", small)
+    own = replace(clips[0], lr=tmp_path / "lr")
     made = list(Pairs("bi").read(own))
     kept = list(Pairs(own=True).read(own, frames=3))
     assert (len(made), len(kept)) == (5, 3)
@@ -295,7 +297,7 @@ def test_small_frames_of_its_own(clips: list[Clip], tmp_path: Path):
         torch.testing.assert_close(one[0], two[0], atol=1e-6, rtol=0)
         assert torch.equal(one[1], two[1])
     with pytest.raises(DataError, match="quarter"):
-        list(Pairs(own=True).read(replace(clips[1], low=tmp_path / "low")))
+        list(Pairs(own=True).read(replace(clips[1], lr=tmp_path / "lr")))
 
 
 def test_settings():
@@ -305,7 +307,7 @@ def test_settings():
         "gradient": "NAME:VALUE",
         "uniform:x": "NAME:VALUE",
         "best:1": "choose one",
-        "random:0": "share",
+        "random:0": "ratio",
     }.items():
         with pytest.raises(ConfigError, match=reason):
             parse_setting(bad)
@@ -336,7 +338,7 @@ def test_from_the_command_line(clips: list[Clip], tmp_path: Path, capsys: pytest
     assert all(len(clip["psnr_rgb"]) == 3 for row in result["rows"] for clip in row["clips"])
     full = evaluate(model, clips, Pairs("bi"), [Setting("full")], Measures(frames=3))[0]
     assert result["rows"][1]["psnr_rgb"] == pytest.approx(full.psnr_rgb, abs=1e-3)
-    assert result["rows"][1]["executed_share"] == 1
+    assert result["rows"][1]["active_ratio"] == 1
     assert result["machine"]["torch"] == torch.__version__
     assert f"| {result['rows'][0]['psnr_rgb']:.3f} |" in files["markdown"].read_text()
     assert len(list(csv.reader(files["csv"].open()))) == 1 + 3 * 2
@@ -350,7 +352,7 @@ def test_from_the_command_line(clips: list[Clip], tmp_path: Path, capsys: pytest
     again = json.loads(files["json"].read_text())
     assert again["rows"][1]["clips"][0]["psnr_rgb"] == [99.0] * 3
     assert len(again["rows"]) == 3
-    code, shown = run(*words, "--border", 2)
+    code, shown = run(*words, "--crop-border", 2)
     assert code
     assert "another" in shown
     code, _ = run(*words, "--overwrite")

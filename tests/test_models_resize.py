@@ -55,8 +55,8 @@ def test_upsampling_is_imresize(rows: int, columns: int, factor: int):
 
 def test_pixel_j_lands_at_4j_plus_one_and_a_half():
     ramp = torch.arange(64, dtype=torch.float64).expand(1, 64, 64)
-    low = bicubic_downsample(ramp)[0, 8]
-    torch.testing.assert_close(low[2:-2], 4 * torch.arange(2, 14, dtype=torch.float64) + 1.5)
+    lr = bicubic_downsample(ramp)[0, 8]
+    torch.testing.assert_close(lr[2:-2], 4 * torch.arange(2, 14, dtype=torch.float64) + 1.5)
 
 
 def test_a_side_that_does_not_divide_is_refused():

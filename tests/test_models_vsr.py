@@ -14,7 +14,7 @@ from skipvsr.models.flow import light_flow, spynet, warp
 from skipvsr.models.vsr import SkipVSR, VSRConfig
 from tests.conftest import make_network
 
-COMPACT = VSRConfig(channels=32, blocks=8, flow="light", tail="light")
+COMPACT = VSRConfig(channels=32, blocks=8, flow="light", reconstruction="light")
 
 
 def parameters(module: torch.nn.Module) -> int:
@@ -37,7 +37,7 @@ def test_the_papers_size_has_its_parameters():
     assert parameters(network.flow) == parameters(spynet()) == 1_440_300
     assert parameters(network) - parameters(network.flow) == 4_851_011
     assert parameters(network.backward_trunk) == parameters(network.forward_trunk) == 2_254_336
-    assert parameters(network.tail) == 342_339
+    assert parameters(network.reconstruction) == 342_339
 
 
 def test_compact_is_compact():
@@ -50,7 +50,7 @@ def test_the_papers_size_costs_what_the_paper_says():
     assert cost.without_flow / 1e9 == pytest.approx(337.76, abs=0.005)
     assert cost.blocks / 1e9 == pytest.approx(254.80, abs=0.005)
     assert cost.trunk_inputs / 1e9 == pytest.approx(4.45, abs=0.005)
-    assert cost.tail / 1e9 == pytest.approx(78.5, abs=0.05)
+    assert cost.reconstruction / 1e9 == pytest.approx(78.5, abs=0.05)
     assert cost.flow / 1e9 == pytest.approx(39.3, abs=0.05)
 
 
@@ -83,7 +83,8 @@ def test_other_shapes_are_refused(tiny: SkipVSR, shape: tuple[int, ...]):
 
 
 @pytest.mark.parametrize(
-    "values", [{"channels": 0}, {"blocks": 2.5}, {"flow": "raft"}, {"tail": "deep"}, {"channels": True}, {"router": 1}]
+    "values",
+    [{"channels": 0}, {"blocks": 2.5}, {"flow": "raft"}, {"reconstruction": "deep"}, {"channels": True}, {"router": 1}],
 )
 def test_impossible_settings_are_refused(values: dict):
     with pytest.raises(ConfigError):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skipvsr.evaluation.oracle import OracleGains, falling_gains
-from skipvsr.execute.routed import RoutedTrunks
+from skipvsr.inference.routed import RoutedTrunks
 from skipvsr.models.vsr import VSRConfig
 from skipvsr.routing.learned import GainBudget
 from skipvsr.routing.policies import FixedBlocks
@@ -40,35 +40,35 @@ def test_the_highest_gains_are_the_best_buy(errors: list[list[int]]):
 def test_the_oracle_knows_what_a_block_brings():
     """The first step's gains are the differences of the pictures' errors, by hand; and no fixed policy does better."""
     network = make_network(VSRConfig(6, 3, "light", "light"), seed=4)
-    low, high = torch.rand(3, 3, 24, 32), torch.rand(3, 3, 96, 128)
+    lr, gt = torch.rand(3, 3, 24, 32), torch.rand(3, 3, 96, 128)
     with torch.inference_mode():
         backward: dict[int, torch.Tensor] = {}
-        state, flows = None, network.clip_flows(low[None])
+        state, flows = None, network.clip_flows(lr[None])
         for t in (2, 1, 0):
-            state = network.propagate_backward(low[None, t], state, flows[0][t] if t < 2 else None)
+            state = network.propagate_backward(lr[None, t], state, flows[0][t] if t < 2 else None)
             backward[t] = state
         forward = None
         for t in range(3):
-            forward = network.propagate_forward(low[None, t], forward, flows[1][t - 1] if t else None)
+            forward = network.propagate_forward(lr[None, t], forward, flows[1][t - 1] if t else None)
         assert forward is not None
-        entering = network.backward_trunk.enter(low[None, 2], torch.zeros(1, 6, 24, 32))
+        entering = network.backward_trunk.enter(lr[None, 2], torch.zeros(1, 6, 24, 32))
         errors = []
         for count in range(4):
             found = entering
             for block in list(network.backward_trunk.blocks)[:count]:
                 found = block(found)
-            picture = network.reconstruct(low[None, 2], found, forward)[0]
-            errors.append((picture - high[2]).square().mean(dim=0).view(3, 32, 4, 32).mean(dim=(1, 3)))
+            picture = network.reconstruct(lr[None, 2], found, forward)[0]
+            errors.append((picture - gt[2]).square().mean(dim=0).view(3, 32, 4, 32).mean(dim=(1, 3)))
         expected = falling_gains(torch.stack(errors))
-        oracle = OracleGains(network, low[None], high[None])
-        torch.testing.assert_close(oracle("backward", low[None, 2], entering, None, 3, 4)[0], expected)
+        oracle = OracleGains(network, lr[None], gt[None])
+        torch.testing.assert_close(oracle("backward", lr[None, 2], entering, None, 3, 4)[0], expected)
 
         def error(policy) -> tuple[float, float]:
             trace = RoutingTrace()
-            result = network(low[None], RoutedTrunks(policy, 8, trace=trace))[0]
-            return (result - high).square().mean().item(), trace.share
+            result = network(lr[None], RoutedTrunks(policy, 8, trace=trace))[0]
+            return (result - gt).square().mean().item(), trace.active_ratio
 
-        best, share = error(GainBudget(OracleGains(network, low[None], high[None]), 0.67))
-        assert share == pytest.approx(0.67, abs=0.03)
+        best, ratio = error(GainBudget(OracleGains(network, lr[None], gt[None]), 0.67))
+        assert ratio == pytest.approx(0.67, abs=0.03)
         for kind in ("uniform", "deep", "shallow"):
             assert best < error(FixedBlocks(kind, 0.67))[0]

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 import skipvsr
 from skipvsr.errors import ConfigError
-from skipvsr.execute.patched import Patched, PatchGrid
-from skipvsr.execute.stream import Windows, upscale_stream
+from skipvsr.inference.patched import Patched, PatchGrid
+from skipvsr.inference.streaming import Windows, upscale_stream
 from skipvsr.models.vsr import SkipVSR, VSRConfig
 from skipvsr.routing.trace import RoutingTrace
 from tests.conftest import make_network
@@ -66,16 +66,20 @@ def by_hand(network: SkipVSR, frames: torch.Tensor, grid: PatchGrid) -> torch.Te
     return torch.cat([grid.merge(torch.stack([patch[t] for patch in results])) for t in range(len(frames))])
 
 
-@pytest.mark.parametrize("parallel", [1, 4, 100])
+@pytest.mark.parametrize("patch_batch_size", [1, 4, 100])
 @pytest.mark.parametrize("size", [(50, 100), (20, 61), (48, 48)])
-def test_each_patch_is_a_video_of_its_own(size: tuple[int, int], parallel: int):
+def test_each_patch_is_a_video_of_its_own(size: tuple[int, int], patch_batch_size: int):
     network = make_network(LIGHT)
     frames = torch.rand(5, 3, *size)
     grid = PatchGrid(*size)
     with torch.inference_mode():
         expected = by_hand(network, frames, grid)
-        found = torch.stack(list(upscale_stream(frames, Patched(network, grid, parallel), Windows(8))))
-        routed = list(skipvsr.upscale_frames(frames, network, tiling="patch", parallel=parallel, trace=RoutingTrace()))
+        found = torch.stack(list(upscale_stream(frames, Patched(network, grid, patch_batch_size), Windows(8))))
+        routed = list(
+            skipvsr.upscale_frames(
+                frames, network, tiling="patch", patch_batch_size=patch_batch_size, trace=RoutingTrace()
+            )
+        )
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(torch.stack(routed), expected.clamp(0, 1), atol=1e-5, rtol=1e-5)
     if grid.patches > 1:
@@ -87,11 +91,15 @@ def test_one_decision_a_patch(router):
     network = make_network(replace(LIGHT, router=router), seed=3)
     frames = torch.rand(6, 3, 50, 100)
     runs = {}
-    for parallel in (1, 3):
+    for patch_batch_size in (1, 3):
         trace = RoutingTrace()
-        list(skipvsr.upscale_frames(frames, network, tiling="patch", parallel=parallel, threshold=0.4, trace=trace))
-        runs[parallel] = torch.stack([trunk.mask for trunk in trace.trunks])
-        assert 0 < trace.share <= 1
+        list(
+            skipvsr.upscale_frames(
+                frames, network, tiling="patch", patch_batch_size=patch_batch_size, threshold=0.4, trace=trace
+            )
+        )
+        runs[patch_batch_size] = torch.stack([trunk.mask for trunk in trace.trunks])
+        assert 0 < trace.active_ratio <= 1
     assert runs[1].shape[1:] == (3, 6, 1, 1)  # blocks, patches
     assert torch.equal(runs[1], runs[3])
 
@@ -101,7 +109,7 @@ def test_impossible_patches():
         PatchGrid(50, 50, 15, 10)
     with pytest.raises(ConfigError, match="stride"):
         PatchGrid(50, 50, 48, 49)
-    with pytest.raises(ConfigError, match="parallel"):
-        skipvsr.upscale_frames([], make_network(LIGHT), tiling="patch", parallel=0)
+    with pytest.raises(ConfigError, match="patch_batch_size"):
+        skipvsr.upscale_frames([], make_network(LIGHT), tiling="patch", patch_batch_size=0)
     with pytest.raises(ConfigError, match="tiling is"):
         skipvsr.upscale_frames([], make_network(LIGHT), tiling="rows")  # pyright: ignore[reportArgumentType]

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from skipvsr.cli.main import main
-from skipvsr.execute.dial import Dial
+from skipvsr.inference.options import Dial
 from skipvsr.models.vsr import VSRConfig
 from skipvsr.report import published
-from skipvsr.report.look import feature_differences, patch_psnr, run_routed
+from skipvsr.report.inspect import feature_differences, patch_psnr, run_routed
 from skipvsr.report.presets import PRESETS
 from skipvsr.report.reproduce import NAMES
 from skipvsr.video.images import read_image, write_image
@@ -62,8 +62,8 @@ def test_everything_at_its_smallest(data: Path, tmp_path: Path, capsys: pytest.C
     assert run("reproduce", "table1", "fig4", *words) == 0
     assert {path: path.read_bytes() for path in (tmp_path / "results").iterdir()} == before
     # A network of one's own.
-    assert run("reproduce", "fig1", *words, "--given", f"backbone={tmp_path}/runs/backbone/1-backbone/best") == 0
-    assert run("reproduce", "fig1", *words, "--given", "network=x") != 0
+    assert run("reproduce", "fig1", *words, "--checkpoints", f"backbone={tmp_path}/runs/backbone/1-backbone/best") == 0
+    assert run("reproduce", "fig1", *words, "--checkpoints", "network=x") != 0
     assert "no network 'network'" in capsys.readouterr().err
     assert run("reproduce", "fig9", *words) != 0
     assert "no 'fig9'" in capsys.readouterr().err
@@ -92,10 +92,10 @@ def test_every_variant_has_a_training(name: str, tmp_path: Path):
 
 
 def test_patch_psnr_by_hand():
-    high = torch.zeros(3, 32, 48)
-    result = high.clone()
+    gt = torch.zeros(3, 32, 48)
+    result = gt.clone()
     result[:, :16, :16] = 0.1  # one LR patch of 4x4
-    found = patch_psnr(result, high, patch_px=4)
+    found = patch_psnr(result, gt, patch_px=4)
     assert found.shape == (2, 3)
     assert found[0, 0].item() == pytest.approx(20, abs=1e-4)
     assert (found.flatten()[1:] == 100).all()
@@ -103,20 +103,20 @@ def test_patch_psnr_by_hand():
 
 def test_what_ran_is_counted_by_block_and_by_place():
     network = make_network(VSRConfig(6, 4, "light", "light", "gain"), seed=2)
-    low = torch.rand(5, 3, 32, 48)
-    whole = run_routed(network, low, Dial())
-    assert whole.share == 1
+    lr = torch.rand(5, 3, 32, 48)
+    whole = run_routed(network, lr, Dial())
+    assert whole.ratio == 1
     assert (whole.per_block == 1).all()
     assert (whole.depth == 1).all()
-    part = run_routed(network, low, Dial(threshold=0.7, tile_px=8))
+    part = run_routed(network, lr, Dial(threshold=0.7, tile_px=8))
     assert part.per_block.shape == (2, 4)
     assert part.depth.shape == (5, 32, 48)
-    assert part.per_block.mean().item() == pytest.approx(part.share, abs=1e-6)
-    assert part.depth.mean().item() == pytest.approx(part.share, abs=1e-6)
+    assert part.per_block.mean().item() == pytest.approx(part.ratio, abs=1e-6)
+    assert part.depth.mean().item() == pytest.approx(part.ratio, abs=1e-6)
     assert (part.per_block.diff(dim=1) <= 0).all()  # a depth per tile: later blocks never run on more
-    differences = feature_differences(network, low, tile_px=16)
+    differences = feature_differences(network, lr, tile_px=16)
     assert differences.shape == (4, 2 * 5 * 2 * 3)
     with torch.inference_mode():
-        state = network.backward_trunk.enter(low[None, 4], torch.zeros(1, 6, 32, 48))
+        state = network.backward_trunk.enter(lr[None, 4], torch.zeros(1, 6, 32, 48))
         change = next(iter(network.backward_trunk.blocks))(state) - state
     assert differences[0, 0].item() == pytest.approx(change[0, :, :16, :16].square().mean().sqrt().item(), rel=1e-5)

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from skipvsr.errors import OutputError, ResourceError
-from skipvsr.execute.patched import Patched
-from skipvsr.execute.stream import Windows, upscale_stream
+from skipvsr.inference.patched import Patched
+from skipvsr.inference.streaming import Windows, upscale_stream
 from skipvsr.models.router import Calibration
 from skipvsr.models.vsr import SkipVSR, VSRConfig
 from skipvsr.upscale.job import upscale_video
@@ -48,7 +48,7 @@ def unfinished(destination: Path) -> Path:
 
 
 def routed_network(router: str) -> SkipVSR:
-    network = make_network(VSRConfig(channels=6, blocks=3, flow="light", tail="light", router=router))  # type: ignore[arg-type]
+    network = make_network(VSRConfig(channels=6, blocks=3, flow="light", reconstruction="light", router=router))  # type: ignore[arg-type]
     thresholds = (0.6, 0.5, 0.45) if router == "paper" else (2.9, 1.5, 0.7)
     network.calibration = Calibration(tile_px=12, budgets=(0.1, 0.5, 0.95), thresholds=thresholds)
     return network
@@ -102,8 +102,8 @@ def test_what_routing_remembers_is_kept(tmp_path: Path, router: str, dial: dict[
         upscale_video(source, tmp_path / "out.mkv", network, **settings, on_progress=stop_after(15))
     report = upscale_video(source, tmp_path / "out.mkv", network, **settings)
     assert report.resumed_at >= 9
-    assert report.share == pytest.approx(whole.share)
-    assert 0 < report.share < 1
+    assert report.active_ratio == pytest.approx(whole.active_ratio)
+    assert 0 < report.active_ratio < 1
     assert np.array_equal(read_clip(tmp_path / "out.mkv"), read_clip(tmp_path / "whole.mkv"))
 
 

@@ -77,7 +77,7 @@ def masks_of(decide: Decide, step: TrunkStep) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    ("kind", "share", "expected"),
+    ("kind", "ratio", "expected"),
     [
         ("deep", 0.5, [1, 1, 1, 0, 0, 0]),
         ("shallow", 0.5, [0, 0, 0, 1, 1, 1]),
@@ -87,9 +87,9 @@ def masks_of(decide: Decide, step: TrunkStep) -> Tensor:
         ("deep", 0.01, [1, 0, 0, 0, 0, 0]),
     ],
 )
-def test_fixed_blocks(kind, share: float, expected: list[int]):
+def test_fixed_blocks(kind, ratio: float, expected: list[int]):
     step = make_step()
-    masks = masks_of(FixedBlocks(kind, share)(step), step)
+    masks = masks_of(FixedBlocks(kind, ratio)(step), step)
     assert masks.shape == (6, 2, 4, 6)
     for mask, value in zip(masks, expected, strict=True):
         assert (mask == bool(value)).all()
@@ -102,12 +102,12 @@ def test_random_blocks_have_their_share():
     assert 0 < masks[0].float().mean() < 1
 
 
-@given(share=st.floats(0.02, 1.0), blocks=st.integers(1, 30), seed=st.integers(0, 99))
+@given(ratio=st.floats(0.02, 1.0), blocks=st.integers(1, 30), seed=st.integers(0, 99))
 @settings(max_examples=60)
-def test_depth_by_rank_has_its_share_and_its_order(share: float, blocks: int, seed: int):
+def test_depth_by_rank_has_its_share_and_its_order(ratio: float, blocks: int, seed: int):
     energy = torch.from_numpy(np.random.default_rng(seed).random((2, 9, 11)))
-    depth = depth_by_rank(energy, share, blocks)
-    assert depth.float().mean().item() == pytest.approx(share * blocks, abs=0.2 + 0.02 * blocks)
+    depth = depth_by_rank(energy, ratio, blocks)
+    assert depth.float().mean().item() == pytest.approx(ratio * blocks, abs=0.2 + 0.02 * blocks)
     for one, expected in zip(energy.flatten(1), depth.flatten(1), strict=True):
         assert (expected[one.argsort()].diff() >= 0).all()
 
@@ -146,15 +146,15 @@ def test_gain_threshold():
         GainThreshold(router, float("nan"))
 
 
-@given(share=st.floats(0.02, 1.0), seed=st.integers(0, 99))
+@given(ratio=st.floats(0.02, 1.0), seed=st.integers(0, 99))
 @settings(max_examples=60)
-def test_a_budget_is_kept_and_spent_where_it_pays(share: float, seed: int):
+def test_a_budget_is_kept_and_spent_where_it_pays(ratio: float, seed: int):
     gains = falling_gains(seed)
     pixels = TileGrid.of(37, 60, 10).pixels()
-    depth = depth_within(gains, pixels, share)
+    depth = depth_within(gains, pixels, ratio)
     spent = (depth * pixels).sum(dim=(1, 2)) / (6 * int(pixels.sum()))
-    assert (spent <= share + 1e-6).all()
-    assert (spent >= share - pixels.max() / (6 * pixels.sum()) - 1e-6).all()
+    assert (spent <= ratio + 1e-6).all()
+    assert (spent >= ratio - pixels.max() / (6 * pixels.sum()) - 1e-6).all()
     ran = torch.arange(6).view(1, 6, 1, 1) < depth[:, None]
     for one, mask in zip(gains, ran, strict=True):
         if 0 < mask.sum() < mask.numel():
@@ -234,10 +234,10 @@ def test_all_blocks():
     assert masks_of(all_blocks(step), step).all()
 
 
-@pytest.mark.parametrize("share", [0, -0.1, 1.01, float("nan")])
-def test_impossible_shares(share: float):
-    with pytest.raises(ConfigError, match="share"):
-        GradientRank(share)
+@pytest.mark.parametrize("ratio", [0, -0.1, 1.01, float("nan")])
+def test_impossible_shares(ratio: float):
+    with pytest.raises(ConfigError, match="ratio"):
+        GradientRank(ratio)
 
 
 def traced(frame: int, mask: Tensor, direction: Direction = "forward") -> TracedTrunk:
@@ -248,25 +248,25 @@ def test_the_trace_counts_pixels():
     mask = torch.zeros(2, 1, 1, 3, dtype=torch.bool)
     mask[0, 0, 0, 0] = mask[1, 0, 0, 2] = True  # tiles of 9, 9 and 7 pixels width
     trunk = traced(0, mask)
-    assert trunk.share == pytest.approx((90 + 70) / 500)
+    assert trunk.active_ratio == pytest.approx((90 + 70) / 500)
     assert trunk.macs(channels=4) == 160 * 2 * 9 * 16
     assert trunk.depth.tolist() == [[[1, 0, 1]]]
     trace = RoutingTrace()
-    assert trace.share == 1
+    assert trace.active_ratio == 1
     trace.add(trunk)
     trace.add(traced(1, torch.ones_like(mask)))
-    assert trace.share == pytest.approx((0.32 + 1) / 2)
+    assert trace.active_ratio == pytest.approx((0.32 + 1) / 2)
     assert trace.depth_of(0).tolist() == [[[1, 0, 1]]]
     with pytest.raises(KeyError, match="frame 7"):
         trace.depth_of(7)
 
 
-def test_flips():
+def test_decision_flicker():
     still, other = torch.zeros(2, 1, 1, 3, dtype=torch.bool), torch.zeros(2, 1, 1, 3, dtype=torch.bool)
     other[0, 0, 0, :2] = True
     trace = RoutingTrace()
     for frame, mask in enumerate((torch.ones_like(still), still, still, other)):
         trace.add(traced(frame, mask))
     # The first frame runs everything and does not count: no flip, then 2 of 6.
-    assert trace.flips("forward") == pytest.approx((0 + 2 / 6) / 2)
-    assert trace.flips("backward") == 0
+    assert trace.decision_flicker("forward") == pytest.approx((0 + 2 / 6) / 2)
+    assert trace.decision_flicker("backward") == 0

@@ -25,9 +25,9 @@ from tests.media import make_video, picture
 GRID = TileGrid.of(20, 30, 10)
 
 
-def trunk(frame: int, direction: str, share: float, seed: int = 0) -> TracedTrunk:
+def trunk(frame: int, direction: str, ratio: float, seed: int = 0) -> TracedTrunk:
     torch.manual_seed(seed)
-    return TracedTrunk(frame, direction, torch.rand(4, 1, 2, 3) < share, GRID)  # pyright: ignore[reportArgumentType]
+    return TracedTrunk(frame, direction, torch.rand(4, 1, 2, 3) < ratio, GRID)  # pyright: ignore[reportArgumentType]
 
 
 def test_a_trace_comes_back(tmp_path: Path):
@@ -41,7 +41,7 @@ def test_a_trace_comes_back(tmp_path: Path):
     for one, two in zip(found.trunks, passes, strict=True):
         assert (one.frame, one.direction) == (two.frame, two.direction)
         assert torch.equal(one.mask, two.mask)
-    assert found.share == pytest.approx(tally.share) == pytest.approx(kept.share)
+    assert found.active_ratio == pytest.approx(tally.active_ratio) == pytest.approx(kept.active_ratio)
     with np.load(tmp_path / "trace.npz") as archive:  # without us
         assert archive["00000001-2-backward"].dtype == bool
         assert archive["grid"].tolist() == [20, 30, 10, 10]
@@ -78,17 +78,17 @@ def test_the_latest_pass_is_the_one_that_counts():
     depths.add(trunk(5, "backward", 0.0))  # lookahead
     depths.add(trunk(5, "backward", 1.0))
     depths.add(trunk(5, "forward", 0.0))
-    share = depths.take(5)
-    assert share.shape == (20, 30)
-    assert (share == 0.5).all()
+    ratio = depths.take(5)
+    assert ratio.shape == (20, 30)
+    assert (ratio == 0.5).all()
     with pytest.raises(KeyError):
         depths.take(5)
 
 
 def test_colours_go_from_dark_to_yellow():
     picture = torch.full((3, 8, 12), 0.5)
-    share = torch.tensor([[0.0, 0.5, 1.0]]).expand(2, 3)
-    drawn = draw_depth(picture, share)
+    ratio = torch.tensor([[0.0, 0.5, 1.0]]).expand(2, 3)
+    drawn = draw_depth(picture, ratio)
     assert drawn.shape == (3, 8, 12)
     levels = drawn[:, 0, [0, 4, 8]].mul(255).round().T.tolist()
     for found, colour in zip(levels, ([68, 1, 84], [33, 145, 140], [253, 231, 37]), strict=True):
@@ -118,14 +118,14 @@ def test_trace_and_overlay_from_the_command_line(tmp_path: Path, tiling: str):
     assert {one.frame for one in found.trunks} == set(range(7))
     assert sum(one.direction == "forward" for one in found.trunks) == 7
     assert sum(one.direction == "backward" for one in found.trunks) > 7  # lookahead
-    assert 0 < found.share < 1
+    assert 0 < found.active_ratio < 1
     shown, drawn = read_clip(out), read_clip(overlay)
     assert drawn.shape == shown.shape == (7, 160, 240, 3)
     assert np.abs(drawn.astype(int) - shown).mean() > 5
 
     # With everything running there is a trace too, and no overlay but yellow.
     upscale(source, out, "--overwrite", *options, *extra)
-    assert read_trace(trace).share == 1
+    assert read_trace(trace).active_ratio == 1
     yellow = read_clip(overlay).reshape(-1, 3).mean(axis=0)
     assert yellow[2] < min(yellow[0], yellow[1])
 

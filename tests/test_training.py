@@ -24,7 +24,7 @@ from skipvsr.models.vsr import VSRConfig
 from skipvsr.training import loop
 from skipvsr.training.config import TrainingConfig, read_config
 from skipvsr.training.loop import train
-from skipvsr.training.schedule import rate_at
+from skipvsr.training.schedule import learning_rate_at
 from skipvsr.video.images import write_image
 from tests.conftest import make_network
 from tests.media import make_video, picture
@@ -72,7 +72,7 @@ def test_the_stages_follow_one_another(tmp_path: Path, data: Path):
         assert report.best == tmp_path / "run" / name / "best"
         assert (tmp_path / "run" / name / "last.pt").is_file()
         assert list((tmp_path / "run" / name).glob("events.out.tfevents.*"))
-        assert 0 <= report.wait_share < 1
+        assert 0 <= report.wait_ratio < 1
     network = load_model(reports[-1].best)
     assert network.config == VSRConfig(8, 2, "light", "light", "gain")
     # The skip stage freezes flow, the backbone stage does not.
@@ -162,7 +162,7 @@ def test_a_run_is_not_mixed_with_another(tmp_path: Path, data: Path):
 
 def test_no_number_stops_the_run_and_names_the_batch(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch):
     config = only(
-        smoke(data, "stages.1.optimisation.checkpoint_every=2", "stages.1.optimisation.rate=1e30"), "backbone"
+        smoke(data, "stages.1.optimisation.checkpoint_every=2", "stages.1.optimisation.learning_rate=1e30"), "backbone"
     )
     config = replace(config, stages=[replace(config.stages[0], flow_frozen_steps=0)])
     with pytest.raises(
@@ -230,7 +230,9 @@ def test_what_is_saved_is_what_was_validated(tmp_path: Path, data: Path):
         score = psnr_y(load_model(report.best)(bi(clip)[None])[0], clip).mean().item()
     assert score == pytest.approx(best["clips"]["images"]["psnr_y"], abs=1e-4)
     raw = torch.load(tmp_path / "run" / "0-backbone" / "last.pt", weights_only=True)["network"]
-    assert not torch.equal(raw["tail.last.weight"], load_model(report.best).state_dict()["tail.last.weight"])
+    assert not torch.equal(
+        raw["reconstruction.last.weight"], load_model(report.best).state_dict()["reconstruction.last.weight"]
+    )
 
 
 def test_initial_models(tmp_path: Path, data: Path):
@@ -252,7 +254,7 @@ def test_flow_can_be_imported(tmp_path: Path, data: Path):
     sets = [
         f"stages.0.init={tmp_path / 'spynet.pth'}",
         "stages.0.optimisation.steps=1",
-        "stages.0.optimisation.rate=1e-12",
+        "stages.0.optimisation.learning_rate=1e-12",
     ]
     report = train(only(smoke(data, *sets, "network.flow=spynet"), "flow"), tmp_path / "run", cpu=True)[0]
     ours = load_model(report.best).state_dict()["flow.levels.2.4.weight"]
@@ -270,14 +272,14 @@ def test_one_clip_can_be_learnt_by_heart(tmp_path: Path):
     tones = random.choice([40, 130, 220], size=(48, 48, 3)).repeat(4, axis=0).repeat(4, axis=1).astype(np.uint8)
     for index in range(4):
         write_image(folder / f"{index}.png", tones[8 * index : 8 * index + 96, 8 * index : 8 * index + 96])
-    sets = ["stages.1.optimisation.steps=250", "validation.every=250", "stages.1.optimisation.rate=4e-3",
-            "stages.1.flow_frozen_steps=0", "stages.1.flow_rate=1.0", "validation.frames=4"]  # fmt: skip
+    sets = ["stages.1.optimisation.steps=250", "validation.every=250", "stages.1.optimisation.learning_rate=4e-3",
+            "stages.1.flow_frozen_steps=0", "stages.1.flow_learning_rate_scale=1.0", "validation.frames=4"]  # fmt: skip
     report = train(only(smoke(tmp_path / "clips", *sets), "backbone"), tmp_path / "run", cpu=True)[0]
     from skipvsr.data.clips import read_frames
     from skipvsr.data.degradations import bi
 
-    high = torch.from_numpy(read_frames(folder, 0, 4)).permute(0, 3, 1, 2) / 255
-    bicubic = psnr_y(bicubic_upsample(bi(high)), high).mean().item()
+    gt = torch.from_numpy(read_frames(folder, 0, 4)).permute(0, 3, 1, 2) / 255
+    bicubic = psnr_y(bicubic_upsample(bi(gt)), gt).mean().item()
     assert report.best_score > bicubic + 2.0
 
 
@@ -325,9 +327,11 @@ def test_committed_configurations_run(tmp_path: Path, data: Path, name: str):
 
 
 def test_the_learning_rate_is_warm_up_and_cosine():
-    settings = replace(smoke(ROOT).stages[1].optimisation, steps=110, warmup=10, rate=1.0, rate_end=0.2)
-    assert rate_at(0, settings) == pytest.approx(0.1)
-    assert rate_at(9, settings) == pytest.approx(1.0)
-    assert rate_at(10, settings) == pytest.approx(1.0)
-    assert rate_at(60, settings) == pytest.approx(0.6)
-    assert rate_at(110, settings) == pytest.approx(0.2)
+    settings = replace(
+        smoke(ROOT).stages[1].optimisation, steps=110, warmup=10, learning_rate=1.0, final_learning_rate=0.2
+    )
+    assert learning_rate_at(0, settings) == pytest.approx(0.1)
+    assert learning_rate_at(9, settings) == pytest.approx(1.0)
+    assert learning_rate_at(10, settings) == pytest.approx(1.0)
+    assert learning_rate_at(60, settings) == pytest.approx(0.6)
+    assert learning_rate_at(110, settings) == pytest.approx(0.2)

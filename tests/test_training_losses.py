@@ -122,9 +122,9 @@ def moving_pairs(still: np.ndarray, count: int, seed: int, side_px: int) -> tupl
     found = []
     for _ in range(count):
         path = draw_path(2, 4 * side_px, (source.shape[-2], source.shape[-1]), random, motion)
-        low = bi(render(source, path, 4 * side_px, 4 * side_px))
+        lr = bi(render(source, path, 4 * side_px, 4 * side_px))
         known = known_flow(path, side_px, side_px)
-        found.append((low[0], low[1], known.backward[0], known.backward_valid[0].float()))
+        found.append((lr[0], lr[1], known.backward[0], known.backward_valid[0].float()))
     reference, support, flow, valid = (torch.stack(items) for items in zip(*found, strict=True))
     return reference, support, flow, valid
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from skipvsr.data.crops import Batch
 from skipvsr.evaluation.oracle import OracleGains
-from skipvsr.execute import masked
-from skipvsr.execute.routed import RoutedTrunks
+from skipvsr.inference import masked
+from skipvsr.inference.routed import RoutedTrunks
 from skipvsr.models.router import GainRouter, MaskGenerator
 from skipvsr.models.vsr import SkipVSR, VSRConfig
 from skipvsr.routing.grid import TileGrid
@@ -23,7 +23,7 @@ from skipvsr.routing.trace import RoutingTrace
 from skipvsr.training.config import Optimisation, PaperMethod, RouterStage
 from skipvsr.training.objectives import GainObjective, PaperObjective, RouterObjective
 from skipvsr.training.paper import (
-    PaperLesson,
+    TeacherTargets,
     error_loss,
     feature_distance,
     mask_loss,
@@ -103,10 +103,10 @@ def test_error_loss_is_equation_11():
 
 
 def test_psnr_of_tiles():
-    high = torch.full((1, 3, 48, 72), 0.5)
-    result = high.clone()
+    gt = torch.full((1, 3, 48, 72), 0.5)
+    result = gt.clone()
     result[..., :24, :24] += 0.1
-    found = tile_psnr(result, high, GRID)
+    found = tile_psnr(result, gt, GRID)
     assert found[0, 0, 0].item() == pytest.approx(20, abs=1e-3)
     assert found[0, 1, 1].item() == 100
 
@@ -118,8 +118,8 @@ def test_what_skipping_cost():
     batch, grid = make_batch(), TileGrid.of(16, 16, 8)
     policy = ExploringPolicy(network.router, batch.seeds, 0.2)
     with torch.no_grad():
-        full = network(batch.low)
-        small = network(batch.low, RoutedTrunks(policy, 8, masked.run_blocks))
+        full = network(batch.lr)
+        small = network(batch.lr, RoutedTrunks(policy, 8, masked.run_blocks))
     assert [direction for direction, _, _ in policy.asked] == ["backward"] * 3 + ["forward"] * 3
     total, count = 0.0, 0
     for t in range(3):
@@ -129,7 +129,7 @@ def test_what_skipping_cost():
                 for column in range(2):
                     place = (slice(32 * row, 32 * row + 32), slice(32 * column, 32 * column + 32))
                     errors = [
-                        ((side[n, t][:, *place] - batch.high[n, t][:, *place]).double() ** 2).mean().item()
+                        ((side[n, t][:, *place] - batch.gt[n, t][:, *place]).double() ** 2).mean().item()
                         for side in (small, full)
                     ]
                     promised = sum(
@@ -138,8 +138,8 @@ def test_what_skipping_cost():
                     )
                     total += (promised - 1e4 * (errors[0] - errors[1])) ** 2 / (promised + 0.1)
                     count += 1
-    assert gain_loss(policy, full, small, batch.high, grid).item() == pytest.approx(total / count, rel=1e-3)
-    assert excess(batch.high, batch.high, grid).abs().max() == 0
+    assert gain_loss(policy, full, small, batch.gt, grid).item() == pytest.approx(total / count, rel=1e-3)
+    assert excess(batch.gt, batch.gt, grid).abs().max() == 0
 
 
 def explore(seeds: tuple[int, ...], batch: Batch) -> list[Tensor]:
@@ -147,7 +147,7 @@ def explore(seeds: tuple[int, ...], batch: Batch) -> list[Tensor]:
     assert isinstance(network.router, GainRouter)
     policy = ExploringPolicy(network.router, seeds, 0.2)
     with torch.no_grad():
-        network(batch.low, RoutedTrunks(policy, 4, masked.run_blocks))
+        network(batch.lr, RoutedTrunks(policy, 4, masked.run_blocks))
     return [depth for _, _, depth in policy.asked]
 
 
@@ -157,7 +157,7 @@ def test_exploration_follows_from_the_seeds_alone():
     again = explore((5, 6), make_batch())
     assert all(torch.equal(one, two) for one, two in zip(both, again, strict=True))
     whole = make_batch()
-    alone = explore((6,), Batch(whole.low[1:], whole.high[1:], ("a",), (6,)))
+    alone = explore((6,), Batch(whole.lr[1:], whole.gt[1:], ("a",), (6,)))
     assert all(torch.equal(one[1:], two) for one, two in zip(both, alone, strict=True))
     others = explore((5, 7), make_batch())
     assert not all(torch.equal(one[1], two[1]) for one, two in zip(both, others, strict=True))
@@ -180,10 +180,10 @@ def test_the_gain_objective_teaches_everything_but_the_flow(tmp_path: Path):
     network = make_network(VSRConfig(4, 3, "light", "light", "gain"))
     objective = GainObjective(network, stage(tmp_path))  # pyright: ignore[reportArgumentType]
     terms = objective(make_batch())
-    assert set(terms) == {"loss", "full", "small", "distil", "router"}
+    assert set(terms) == {"loss", "full", "small", "distillation", "router"}
     terms["loss"].backward()
     assert gradients(network) == {
-        "flow": False, "backward_trunk": True, "forward_trunk": True, "tail": True, "router": True,
+        "flow": False, "backward_trunk": True, "forward_trunk": True, "reconstruction": True, "router": True,
     }  # fmt: skip
 
 
@@ -200,7 +200,7 @@ def test_the_papers_objective(tmp_path: Path, supervision: str, literal: str):
     assert 0 <= terms["mask"] <= 1
     terms["loss"].backward()
     assert gradients(network) == {
-        "flow": False, "backward_trunk": True, "forward_trunk": True, "tail": True, "router": True,
+        "flow": False, "backward_trunk": True, "forward_trunk": True, "reconstruction": True, "router": True,
     }  # fmt: skip
     assert not any(parameter.grad is not None for parameter in objective.teacher.parameters())
 
@@ -208,35 +208,35 @@ def test_the_papers_objective(tmp_path: Path, supervision: str, literal: str):
 def test_a_student_at_threshold_zero_is_its_teacher():
     network = make_network(VSRConfig(4, 3, "light", "light", "paper"))
     batch = make_batch()
-    lesson = PaperLesson(network, batch, PaperMethod(full_share=1.0), 8)
+    targets = TeacherTargets(network, batch, PaperMethod(full_ratio=1.0), 8)
     with torch.no_grad():
-        result = lesson.run(network)
-        torch.testing.assert_close(result, network(batch.low), atol=1e-5, rtol=1e-5)
-        assert lesson.error_loss() < 1e-9
+        result = targets.run(network)
+        torch.testing.assert_close(result, network(batch.lr), atol=1e-5, rtol=1e-5)
+        assert targets.error_loss() < 1e-9
 
 
 def test_the_papers_pictures_of_the_last_feature_are_the_result():
-    """Equation 15 at the last block: the tail on the final feature gives the final picture."""
+    """Equation 15 at the last block: the reconstruction on the final feature gives the final picture."""
     network = make_network(VSRConfig(4, 3, "light", "light", "paper"))
     batch = make_batch()
-    lesson = PaperLesson(network, batch, PaperMethod(full_share=1.0), 8)
+    targets = TeacherTargets(network, batch, PaperMethod(full_ratio=1.0), 8)
     with torch.no_grad():
-        result = lesson.run(network)
+        result = targets.run(network)
         for step in range(6):
-            picture = lesson._picture(network, step, lesson._mine.steps[step][1][-1])
-            torch.testing.assert_close(picture, result[:, lesson._frame_of(step)], atol=1e-5, rtol=1e-5)
+            picture = targets._picture(network, step, targets._mine.steps[step][1][-1])
+            torch.testing.assert_close(picture, result[:, targets._frame_of(step)], atol=1e-5, rtol=1e-5)
 
 
 def test_a_high_threshold_skips_after_the_first_frame():
     network = make_network(VSRConfig(4, 3, "light", "light", "paper"))
-    from skipvsr.execute.dial import Dial
+    from skipvsr.inference.options import Dial
 
     trace = RoutingTrace()
     with torch.inference_mode():
-        network(make_batch().low, Dial(threshold=0.999).turn(network, trace))
-    shares = [trunk.share for trunk in trace.trunks]
-    assert shares[0] == shares[3] == 1
-    assert max(shares[1:3] + shares[4:]) < 0.5
+        network(make_batch().lr, Dial(threshold=0.999).turn(network, trace))
+    ratios = [trunk.active_ratio for trunk in trace.trunks]
+    assert ratios[0] == ratios[3] == 1
+    assert max(ratios[1:3] + ratios[4:]) < 0.5
 
 
 def test_the_router_stage_teaches_the_router_alone():
@@ -253,8 +253,8 @@ def test_the_router_stage_teaches_the_router_alone():
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
     assert isinstance(network.router, GainRouter)
-    oracle = OracleGains(network, batch.low, batch.high)
-    policy = ExploringPolicy(network.router, batch.seeds, stage.least_budget)
+    oracle = OracleGains(network, batch.lr, batch.gt)
+    policy = ExploringPolicy(network.router, batch.seeds, stage.min_budget)
     found: list[Tensor] = []
 
     def spy(step: TrunkStep) -> Decide:
@@ -264,7 +264,7 @@ def test_the_router_stage_teaches_the_router_alone():
         return policy(step)
 
     with torch.no_grad():
-        network(batch.low, RoutedTrunks(spy, 8, masked.run_blocks))
+        network(batch.lr, RoutedTrunks(spy, 8, masked.run_blocks))
     assert loss.item() == pytest.approx(torch.stack(found).mean().item(), rel=1e-4)
 
     # And it learns: the gains come nearer to the truth.

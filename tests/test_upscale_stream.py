@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skipvsr.errors import ConfigError, ShapeError
-from skipvsr.execute.stream import (
+from skipvsr.inference.streaming import (
     MAX_WINDOW,
     MIN_WINDOW,
     Windows,
@@ -21,7 +21,7 @@ from skipvsr.execute.stream import (
 from skipvsr.models.vsr import SkipVSR, VSRConfig
 from tests.conftest import make_network
 
-NETWORK = make_network(VSRConfig(channels=6, blocks=1, flow="light", tail="light"))
+NETWORK = make_network(VSRConfig(channels=6, blocks=1, flow="light", reconstruction="light"))
 CLIP = torch.rand(14, 3, 16, 20, generator=torch.Generator().manual_seed(1))
 
 
@@ -60,9 +60,9 @@ def test_every_window_is_the_network_with_its_backward_recurrence_cut(window: in
 
 def test_the_forward_recurrence_crosses_windows_exactly():
     """With a backward trunk that says nothing, any window gives the result of the whole clip."""
-    network = make_network(VSRConfig(channels=6, blocks=1, flow="light", tail="light"), seed=3)
+    network = make_network(VSRConfig(channels=6, blocks=1, flow="light", reconstruction="light"), seed=3)
     with torch.no_grad():
-        network.tail.fusion.weight[:, :6] = 0
+        network.reconstruction.fusion.weight[:, :6] = 0
     assert torch.equal(streamed(CLIP, Windows(3, 0), network), streamed(CLIP, Windows(14, 0), network))
     torch.testing.assert_close(streamed(CLIP, Windows(3, 0), network), whole(CLIP, network), atol=1e-6, rtol=0)
 
@@ -115,16 +115,16 @@ def test_impossible_windows_are_refused(window: int, lookahead: int):
 
 
 def test_the_default_window_shrinks_with_the_picture():
-    compact = VSRConfig(channels=32, blocks=8, flow="light", tail="light")
+    compact = VSRConfig(channels=32, blocks=8, flow="light", reconstruction="light")
     assert default_window(compact, 180, 320) == MAX_WINDOW
     assert default_window(compact, 1080, 1920) == MIN_WINDOW
     assert MIN_WINDOW < default_window(compact, 540, 960) < MAX_WINDOW
 
 
-@pytest.mark.parametrize("tail", ["basicvsr", "light"])
+@pytest.mark.parametrize("reconstruction", ["basicvsr", "light"])
 @pytest.mark.parametrize("rows", [1, 5, 16, 100])
-def test_large_frames_are_reconstructed_in_strips(tail: Literal["basicvsr", "light"], rows: int):
-    network = make_network(VSRConfig(6, 1, "light", tail))
+def test_large_frames_are_reconstructed_in_strips(reconstruction: Literal["basicvsr", "light"], rows: int):
+    network = make_network(VSRConfig(6, 1, "light", reconstruction))
     frame, backward, forward = torch.rand(1, 3, 33, 20), torch.randn(1, 6, 33, 20), torch.randn(1, 6, 33, 20)
     with torch.inference_mode():
         whole = network.reconstruct(frame, backward, forward)

@@ -12,7 +12,7 @@ import torch
 
 import skipvsr
 from skipvsr.errors import ConfigError, DecodeError, InputError, OutputError, ShapeError
-from skipvsr.execute.stream import Windows, upscale_stream
+from skipvsr.inference.streaming import Windows, upscale_stream
 from skipvsr.models.vsr import SkipVSR
 from skipvsr.upscale.frames import to_array, to_tensor, upscale_frames
 from skipvsr.upscale.job import upscale_video
@@ -59,8 +59,8 @@ def test_the_picture_is_what_the_network_says(tmp_path: Path, tiny: SkipVSR):
     source = make_video(tmp_path / "in.mkv", 7, codec="ffv1", pixel_format="yuv444p", options={})
     upscale_video(source, tmp_path / "out.mkv", tiny, encode=LOSSLESS)
     with torch.inference_mode():
-        low = torch.from_numpy(read_clip(source)).permute(0, 3, 1, 2).float() / 255
-        expected = (tiny(low[None])[0].clamp(0, 1) * 255).round().permute(0, 2, 3, 1).numpy()
+        lr = torch.from_numpy(read_clip(source)).permute(0, 3, 1, 2).float() / 255
+        expected = (tiny(lr[None])[0].clamp(0, 1) * 255).round().permute(0, 2, 3, 1).numpy()
     # YUV in between costs a level or two.
     assert np.abs(read_clip(tmp_path / "out.mkv").astype(int) - expected).max() <= 2
 

@@ -119,7 +119,7 @@ def test_colours_and_their_description_are_kept(tmp_path: Path, matrix: int, col
     colour = ColourSpec(matrix, colour_range, 1, 1)
     source = make_video(tmp_path / "in.mp4", flat, colour=colour, options={"crf": "1"})
     assert probe(source).colour == colour
-    info = copy(source, tmp_path / "out.mp4", options=EncodeOptions(quality=1))
+    info = copy(source, tmp_path / "out.mp4", options=EncodeOptions(crf=1))
     assert info.colour == colour
     # Two conversions and two encodings: a level each way.
     assert np.abs(read_clip(source).astype(int) - np.stack(flat)).max() <= 3
@@ -168,8 +168,8 @@ def test_encoders_are_visually_lossless(tmp_path: Path, codec: str):
         (EncodeOptions(codec="aac"), "not video"),
         (EncodeOptions(pixel_format="yuv999"), "no pixel format"),
         (EncodeOptions(pixel_format="gbrp"), "libx264 cannot store"),
-        (EncodeOptions(quality=99), "quality"),
-        (EncodeOptions(codec="ffv1", quality=3), "quality"),
+        (EncodeOptions(crf=99), "CRF"),
+        (EncodeOptions(codec="ffv1", crf=3), "CRF"),
         (EncodeOptions(preset="warp"), "libx264 refuses"),
         (EncodeOptions(codec="libx265"), "width of 64 px, not 48"),
     ],
@@ -456,7 +456,7 @@ def test_ten_bit_ramps_keep_their_steps(tmp_path: Path):
     source = make_video(
         tmp_path / "in.mkv", [ramp, ramp], codec="ffv1", pixel_format="yuv420p10le", options={"level": "3"}
     )
-    copy(source, tmp_path / "out.mkv", options=EncodeOptions(quality=0))
+    copy(source, tmp_path / "out.mkv", options=EncodeOptions(crf=0))
     lumas = []
     for path in (source, tmp_path / "out.mkv"):
         with av.open(str(path)) as container:

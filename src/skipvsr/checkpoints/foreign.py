@@ -115,7 +115,7 @@ def _to_native(name: str) -> str:
     if match := re.fullmatch(r"(\w+_trunk)\.main\.2\.(\d+)\.(conv[12])\.(\w+)", name):
         return f"{match[1]}.blocks.{match[2]}.{match[3]}.{match[4]}"
     part, _, rest = name.partition(".")
-    return f"tail.{_TAIL[part]}.{rest}" if part in _TAIL else name
+    return f"reconstruction.{_TAIL[part]}.{rest}" if part in _TAIL else name
 
 
 def _spynet_name(name: str) -> str:
@@ -136,14 +136,14 @@ def _is_buffer(name: str, tensor: Tensor, path: Path) -> bool:
 
 def _infer(weights: dict[str, Tensor], path: Path) -> VSRConfig:
     """Channels and blocks from the shapes."""
-    channels = weights["tail.fusion.weight"].shape[0]
+    channels = weights["reconstruction.fusion.weight"].shape[0]
     blocks = []
     for trunk in ("backward_trunk", "forward_trunk"):
         indices = [int(m[1]) for name in weights if (m := re.match(rf"{trunk}\.blocks\.(\d+)\.", name))]
         blocks.append(1 + max(indices, default=-1))
     if blocks[0] != blocks[1] or blocks[0] < 1:
         raise CheckpointError(f"{path} has {blocks[0]} backward and {blocks[1]} forward blocks; both must be the same")
-    return VSRConfig(channels=channels, blocks=blocks[0], flow="spynet", tail="basicvsr")
+    return VSRConfig(channels=channels, blocks=blocks[0], flow="spynet", reconstruction="basicvsr")
 
 
 def _load(path: Path) -> Any:

@@ -1,6 +1,6 @@
 """Our own checkpoint: a folder in the layout of the Hugging Face Hub.
 
-config.json         {"format": "skipvsr", "format_version": 1, "network": {...}, "provenance": {...}}, and "calibration"
+config.json         {"format": "skipvsr", "format_version": 2, "network": {...}, "provenance": {...}}, and "calibration"
                     where the router was calibrated
 model.safetensors   the weights, fp32 or fp16
 README.md           the model card
@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +26,9 @@ from skipvsr.errors import CheckpointError, ConfigError, OutputError
 from skipvsr.models.router import Calibration
 from skipvsr.models.vsr import SkipVSR, VSRConfig
 
-FORMAT, FORMAT_VERSION = "skipvsr", 1
+FORMAT, FORMAT_VERSION = "skipvsr", 2
+# In version 1 the reconstruction was called "tail", in the network's settings and in the names of its weights.
+_BEFORE_RECONSTRUCTION = 1
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 
 
@@ -61,6 +64,9 @@ def read_folder(folder: Path) -> Checkpoint:
         CheckpointError: a file is missing or damaged, made by a later version, or does not fit the network it describes.
     """
     description = _read_config(folder / CONFIG)
+    renamed = description["format_version"] == _BEFORE_RECONSTRUCTION
+    if renamed and "tail" in description.get("network", {}):
+        description["network"]["reconstruction"] = description["network"].pop("tail")
     try:
         config = VSRConfig.from_dict(description["network"])
         table = description.get("calibration")
@@ -70,6 +76,8 @@ def read_folder(folder: Path) -> Checkpoint:
             f"{folder / CONFIG} does not describe a network ({error}); get the model again"
         ) from error
     weights = read_safetensors(folder / WEIGHTS)
+    if renamed:
+        weights = {re.sub(r"^tail\.", "reconstruction.", name): tensor for name, tensor in weights.items()}
     check_weights(weights, config, folder / WEIGHTS)
     return Checkpoint(config, weights, description.get("provenance", {}), calibration)
 
@@ -167,7 +175,7 @@ def check_weights(weights: dict[str, Tensor], config: VSRConfig, path: Path) -> 
             got, wanted = tuple(weights[name].shape), tuple(shape)
             raise CheckpointError(f"{path} does not fit its network: {name!r} is {got}, not {wanted}")
         if not torch.isfinite(weights[name]).all():
-            raise CheckpointError(f"{path} holds values in {name!r} that are no numbers; get it again")
+            raise CheckpointError(f"{path} holds values in {name!r} that are not numbers; get it again")
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -182,7 +190,7 @@ def _read_config(path: Path) -> dict[str, Any]:
             f"{path} does not belong to a skipvsr model; convert the checkpoint with 'skipvsr convert'"
         )
     version = description.get("format_version")
-    if version != FORMAT_VERSION:
+    if version not in (_BEFORE_RECONSTRUCTION, FORMAT_VERSION):
         raise CheckpointError(f"{path} has format version {version!r}; this skipvsr reads {FORMAT_VERSION}: update it")
     return description
 

@@ -27,7 +27,9 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("clips", metavar="DIR", type=Path, help="a folder of clips")
     parser.add_argument("--frames", type=int, default=12, metavar="N", help="of each clip (%(default)s)")
     parser.add_argument("--clips", type=int, default=12, metavar="N", dest="most", help="at most (%(default)s)")
-    parser.add_argument("--tile", type=int, default=24, metavar="PX", help="most pixels a side of a tile (%(default)s)")
+    parser.add_argument(
+        "--tile-size", type=int, default=24, metavar="PX", help="most pixels a side of a tile (%(default)s)"
+    )
     parser.add_argument("--degradation", default="bi", help="bi, bd, bd-duf or video (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print the table as JSON")
     parser.set_defaults(command=command)
@@ -36,18 +38,18 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 def command(args: argparse.Namespace) -> None:
     """Calibrate, store, show."""
-    from skipvsr.data.low import low_clips
+    from skipvsr.data.pairs import lr_clips
     from skipvsr.evaluation.calibrate import calibrate
 
     network = build(read_folder(args.model))
-    clips = low_clips(args.clips, args.degradation, frames=args.frames, most=args.most)
+    clips = lr_clips(args.clips, args.degradation, frames=args.frames, most=args.most)
     with tqdm(unit=" passes", leave=False, disable=args.json or not sys.stderr.isatty()) as bar:
 
         def advance(done: int, total: int) -> None:
             bar.total = total
             bar.update(done - bar.n)
 
-        table = calibrate(network, clips, args.tile, on_pass=advance)
+        table = calibrate(network, clips, args.tile_size, on_pass=advance)
     store_calibration(args.model, table)
     if args.json:
         print(json.dumps({"event": "report", **table.to_dict()}))

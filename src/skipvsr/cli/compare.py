@@ -23,7 +23,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--wipe", action="store_true", help="both in one picture, with a line between them")
     parser.add_argument("--crop", type=_crop, metavar="X,Y,W,H", help="show this part only")
     parser.add_argument("--zoom", type=int, default=1, metavar="N", help="enlarge its pixels (%(default)s)")
-    parser.add_argument("--heat", action="store_true", help="add how much each differs from the first, in colour")
+    parser.add_argument("--diff", action="store_true", help="add how much each differs from the first, in colour")
     parser.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
     parser.set_defaults(command=command)
     return parser
@@ -31,10 +31,10 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 def command(args: argparse.Namespace) -> None:
     """Compare, and say what is where."""
-    look = Look(wipe=args.wipe, crop=args.crop, zoom=args.zoom, heat=args.heat)
+    look = Look(wipe=args.wipe, crop=args.crop, zoom=args.zoom, diff=args.diff)
     count = compare(args.sources, args.destination, look, frame=args.frame, overwrite=args.overwrite)
     names = (" | " if not args.wipe else " / ").join(source.name for source in args.sources)
-    heat = ", then how each differs from the first" if args.heat else ""
+    heat = ", then how each differs from the first" if args.diff else ""
     print(f"{args.destination}: {count:,} frame{'s' if count != 1 else ''}, from the left: {names}{heat}")
 
 

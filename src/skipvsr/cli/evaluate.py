@@ -34,7 +34,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("clips", metavar="DIR", type=Path, help="the dataset's folder, or any folder of clips")
     parser.add_argument("--dataset", default="folder", help="folder, reds4, vid4, udm10, vimeo-test ... (%(default)s)")
     parser.add_argument("--degradation", default="bi", help="bi, bd, bd-duf or video (%(default)s)")
-    parser.add_argument("--own-low", choices=("bi", "bd"), help="use the small frames that the dataset comes with")
+    parser.add_argument("--lr", choices=("bi", "bd"), help="use the small frames that the dataset comes with")
     parser.add_argument("--model", default="compact", help="as for upscale, or 'bicubic' (%(default)s)")
     parser.add_argument("--device", help="cpu, cuda, cuda:1 ... (a GPU if there is one)")
 
@@ -42,18 +42,18 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     what.add_argument("--budget", type=float, nargs="+", default=[], metavar="B")
     what.add_argument("--threshold", type=float, nargs="+", default=[], metavar="A")
     what.add_argument(
-        "--policy", nargs="+", default=[], metavar="NAME:SHARE",
+        "--policy", nargs="+", default=[], metavar="NAME:share",
         help="full, budget-frame:0.5, gradient:0.5, random:0.5, uniform:0.5, shallow:0.5, deep:0.5, oracle:0.5",
     )  # fmt: skip
     what.add_argument("--tiling", nargs="+", choices=("frame", "patch"), default=["frame"])
     what.add_argument(
-        "--tile", type=int, metavar="PX", help="most pixels a side of a tile (as the model was calibrated)"
+        "--tile-size", type=int, metavar="PX", help="most pixels a side of a tile (as the model was calibrated)"
     )
 
     how = parser.add_argument_group("measures")
     how.add_argument("--frames", type=int, default=0, metavar="N", help="the first so many of each clip (all)")
-    how.add_argument("--border", type=int, default=0, metavar="PX", help="leave out at each side (%(default)s)")
-    how.add_argument("--unrounded", action="store_true", help="do not round to 8 bit first")
+    how.add_argument("--crop-border", type=int, default=0, metavar="PX", help="leave out at each side (%(default)s)")
+    how.add_argument("--no-quantize", action="store_true", help="do not round to 8 bit first")
     how.add_argument("--no-ssim", action="store_true", help="PSNR only, which is much faster")
 
     how.add_argument("--window", type=int, metavar="N", help="frames per window; longer clips are streamed (128)")
@@ -76,51 +76,51 @@ def command(args: argparse.Namespace) -> None:
     from skipvsr.checkpoints.load import load_model
     from skipvsr.data.datasets import find_clips
     from skipvsr.data.degradations import DEGRADATIONS
-    from skipvsr.data.low import Pairs
+    from skipvsr.data.pairs import Pairs
     from skipvsr.evaluation.evaluate import LOOKAHEAD, WINDOW, Measures
-    from skipvsr.evaluation.results import Crew, Evaluation, markdown, parts_table, write_text
-    from skipvsr.execute.stream import Windows
+    from skipvsr.evaluation.results import Evaluation, ProcessGroup, markdown, parts_table, write_text
+    from skipvsr.inference.streaming import Windows
     from skipvsr.upscale.job import place
 
     if args.degradation not in DEGRADATIONS:
         raise ConfigError(f"degradation is {args.degradation!r}; it must be one of {', '.join(DEGRADATIONS)}")
-    if args.frames < 0 or args.border < 0:
-        raise ConfigError("--frames and --border must be 0 or more")
+    if args.frames < 0 or args.crop_border < 0:
+        raise ConfigError("--frames and --crop-border must be 0 or more")
     windows = Windows(
         WINDOW if args.window is None else args.window, LOOKAHEAD if args.lookahead is None else args.lookahead
     )
-    crew = Crew.of_launcher(cpu=args.device == "cpu")
+    group = ProcessGroup.of_launcher(cpu=args.device == "cpu")
     model = None if args.model == "bicubic" else place(load_model(args.model), args.device)
-    clips = find_clips(args.dataset, args.clips, low=args.own_low)
+    clips = find_clips(args.dataset, args.clips, lr=args.lr)
     settings = _settings(args)
     measures = Measures(
-        args.border, not args.unrounded, not args.no_ssim, args.dataset == "vimeo-test", args.frames, args.tile,
+        args.crop_border, not args.no_quantize, not args.no_ssim, args.dataset == "vimeo-test", args.frames, args.tile_size,
         windows.window, windows.lookahead,
     )  # fmt: skip
-    pairs = Pairs(args.degradation, own=args.own_low is not None)
+    pairs = Pairs(args.degradation, own=args.lr is not None)
     evaluation = Evaluation(
         args.model, model, args.dataset, clips, pairs, measures=measures, path=args.json, overwrite=args.overwrite,
-        command="skipvsr " + " ".join(shlex.quote(word) for word in sys.argv[1:]), crew=crew,
+        command="skipvsr " + " ".join(shlex.quote(word) for word in sys.argv[1:]), group=group,
     )  # fmt: skip
     rows: list[Row] = []
     with tqdm(
-        total=len(settings) * len(clips), unit=" clips", leave=False, disable=crew.index > 0 or not sys.stderr.isatty()
+        total=len(settings) * len(clips), unit=" clips", leave=False, disable=group.index > 0 or not sys.stderr.isatty()
     ) as bar:
         for setting in settings:
 
             def show(name: str, label: str = setting.label) -> None:
                 bar.set_description(f"{label}: {name}")
-                bar.update(crew.size)
+                bar.update(group.size)
 
             rows.append(evaluation.row(setting, show))
-    if crew.index:
+    if group.index:
         return  # the first process shows and writes
     table = [
         tuple(name for name, _ in _COLUMNS),
         *(_cells(setting, row) for setting, row in zip(settings, rows, strict=True)),
     ]
     print(
-        f"{args.model} on {len(clips)} clips of {args.dataset}, {'own ' if pairs.own else ''}{args.own_low or args.degradation}"
+        f"{args.model} on {len(clips)} clips of {args.dataset}, {'own ' if pairs.own else ''}{args.lr or args.degradation}"
     )
     _print_table(table)
     text = markdown(table)
@@ -158,7 +158,7 @@ def _write_csv(path: Path, rows: list[Row]) -> None:
     text = io.StringIO()
     writer = csv.writer(text)
     names = ("psnr_rgb", "ssim_rgb", "psnr_y", "ssim_y", "temporal_error", "seams")
-    plain = ("executed_share", "flips", "gmacs_per_frame", "seconds_per_frame", "peak_bytes")
+    plain = ("active_ratio", "decision_flicker", "gmacs_per_frame", "seconds_per_frame", "peak_bytes")
     writer.writerow(["policy", "value", "tiling", "clip", "frames", *names, *plain])
     for row in rows:
         for clip in row.clips:
@@ -171,7 +171,7 @@ def _write_csv(path: Path, rows: list[Row]) -> None:
 def _cells(setting: Setting, row: Row) -> tuple[str, ...]:
     values = (
         setting.label, row.psnr_rgb, row.ssim_rgb, row.psnr_y, row.ssim_y, row.temporal_error, row.seams,
-        row.gmacs_per_frame, row.executed_share, row.seconds_per_frame, row.peak_bytes / 2**20,
+        row.gmacs_per_frame, row.active_ratio, row.seconds_per_frame, row.peak_bytes / 2**20,
     )  # fmt: skip
     return tuple(
         "" if value is None else format(value, form) for value, (_, form) in zip(values, _COLUMNS, strict=True)

@@ -36,7 +36,8 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
     config = checkpoint.config
     cost = cost_per_frame(config, 180, 320)
     shown = {
-        "network": f"{config.channels} channels, {config.blocks} blocks a direction, {config.flow} flow, {config.tail} tail",
+        "network": f"{config.channels} channels, {config.blocks} blocks a direction, {config.flow} flow, "
+        f"{config.reconstruction} reconstruction",
         "parameters": sum(tensor.numel() for tensor in checkpoint.weights.values()),
         "gmacs_per_180x320_frame": round(cost.total / 1e9, 2),
     }

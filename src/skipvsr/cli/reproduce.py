@@ -27,7 +27,11 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         help="paper: the full protocol; mini: hours on two cores; smoke: a minute (%(default)s)",
     )
     parser.add_argument(
-        "--given", nargs="+", default=[], metavar="VARIANT=MODEL", help="trained models, instead of training these"
+        "--checkpoints",
+        nargs="+",
+        default=[],
+        metavar="VARIANT=MODEL",
+        help="trained models, instead of training these",
     )
     parser.set_defaults(command=command)
     return parser
@@ -36,19 +40,19 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 def command(args: argparse.Namespace) -> None:
     """Make them, and say where they are."""
     try:
-        from skipvsr.report.lab import Lab
+        from skipvsr.report.experiment import Experiment
         from skipvsr.report.presets import find_preset
         from skipvsr.report.reproduce import reproduce
     except ModuleNotFoundError as error:
         raise ConfigError(f"this needs the package {error.name!r}; install skipvsr[research,train]") from error
     given = {}
-    for text in args.given:
+    for text in args.checkpoints:
         variant, separator, model = text.partition("=")
         if not separator:
-            raise ConfigError(f"--given {text!r} is not VARIANT=MODEL, as in backbone=runs/base/best")
+            raise ConfigError(f"--checkpoints {text!r} is not VARIANT=MODEL, as in backbone=runs/base/best")
         given[variant] = Path(model)
     preset = find_preset(args.preset)
     out = args.out or Path("runs") / f"reproduce-{args.preset}"
-    lab = Lab(preset, args.data, out, given, lambda text: print(text, file=sys.stderr, flush=True))
-    for path in reproduce(args.names, lab):
+    experiment = Experiment(preset, args.data, out, given, lambda text: print(text, file=sys.stderr, flush=True))
+    for path in reproduce(args.names, experiment):
         print(path)

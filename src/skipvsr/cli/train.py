@@ -45,5 +45,5 @@ def command(args: argparse.Namespace) -> None:
         unit = "dB luma PSNR" if report.kind != "flow" else "levels of warping error (negative)"
         print(
             f"{report.kind}: {report.steps:,} steps, best {report.best_score:.3f} {unit}, {report.best}\n"
-            f"  {report.wait_share:.1%} of the time spent waiting for data; {report.cache}"
+            f"  {report.wait_ratio:.1%} of the time spent waiting for data; {report.cache}"
         )

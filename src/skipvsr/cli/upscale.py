@@ -17,15 +17,15 @@ from tqdm import tqdm
 
 from skipvsr.checkpoints.load import load_model
 from skipvsr.errors import BatchError, ConfigError, InputError
-from skipvsr.execute.dial import Dial, Tiling
-from skipvsr.execute.patched import PARALLEL
-from skipvsr.execute.stream import DEFAULT_LOOKAHEAD
+from skipvsr.inference.options import Dial, Tiling
+from skipvsr.inference.patched import PATCH_BATCH_SIZE
+from skipvsr.inference.streaming import DEFAULT_LOOKAHEAD
 from skipvsr.upscale.batch import Outcome, Task, is_batch, plan, upscale_many
 from skipvsr.upscale.job import UpscaleReport, place, upscale_video
 from skipvsr.upscale.plan import Estimate, estimate
 from skipvsr.upscale.progress import Progress
 from skipvsr.upscale.size import OutputSize
-from skipvsr.video.faults import PIPE
+from skipvsr.video.errors import PIPE
 from skipvsr.video.write import EncodeOptions
 
 _MIB = 1 << 20
@@ -71,7 +71,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
     compute = parser.add_argument_group("how much of the network runs (all of it)")
     compute.add_argument(
-        "--budget", type=float, metavar="B", help="share of the residual blocks' work, above 0 and up to 1"
+        "--budget", type=float, metavar="B", help="ratio of the residual blocks' work, above 0 and up to 1"
     )
     compute.add_argument(
         "--threshold", type=float, metavar="A", help="run a block where the router expects more than this of it"
@@ -89,16 +89,18 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         default="frame",
         help="frame: tiles that see their neighbours; patch: the paper's isolated patches (%(default)s)",
     )
-    compute.add_argument("--parallel", type=int, metavar="N", default=PARALLEL, help="patches at once (%(default)s)")
+    compute.add_argument(
+        "--patch-batch-size", type=int, metavar="N", default=PATCH_BATCH_SIZE, help="patches at once (%(default)s)"
+    )
 
     picture = parser.add_argument_group("size of the picture")
     picture.add_argument("--height", type=int, metavar="PX", help="resize the x4 result to this height, width to match")
     picture.add_argument("--size", type=_size, metavar="WxH", help="resize the x4 result to exactly this")
 
     encoding = parser.add_argument_group("encoding of videos")
-    encoding.add_argument("--encoder", help="FFmpeg's name of the encoder (libx264; libx265 for more than 8 bits)")
+    encoding.add_argument("--codec", help="FFmpeg's name of the encoder (libx264; libx265 for more than 8 bits)")
     encoding.add_argument(
-        "--quality",
+        "--crf",
         type=int,
         metavar="N",
         help="constant rate factor, lower is better (the encoder's visually lossless)",
@@ -159,11 +161,9 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
         "budget": args.budget,
         "target_fps": args.target_fps,
         "tiling": args.tiling,
-        "parallel": args.parallel,
+        "patch_batch_size": args.patch_batch_size,
         "size": _output_size(args),
-        "encode": EncodeOptions(
-            codec=args.encoder, quality=args.quality, pixel_format=args.pixel_format, preset=args.preset
-        ),
+        "encode": EncodeOptions(codec=args.codec, crf=args.crf, pixel_format=args.pixel_format, preset=args.preset),
         "overwrite": args.overwrite,
         "resume": not args.no_resume,
         "segment": args.segment,
@@ -251,7 +251,9 @@ def _say(args: argparse.Namespace, event: str, task: Task, message: str) -> None
 def _dry_run(args: argparse.Namespace) -> None:
     """What would be done, a line for each file; nothing is written."""
     network = place(load_model(args.model), args.device)
-    dial = Dial(args.threshold, args.budget, args.target_fps, tiling=args.tiling, parallel=args.parallel)
+    dial = Dial(
+        args.threshold, args.budget, args.target_fps, tiling=args.tiling, patch_batch_size=args.patch_batch_size
+    )
     if PIPE in args.sources:
         raise ConfigError("standard input cannot be looked at before it is read; give a file")
     batch = _is_batch(args.sources)
@@ -359,9 +361,9 @@ class Bar(Silent):
             f"({report.frames_per_second:.2f} frames/s), peak memory {report.peak_bytes // _MIB:,} MiB",
             file=self._report_to,
         )
-        if report.share < 1:
+        if report.active_ratio < 1:
             print(
-                f"{report.share:.1%} of the residual blocks ran: {report.macs_per_frame / 1e9:.2f} GMAC and "
+                f"{report.active_ratio:.1%} of the residual blocks ran: {report.macs_per_frame / 1e9:.2f} GMAC and "
                 f"{1 / report.frames_per_second:.3f} s a frame (all of them: {report.full_macs_per_frame / 1e9:.2f} GMAC)",
                 file=self._report_to,
             )

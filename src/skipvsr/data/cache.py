@@ -17,17 +17,17 @@ from skipvsr.errors import DataError
 from skipvsr.models.resize import bicubic_downsample
 
 # "given": the dataset's own LR frames.
-LowSource = Literal["bi", "bd", "bd-duf", "video", "given"]
+LRSource = Literal["bi", "bd", "bd-duf", "video", "given"]
 # These make each LR frame from its HR frame alone, so that it can be kept; the others are made or read when needed.
 FRAMEWISE: tuple[Degradation, ...] = ("bi", "bd", "bd-duf")
 
 
 @dataclass(frozen=True)
 class Window:
-    """Some frames of a clip: high (T, 3, H, W) uint8 and low (T, 3, H / 4, W / 4), None if it is not at hand."""
+    """Some frames of a clip: gt (T, 3, H, W) uint8 and lr (T, 3, H / 4, W / 4), None if it is not at hand."""
 
-    high: Tensor
-    low: Tensor | None
+    gt: Tensor
+    lr: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,13 @@ class ClipCache:
 
     Args:
         clips: what to read; sides are cut to multiples of 4 at the bottom and on the right.
-        low: how LR comes about.
+        lr: how LR comes about.
         max_bytes: the most that decoded frames, HR and LR, may take.
     """
 
-    def __init__(self, clips: Sequence[Clip], low: LowSource, max_bytes: int) -> None:
+    def __init__(self, clips: Sequence[Clip], lr: LRSource, max_bytes: int) -> None:
         self.clips = tuple(clips)
-        self.low: LowSource = low
+        self.lr: LRSource = lr
         self.max_bytes = max_bytes
         self._resident: dict[int, Window] = {}
         self._sizes: dict[int, tuple[int, int]] = {}
@@ -78,7 +78,7 @@ class ClipCache:
         if index not in self._sizes:
             height, width = self.clips[index].read(0, 1).shape[1:3]
             if min(height, width) < 2 * SCALE:
-                raise DataError(f"{self.clips[index].high}: frames are {width}x{height}; at least 8x8 is needed")
+                raise DataError(f"{self.clips[index].gt}: frames are {width}x{height}; at least 8x8 is needed")
             self._sizes[index] = (height // SCALE, width // SCALE)
         return self._sizes[index]
 
@@ -90,7 +90,7 @@ class ClipCache:
         if held is None:
             return self._read(index, start, frames)
         span = slice(start, start + frames)
-        return Window(held.high[span], None if held.low is None else held.low[span])
+        return Window(held.gt[span], None if held.lr is None else held.lr[span])
 
     def preload(self) -> CacheUse:
         """Decode clips in order until memory is full; without it, they are decoded as they are first asked for."""
@@ -101,7 +101,7 @@ class ClipCache:
 
     def _needed_bytes(self, index: int) -> int:
         height, width = self.size(index)
-        return 3 * self.clips[index].length * height * width * (SCALE**2 + (0 if self.low == "video" else 1))
+        return 3 * self.clips[index].length * height * width * (SCALE**2 + (0 if self.lr == "video" else 1))
 
     def _reserve(self, index: int) -> bool:
         """Set the memory of a clip aside, once; False if there is not enough or another thread is loading it."""
@@ -116,8 +116,8 @@ class ClipCache:
     def _load(self, index: int) -> Window:
         try:
             whole = self._read(index, 0, self.clips[index].length)
-            if self.low in FRAMEWISE:
-                whole = Window(whole.high, _degrade_frames(whole.high, self.low))
+            if self.lr in FRAMEWISE:
+                whole = Window(whole.gt, _degrade_frames(whole.gt, self.lr))
         except BaseException:
             with self._lock:
                 self._reserved.remove(index)
@@ -129,18 +129,18 @@ class ClipCache:
     def _read(self, index: int, start: int, frames: int) -> Window:
         clip = self.clips[index]
         height, width = self.size(index)
-        high = _planes(clip.read(start, frames))[..., : SCALE * height, : SCALE * width]
-        if high.shape[-2:] != (SCALE * height, SCALE * width):
-            raise DataError(f"{clip.high}: frames {start} to {start + frames - 1} are smaller than its first frame")
-        if self.low != "given":
-            return Window(high.contiguous(), None)
-        low = _planes(clip.read_low(start, frames))
-        if low.shape[-2:] != (height, width):
+        gt = _planes(clip.read(start, frames))[..., : SCALE * height, : SCALE * width]
+        if gt.shape[-2:] != (SCALE * height, SCALE * width):
+            raise DataError(f"{clip.gt}: frames {start} to {start + frames - 1} are smaller than its first frame")
+        if self.lr != "given":
+            return Window(gt.contiguous(), None)
+        lr = _planes(clip.read_lr(start, frames))
+        if lr.shape[-2:] != (height, width):
             raise DataError(
-                f"{clip.low}: LR frames are {low.shape[-1]}x{low.shape[-2]}; "
+                f"{clip.lr}: LR frames are {lr.shape[-1]}x{lr.shape[-2]}; "
                 f"HR of {clip.name} asks for {width}x{height}, a quarter of its sides"
             )
-        return Window(high.contiguous(), low.contiguous())
+        return Window(gt.contiguous(), lr.contiguous())
 
 
 class StillCache:
@@ -182,8 +182,8 @@ def _planes(frames: np.ndarray) -> Tensor:
     return torch.from_numpy(frames).permute(0, 3, 1, 2)
 
 
-def _degrade_frames(high: Tensor, kind: LowSource) -> Tensor:
-    """LR of every frame, one at a time to keep memory low: (T, 3, H, W) uint8 -> (T, 3, H / 4, W / 4) uint8."""
+def _degrade_frames(gt: Tensor, kind: LRSource) -> Tensor:
+    """LR of every frame, one at a time to keep memory lr: (T, 3, H, W) uint8 -> (T, 3, H / 4, W / 4) uint8."""
     assert kind in FRAMEWISE
-    frames = (degrade(frame[None].float() / 255, kind) for frame in high)
+    frames = (degrade(frame[None].float() / 255, kind) for frame in gt)
     return torch.cat([(frame * 255).round().byte() for frame in frames])

@@ -13,12 +13,12 @@ from skipvsr.data.datasets import (
     DATASETS,
     KINDS,
     Dataset,
-    Low,
+    LRKind,
     SplitLine,
     clip_sources,
     find_clips,
     first_place,
-    low_source,
+    lr_source,
     source_name,
     split_lines,
 )
@@ -29,7 +29,7 @@ from skipvsr.errors import ConfigError, DataError, ShapeError
 
 # Names that stand for all splits of one download.
 FAMILIES = {"reds": ("reds-train", "reds4", "reds-val4"), "vimeo": ("vimeo-train", "vimeo-test")}
-_LOWS: tuple[Low, ...] = ("bi", "bd")
+_LR_KINDS: tuple[LRKind, ...] = ("bi", "bd")
 _NAMED = 6
 
 
@@ -69,8 +69,8 @@ class _Entry:
     """A clip to look at: where HR and LR lie, and how many frames it should have."""
 
     name: str
-    high: Path
-    low: dict[Low, Path]
+    gt: Path
+    lr: dict[LRKind, Path]
     frames: int | None
 
 
@@ -82,7 +82,7 @@ class _Findings:
     faults: list[str] = field(default_factory=list)
     frames: int = 0
     sizes: dict[tuple[int, int], int] = field(default_factory=dict)
-    phases: dict[tuple[Low, str], list[str]] = field(default_factory=dict)
+    phases: dict[tuple[LRKind, str], list[str]] = field(default_factory=dict)
 
 
 def check_folder(
@@ -152,16 +152,16 @@ def guess_dataset(root: Path) -> str:
 
 def _plain_entries(root: Path, kind: str) -> list[_Entry]:
     if kind == "stills":
-        return [_Entry(still.name, still.high, {}, None) for still in find_clips(kind, root)]
+        return [_Entry(still.name, still.gt, {}, None) for still in find_clips(kind, root)]
     entries = []
     for source in clip_sources(root):
-        lows: dict[Low, Path] = {}
-        for low in _LOWS:
-            if (place := low_source(root, source, low)) is not None:
-                lows[low] = place
-        if len(set(lows.values())) < len(lows):  # a folder LR, of which kind nobody says
-            del lows["bd"]
-        entries.append(_Entry(source_name(source), source, lows, None))
+        lrs: dict[LRKind, Path] = {}
+        for lr in _LR_KINDS:
+            if (place := lr_source(root, source, lr)) is not None:
+                lrs[lr] = place
+        if len(set(lrs.values())) < len(lrs):  # a folder LR, of which kind nobody says
+            del lrs["bd"]
+        entries.append(_Entry(source_name(source), source, lrs, None))
     return entries
 
 
@@ -172,35 +172,35 @@ def _dataset_entries(root: Path, dataset: Dataset, findings: _Findings) -> list[
     except DataError as error:
         findings.faults.append(str(error))
         return []
-    entries, missing, without_low = [], [], {low: [] for low in _LOWS}
+    entries, missing, without_lr = [], [], {lr: [] for lr in _LR_KINDS}
     for line in lines:
-        high = first_place(dataset.high, line, root)
-        if high is None:
+        gt = first_place(dataset.gt, line, root)
+        if gt is None:
             missing.append(line)
             continue
-        lows: dict[Low, Path] = {}
-        for low in _LOWS:
-            place = first_place(dataset.bi if low == "bi" else dataset.bd, line, root)
+        lrs: dict[LRKind, Path] = {}
+        for lr in _LR_KINDS:
+            place = first_place(dataset.bi if lr == "bi" else dataset.bd, line, root)
             if place is None:
-                without_low[low].append(line.name)
+                without_lr[lr].append(line.name)
             else:
-                lows[low] = place
-        entries.append(_Entry(line.name, high, lows, line.frames))
+                lrs[lr] = place
+        entries.append(_Entry(line.name, gt, lrs, line.frames))
     findings.facts.append(f"{dataset.title}: {len(entries)} of {dataset.clips or len(lines)} clips")
     if missing:
         findings.faults.append(_missing_text(dataset, missing, len(lines)))
     elif dataset.clips is not None and len(lines) != dataset.clips:
         findings.faults.append(f"{dataset.title} has {dataset.clips} clips; there are {len(lines)}")
-    for low in _LOWS:
-        if 0 < len(without_low[low]) < len(entries):
-            findings.faults.append(f"{dataset.title}: LR frames ({low}) are missing for {_some(without_low[low])}")
-        elif entries and not without_low[low]:
-            findings.facts.append(f"{dataset.title}: has LR frames of its own ({low})")
+    for lr in _LR_KINDS:
+        if 0 < len(without_lr[lr]) < len(entries):
+            findings.faults.append(f"{dataset.title}: LR frames ({lr}) are missing for {_some(without_lr[lr])}")
+        elif entries and not without_lr[lr]:
+            findings.facts.append(f"{dataset.title}: has LR frames of its own ({lr})")
     return entries
 
 
 def _missing_text(dataset: Dataset, missing: list[SplitLine], total: int) -> str:
-    wanted = " or ".join(missing[0].place(template) for template in dataset.high)
+    wanted = " or ".join(missing[0].place(template) for template in dataset.gt)
     return (
         f"{dataset.title}: {len(missing)} of {total} clips are missing: {_some([line.name for line in missing])}; "
         f"the first is looked for at {wanted}"
@@ -208,42 +208,42 @@ def _missing_text(dataset: Dataset, missing: list[SplitLine], total: int) -> str
 
 
 def _check_entry(entry: _Entry, findings: _Findings, every_frame: bool) -> None:
-    high = decode_all(entry.high, every_frame)
-    findings.frames += high.frames
-    findings.faults += high.faults
-    if entry.frames is not None and high.frames != entry.frames:
-        findings.faults.append(f"{entry.high}: {high.frames} frames; there must be {entry.frames}")
-    if len(high.sizes) > 1:
-        findings.faults.append(f"{entry.high}: frames of several sizes: {_sizes(high.sizes)}")
-    for size in high.sizes:
+    gt = decode_all(entry.gt, every_frame)
+    findings.frames += gt.frames
+    findings.faults += gt.faults
+    if entry.frames is not None and gt.frames != entry.frames:
+        findings.faults.append(f"{entry.gt}: {gt.frames} frames; there must be {entry.frames}")
+    if len(gt.sizes) > 1:
+        findings.faults.append(f"{entry.gt}: frames of several sizes: {_sizes(gt.sizes)}")
+    for size in gt.sizes:
         findings.sizes[size] = findings.sizes.get(size, 0) + 1
-    for low, source in entry.low.items():
-        _check_low(entry, high, low, source, findings, every_frame)
+    for lr, source in entry.lr.items():
+        _check_lr(entry, gt, lr, source, findings, every_frame)
 
 
-def _check_low(entry: _Entry, high: Stream, low: Low, source: Path, findings: _Findings, every_frame: bool) -> None:
+def _check_lr(entry: _Entry, gt: Stream, lr: LRKind, source: Path, findings: _Findings, every_frame: bool) -> None:
     """LR frames against their HR: as many, a quarter of the size, in the right phase."""
     stream = decode_all(source, every_frame)
     findings.faults += stream.faults
-    if stream.frames != high.frames:
-        findings.faults.append(f"{source}: {stream.frames} LR frames for {high.frames} HR frames")
-    wanted = {(width // SCALE, height // SCALE) for width, height in high.sizes}
+    if stream.frames != gt.frames:
+        findings.faults.append(f"{source}: {stream.frames} LR frames for {gt.frames} HR frames")
+    wanted = {(width // SCALE, height // SCALE) for width, height in gt.sizes}
     if set(stream.sizes) - wanted:
         findings.faults.append(
-            f"{source}: LR is {_sizes(stream.sizes)}; HR is {_sizes(high.sizes)}, 4 times {_sizes(wanted)}"
+            f"{source}: LR is {_sizes(stream.sizes)}; HR is {_sizes(gt.sizes)}, 4 times {_sizes(wanted)}"
         )
         return
-    if stream.faults or high.faults or not min(stream.frames, high.frames):
+    if stream.faults or gt.faults or not min(stream.frames, gt.frames):
         return
-    middle = min(stream.frames, high.frames) // 2
-    pair = [torch.from_numpy(read_frames(path, middle, 1)).permute(0, 3, 1, 2) / 255 for path in (entry.high, source)]
+    middle = min(stream.frames, gt.frames) // 2
+    pair = [torch.from_numpy(read_frames(path, middle, 1)).permute(0, 3, 1, 2) / 255 for path in (entry.gt, source)]
     height, width = pair[1].shape[-2:]
     try:
         phase = detect_phase(pair[0][..., : SCALE * height, : SCALE * width], pair[1])
     except ShapeError:
         return  # too small to tell
     description = f"{entry.name}: {phase.describe()}"
-    findings.phases.setdefault((low, phase.name), []).append(description)
+    findings.phases.setdefault((lr, phase.name), []).append(description)
 
 
 def _sum_up(entries: list[_Entry], findings: _Findings) -> None:
@@ -255,13 +255,13 @@ def _sum_up(entries: list[_Entry], findings: _Findings) -> None:
         findings.facts.append(f"{width}x{height}: {clips} clips{note}")
     if len(sizes) > _NAMED:
         findings.facts.append(f"{len(sizes) - _NAMED} more sizes: {sum(clips for _, clips in sizes[_NAMED:])} clips")
-    for (low, name), described in findings.phases.items():
+    for (lr, name), described in findings.phases.items():
         if name in ("centred", "undetermined"):
             what = "sits where it should (4j + 1.5)" if name == "centred" else "shows too little to tell its phase"
-            findings.facts.append(f"LR ({low}) of {len(described)} clips {what}")
+            findings.facts.append(f"LR ({lr}) of {len(described)} clips {what}")
         else:
             more = f" (and {len(described) - 1} more clips)" if len(described) > 1 else ""
-            findings.faults.append(f"LR ({low}) of {described[0]}{more}")
+            findings.faults.append(f"LR ({lr}) of {described[0]}{more}")
 
 
 def _sizes(sizes: Iterable[tuple[int, int]]) -> str:

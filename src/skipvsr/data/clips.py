@@ -25,15 +25,15 @@ class Clip:
 
     Attributes:
         name: how messages call it; unique within a list of clips.
-        high: ground truth: a folder of images, a video file, or an image file (a still: a clip of one frame).
+        gt: ground truth: a folder of images, a video file, or an image file (a still: a clip of one frame).
         length: how many frames it has.
-        low: the dataset's own LR frames of the same kind, where there are any.
+        lr: the dataset's own LR frames of the same kind, where there are any.
     """
 
     name: str
-    high: Path
+    gt: Path
     length: int
-    low: Path | None = None
+    lr: Path | None = None
 
     def read(self, start: int = 0, frames: int | None = None) -> np.ndarray:
         """HR frames start to start + frames (to the end by default), (T, H, W, 3) uint8.
@@ -41,13 +41,13 @@ class Clip:
         Raises:
             DataError: a frame that is missing or does not decode; the message names file and frame.
         """
-        return read_frames(self.high, start, self.length - start if frames is None else frames)
+        return read_frames(self.gt, start, self.length - start if frames is None else frames)
 
-    def read_low(self, start: int = 0, frames: int | None = None) -> np.ndarray:
+    def read_lr(self, start: int = 0, frames: int | None = None) -> np.ndarray:
         """The dataset's own LR frames, as `read` gives the HR ones."""
-        if self.low is None:
+        if self.lr is None:
             raise DataError(f"clip {self.name} has no LR frames of its own; make them with a degradation, such as bi")
-        return read_frames(self.low, start, self.length - start if frames is None else frames)
+        return read_frames(self.lr, start, self.length - start if frames is None else frames)
 
 
 def read_frames(source: Path, start: int, frames: int) -> np.ndarray:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skipvsr.data.cache import FRAMEWISE, ClipCache, LowSource, StillCache, Window
+from skipvsr.data.cache import FRAMEWISE, ClipCache, LRSource, StillCache, Window
 from skipvsr.data.clips import Clip
 from skipvsr.data.degradations import SCALE, Degradation, degrade
 from skipvsr.data.motion import CameraPath, MotionRange, draw_path, exact_flow, render
@@ -34,11 +34,11 @@ class CropSettings:
         batch: crops of the global batch, over all processes.
         frames: frames read per crop.
         crop_px: side of the square LR crop; the HR crop is 4 times as large.
-        low: how LR comes about: a degradation, or "given" for the dataset's own LR frames, which must then be in the
+        lr: how LR comes about: a degradation, or "given" for the dataset's own LR frames, which must then be in the
             phase of BI: crops are mirrored.
         mirror: append each crop's frames in reverse, T -> 2T (BasicVSR's recipe for the 7 frames of Vimeo-90K).
         augment: mirror images, transpose and reverse time at random ("bd-duf" is not mirrored: it has no symmetry).
-        still_share: probability of a photograph in synthetic motion in the place of a clip.
+        still_ratio: probability of a photograph in synthetic motion in the place of a clip.
         motion: how a synthetic camera moves.
         seed: any whole number from 0 upwards.
         cache_bytes: the most memory that decoded frames may take.
@@ -47,10 +47,10 @@ class CropSettings:
     batch: int
     frames: int
     crop_px: int
-    low: LowSource = "bi"
+    lr: LRSource = "bi"
     mirror: bool = False
     augment: bool = True
-    still_share: float = 0.0
+    still_ratio: float = 0.0
     motion: MotionRange = field(default_factory=MotionRange)
     seed: int = 0
     cache_bytes: int = 4 * _GIB
@@ -59,31 +59,31 @@ class CropSettings:
         for name, least in (("batch", 1), ("frames", 1), ("crop_px", 2), ("seed", 0), ("cache_bytes", 0)):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least {least}")
-        if not 0 <= self.still_share <= 1:
-            raise ConfigError(f"still_share is {self.still_share}; it must be from 0 to 1")
-        if self.low not in (*FRAMEWISE, "video", "given"):
-            raise ConfigError(f"low is {self.low!r}; it must be one of {', '.join((*FRAMEWISE, 'video', 'given'))}")
-        if self.low == "given" and self.still_share > 0:
-            raise ConfigError("still_share must be 0 with low = 'given': photographs have no LR frames of their own")
+        if not 0 <= self.still_ratio <= 1:
+            raise ConfigError(f"still_ratio is {self.still_ratio}; it must be from 0 to 1")
+        if self.lr not in (*FRAMEWISE, "video", "given"):
+            raise ConfigError(f"lr is {self.lr!r}; it must be one of {', '.join((*FRAMEWISE, 'video', 'given'))}")
+        if self.lr == "given" and self.still_ratio > 0:
+            raise ConfigError("still_ratio must be 0 with lr = 'given': photographs have no LR frames of their own")
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Aligned crops: low (B, T, 3, c, c) and high (B, T, 3, 4c, 4c), RGB; `names` says where each comes from.
+    """Aligned crops: lr (B, T, 3, c, c) and gt (B, T, 3, 4c, 4c), RGB; `names` says where each comes from.
 
     `seeds` has a number for each crop, for whatever else is drawn at random in this step.
 
     Drawn as uint8, which is cheap to keep and to move; `floats` makes of it what a network takes.
     """
 
-    low: Tensor
-    high: Tensor
+    lr: Tensor
+    gt: Tensor
     names: tuple[str, ...]
     seeds: tuple[int, ...] = ()
 
     def floats(self, device: torch.device | str = "cpu") -> Batch:
         """The same batch on `device`, as float32 in [0, 1]."""
-        return Batch(_floats(self.low, device), _floats(self.high, device), self.names, self.seeds)
+        return Batch(_floats(self.lr, device), _floats(self.gt, device), self.names, self.seeds)
 
 
 @dataclass(frozen=True)
@@ -109,8 +109,8 @@ class FlowBatch:
 
 @dataclass(frozen=True)
 class _Crop:
-    low: Tensor
-    high: Tensor
+    lr: Tensor
+    gt: Tensor
     name: str
 
 
@@ -118,9 +118,9 @@ class CropSampler:
     """Draws batches of crops from clips and photographs.
 
     Args:
-        clips: at least one, unless `still_share` is 1.
+        clips: at least one, unless `still_ratio` is 1.
         settings: what a batch is made of.
-        stills: photographs (clips of one frame), needed where `still_share` is over 0.
+        stills: photographs (clips of one frame), needed where `still_ratio` is over 0.
 
     Raises:
         ConfigError: photographs are asked for and there are none.
@@ -128,31 +128,31 @@ class CropSampler:
     """
 
     def __init__(self, clips: Sequence[Clip], settings: CropSettings, stills: Sequence[Clip] = ()) -> None:
-        if settings.still_share > 0 and not stills:
-            raise ConfigError(f"still_share is {settings.still_share} without stills; give a folder of photographs")
-        if settings.still_share < 1 and not clips:
-            raise ConfigError("there are no clips to train on; give a dataset, or set still_share to 1")
+        if settings.still_ratio > 0 and not stills:
+            raise ConfigError(f"still_ratio is {settings.still_ratio} without stills; give a folder of photographs")
+        if settings.still_ratio < 1 and not clips:
+            raise ConfigError("there are no clips to train on; give a dataset, or set still_ratio to 1")
         needed = max(settings.frames, 2)
         short = next((clip for clip in clips if clip.length < needed), None)
         if short is not None:
             raise DataError(
-                f"{short.high}: clip {short.name} has {short.length} frames and a crop takes {needed}; "
+                f"{short.gt}: clip {short.name} has {short.length} frames and a crop takes {needed}; "
                 "leave the clip out or lower frames"
             )
         self.settings = settings
-        for_stills = settings.cache_bytes // 4 if settings.still_share > 0 else 0
+        for_stills = settings.cache_bytes // 4 if settings.still_ratio > 0 else 0
         self.stills = StillCache(stills, for_stills)
-        self.clips = ClipCache(clips, settings.low, settings.cache_bytes - for_stills)
+        self.clips = ClipCache(clips, settings.lr, settings.cache_bytes - for_stills)
 
     def describe(self) -> str:
         """One line on what is in memory, for a log."""
         held = f"clips: {self.clips.use}"
-        return f"{held}; photographs: {self.stills.use}" if self.settings.still_share > 0 else held
+        return f"{held}; photographs: {self.stills.use}" if self.settings.still_ratio > 0 else held
 
     def preload(self) -> None:
         """Decode now what fits into memory, rather than as it is first asked for."""
         self.clips.preload()
-        if self.settings.still_share > 0:
+        if self.settings.still_ratio > 0:
             self.stills.preload()
 
     def batch(self, step: int, positions: range | None = None) -> Batch:
@@ -162,21 +162,21 @@ class CropSampler:
             DataError: a frame that does not decode, or is smaller than the crop; the message names file and frame.
         """
         crops = [self._crop(self._random(step, position, stream=0)) for position in self._positions(positions)]
-        low, high = (torch.stack([getattr(crop, side) for crop in crops]) for side in ("low", "high"))
+        lr, gt = (torch.stack([getattr(crop, side) for crop in crops]) for side in ("lr", "gt"))
         if self.settings.mirror:
-            low, high = (torch.cat((side, side.flip(1)), dim=1) for side in (low, high))
+            lr, gt = (torch.cat((side, side.flip(1)), dim=1) for side in (lr, gt))
         seeds = tuple(
             int(self._random(step, position, stream=2).integers(2**31)) for position in self._positions(positions)
         )
-        return Batch(low, high, tuple(crop.name for crop in crops), seeds)
+        return Batch(lr, gt, tuple(crop.name for crop in crops), seeds)
 
     def flow_batch(self, step: int, positions: range | None = None) -> FlowBatch:
         """Pairs of neighbouring frames for the flow stage; `frames` and `mirror` do not matter to it."""
         pairs = [self._pair(self._random(step, position, stream=1)) for position in self._positions(positions)]
-        low, flow, valid, names = zip(*pairs, strict=True)
+        lr, flow, valid, names = zip(*pairs, strict=True)
         return FlowBatch(
-            torch.stack([pair[0] for pair in low]),
-            torch.stack([pair[1] for pair in low]),
+            torch.stack([pair[0] for pair in lr]),
+            torch.stack([pair[1] for pair in lr]),
             torch.stack(flow),
             torch.stack(valid),
             names,
@@ -189,14 +189,14 @@ class CropSampler:
         return np.random.default_rng((self.settings.seed, step, position, stream))
 
     def _crop(self, random: np.random.Generator) -> _Crop:
-        if random.random() < self.settings.still_share:
+        if random.random() < self.settings.still_ratio:
             return self._moving_still(random, self.settings.frames)[0]
         crop = self._real(random, self.settings.frames)
         return self._augmented(crop, random) if self.settings.augment else crop
 
     def _pair(self, random: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, str]:
         """LR frames (2, 3, c, c), reference first; flow, mask and name."""
-        if random.random() < self.settings.still_share:
+        if random.random() < self.settings.still_ratio:
             crop, path = self._moving_still(random, 2, sharp=False)
             side = self.settings.crop_px
             flows, masks = exact_flow(path, torch.tensor([0]), torch.tensor([1]), side, side)
@@ -205,7 +205,7 @@ class CropSampler:
             crop = self._augmented(self._real(random, 2), random)
             side = self.settings.crop_px
             flow, valid = torch.zeros(2, side, side), torch.zeros(1, side, side, dtype=torch.bool)
-        return crop.low, flow, valid, crop.name
+        return crop.lr, flow, valid, crop.name
 
     def _real(self, random: np.random.Generator, frames: int) -> _Crop:
         """A window of a clip, cut at random."""
@@ -216,49 +216,49 @@ class CropSampler:
         height, width = self.clips.size(index)
         if min(height, width) < side:
             raise DataError(
-                f"{clip.high}: frames are {SCALE * width}x{SCALE * height} and a crop takes {SCALE * side} pixels "
+                f"{clip.gt}: frames are {SCALE * width}x{SCALE * height} and a crop takes {SCALE * side} pixels "
                 "a side; leave the clip out or lower crop_px"
             )
         y, x = int(random.integers(height - side + 1)), int(random.integers(width - side + 1))
-        low, high = self._cut(self.clips.window(index, start, frames), y, x, random)
-        return _Crop(low, high, f"{clip.name} frames {start}-{start + frames - 1} at LR ({x}, {y})")
+        lr, gt = self._cut(self.clips.window(index, start, frames), y, x, random)
+        return _Crop(lr, gt, f"{clip.name} frames {start}-{start + frames - 1} at LR ({x}, {y})")
 
     def _cut(self, window: Window, y: int, x: int, random: np.random.Generator) -> tuple[Tensor, Tensor]:
         """The crop at LR (y, x); where LR is not at hand, it is made from the crop and what lies around it."""
-        side, low_kind = self.settings.crop_px, self.settings.low
-        high = window.high[..., SCALE * y : SCALE * (y + side), SCALE * x : SCALE * (x + side)]
-        if window.low is not None:
-            return window.low[..., y : y + side, x : x + side], high
-        assert low_kind != "given"
-        margin = _VIDEO_MARGIN_PX if low_kind == "video" else _MARGIN_PX
-        height, width = (size // SCALE for size in window.high.shape[-2:])
+        side, lr_kind = self.settings.crop_px, self.settings.lr
+        gt = window.gt[..., SCALE * y : SCALE * (y + side), SCALE * x : SCALE * (x + side)]
+        if window.lr is not None:
+            return window.lr[..., y : y + side, x : x + side], gt
+        assert lr_kind != "given"
+        margin = _VIDEO_MARGIN_PX if lr_kind == "video" else _MARGIN_PX
+        height, width = (size // SCALE for size in window.gt.shape[-2:])
         top, left = max(y - margin, 0), max(x - margin, 0)
         bottom, right = min(y + side + margin, height), min(x + side + margin, width)
-        around = window.high[..., SCALE * top : SCALE * bottom, SCALE * left : SCALE * right]
-        low = _degrade_8_bit(around, low_kind, random)
-        return low[..., y - top : y - top + side, x - left : x - left + side], high
+        around = window.gt[..., SCALE * top : SCALE * bottom, SCALE * left : SCALE * right]
+        lr = _degrade_8_bit(around, lr_kind, random)
+        return lr[..., y - top : y - top + side, x - left : x - left + side], gt
 
     def _moving_still(
         self, random: np.random.Generator, frames: int, *, sharp: bool = True
     ) -> tuple[_Crop, CameraPath]:
         """A photograph in synthetic motion, and the motion."""
-        side, low_kind = self.settings.crop_px, self.settings.low
-        assert low_kind != "given"
-        margin = _VIDEO_MARGIN_PX if low_kind == "video" else _MARGIN_PX
+        side, lr_kind = self.settings.crop_px, self.settings.lr
+        assert lr_kind != "given"
+        margin = _VIDEO_MARGIN_PX if lr_kind == "video" else _MARGIN_PX
         index = int(random.integers(len(self.stills.stills)))
         still = self.stills.sizes(index)[random.integers(2)]
         size_px = SCALE * (side + 2 * margin)
         path = draw_path(frames, size_px, (still.shape[-2], still.shape[-1]), random, self.settings.motion)
-        high = (render(still, path, size_px, size_px, sharp=sharp) * 255).round().byte()
-        low = _degrade_8_bit(high, low_kind, random)[..., margin:-margin, margin:-margin]
-        high = high[..., SCALE * margin : -SCALE * margin, SCALE * margin : -SCALE * margin]
-        return _Crop(low, high, f"{self.stills.stills[index].name} in synthetic motion"), path
+        gt = (render(still, path, size_px, size_px, sharp=sharp) * 255).round().byte()
+        lr = _degrade_8_bit(gt, lr_kind, random)[..., margin:-margin, margin:-margin]
+        gt = gt[..., SCALE * margin : -SCALE * margin, SCALE * margin : -SCALE * margin]
+        return _Crop(lr, gt, f"{self.stills.stills[index].name} in synthetic motion"), path
 
     def _augmented(self, crop: _Crop, random: np.random.Generator) -> _Crop:
         """Mirror time, rows and columns, and transpose, each in half the cases, LR and HR alike."""
         flips = [dim for dim in (0, 2, 3) if random.random() < 0.5]
         transpose = random.random() < 0.5
-        if self.settings.low == "bd-duf":
+        if self.settings.lr == "bd-duf":
             # Mirrored, LR pixels at 4j would sit at 4j + 3.
             flips = [dim for dim in flips if dim == 0]
 
@@ -266,11 +266,11 @@ class CropSampler:
             frames = frames.flip(flips)
             return frames.transpose(2, 3) if transpose else frames
 
-        return _Crop(turned(crop.low), turned(crop.high), crop.name)
+        return _Crop(turned(crop.lr), turned(crop.gt), crop.name)
 
 
-def _degrade_8_bit(high: Tensor, kind: Degradation, random: np.random.Generator) -> Tensor:
-    return (degrade(high.float() / 255, kind, random) * 255).round().byte()
+def _degrade_8_bit(gt: Tensor, kind: Degradation, random: np.random.Generator) -> Tensor:
+    return (degrade(gt.float() / 255, kind, random) * 255).round().byte()
 
 
 def _floats(pixels: Tensor, device: torch.device | str) -> Tensor:

@@ -14,7 +14,7 @@ from typing import Literal
 from skipvsr.data.clips import Clip, count_frames, image_files, is_image, is_video, natural_key
 from skipvsr.errors import ConfigError, DataError
 
-Low = Literal["bi", "bd"]
+LRKind = Literal["bi", "bd"]
 
 # Merged copies of REDS number the 30 official validation clips on after the 240 training clips.
 _REDS_TRAIN_CLIPS = 240
@@ -30,7 +30,7 @@ class Dataset:
     """
 
     title: str
-    high: tuple[str, ...]
+    gt: tuple[str, ...]
     bi: tuple[str, ...] = ()
     bd: tuple[str, ...] = ()
     split: str | None = None
@@ -80,7 +80,7 @@ KINDS = (*DATASETS, "folder", "stills")
 
 # Where `folder` looks for clips and for their LR versions, beside the folder itself.
 HIGH_FOLDERS = ("GT", "HR")
-LOW_FOLDERS: dict[Low, tuple[str, ...]] = {"bi": ("BIx4", "LR"), "bd": ("BDx4", "LR")}
+LOW_FOLDERS: dict[LRKind, tuple[str, ...]] = {"bi": ("BIx4", "LR"), "bd": ("BDx4", "LR")}
 
 
 @dataclass(frozen=True)
@@ -100,14 +100,14 @@ class SplitLine:
         return template.format(part=self.part, clip=self.clip, merged=merged)
 
 
-def find_clips(kind: str, root: Path | str, *, low: Low | None = None) -> list[Clip]:
+def find_clips(kind: str, root: Path | str, *, lr: LRKind | None = None) -> list[Clip]:
     """The clips of a dataset, in the order of its split.
 
     Args:
         kind: a name of `DATASETS`, "folder" (any folder of clips, each a folder of images or a video file) or
             "stills" (a folder of photographs, each a clip of one frame).
         root: the dataset's folder.
-        low: attach the dataset's own LR frames of this kind; None leaves LR to a degradation.
+        lr: attach the dataset's own LR frames of this kind; None leaves LR to a degradation.
 
     Raises:
         ConfigError: an unknown kind.
@@ -121,12 +121,12 @@ def find_clips(kind: str, root: Path | str, *, low: Low | None = None) -> list[C
     if kind == "stills":
         return _find_stills(root)
     if kind == "folder":
-        return _find_folder(root, low)
+        return _find_folder(root, lr)
     dataset = DATASETS[kind]
     lines = split_lines(dataset, root)
-    clips = [_find_one(dataset, line, root, low) for line in lines]
+    clips = [_find_one(dataset, line, root, lr) for line in lines]
     if not clips:
-        raise DataError(f"{root}: no clip of {dataset.title} in it; it looks for {' or '.join(dataset.high)}")
+        raise DataError(f"{root}: no clip of {dataset.title} in it; it looks for {' or '.join(dataset.gt)}")
     return clips
 
 
@@ -139,7 +139,7 @@ def split_lines(dataset: Dataset, root: Path) -> list[SplitLine]:
         if own is None:
             raise DataError(f"{root}: {dataset.own_list[0]} is not in it; it comes with {dataset.title}")
         return _parse_split(own.read_text(), dataset.frames)
-    for template in dataset.high:
+    for template in dataset.gt:
         before, _, after = template.partition("{clip}")
         base = root / before
         folders = sorted(base.iterdir(), key=natural_key) if base.is_dir() else []
@@ -165,19 +165,19 @@ def _parse_split(text: str, frames: int | None) -> list[SplitLine]:
     return lines
 
 
-def _find_one(dataset: Dataset, line: SplitLine, root: Path, low: Low | None) -> Clip:
-    high = first_place(dataset.high, line, root)
-    if high is None:
-        wanted = " or ".join(line.place(template) for template in dataset.high)
+def _find_one(dataset: Dataset, line: SplitLine, root: Path, lr: LRKind | None) -> Clip:
+    gt = first_place(dataset.gt, line, root)
+    if gt is None:
+        wanted = " or ".join(line.place(template) for template in dataset.gt)
         raise DataError(f"{root}: clip {line.name} of {dataset.title} is not there; it looks for {wanted}")
-    if low is None:
-        return Clip(line.name, high, line.frames or count_frames(high))
-    templates = dataset.bi if low == "bi" else dataset.bd
+    if lr is None:
+        return Clip(line.name, gt, line.frames or count_frames(gt))
+    templates = dataset.bi if lr == "bi" else dataset.bd
     found = first_place(templates, line, root)
     if found is None:
         wanted = " or ".join(line.place(template) for template in templates) or "none exist"
-        raise DataError(f"{root}: clip {line.name} of {dataset.title} has no LR frames {low!r}; it looks for {wanted}")
-    return Clip(line.name, high, line.frames or count_frames(high), found)
+        raise DataError(f"{root}: clip {line.name} of {dataset.title} has no LR frames {lr!r}; it looks for {wanted}")
+    return Clip(line.name, gt, line.frames or count_frames(gt), found)
 
 
 def first_place(templates: tuple[str, ...], line: SplitLine, root: Path) -> Path | None:
@@ -217,17 +217,17 @@ def source_name(source: Path) -> str:
     return source.stem if is_video(source) else source.name
 
 
-def low_source(root: Path, source: Path, low: Low) -> Path | None:
+def lr_source(root: Path, source: Path, lr: LRKind) -> Path | None:
     """Where a folder of clips keeps the LR frames of one of its clips; None where it does not."""
-    return next((place for name in LOW_FOLDERS[low] if (place := root / name / source.name).exists()), None)
+    return next((place for name in LOW_FOLDERS[lr] if (place := root / name / source.name).exists()), None)
 
 
-def _find_folder(root: Path, low: Low | None) -> list[Clip]:
+def _find_folder(root: Path, lr: LRKind | None) -> list[Clip]:
     clips = []
     for source in clip_sources(root):
-        found = None if low is None else low_source(root, source, low)
-        if low is not None and found is None:
-            wanted = " or ".join(f"{name}/{source.name}" for name in LOW_FOLDERS[low])
+        found = None if lr is None else lr_source(root, source, lr)
+        if lr is not None and found is None:
+            wanted = " or ".join(f"{name}/{source.name}" for name in LOW_FOLDERS[lr])
             raise DataError(f"{root}: clip {source_name(source)} has no LR frames; it looks for {wanted}")
         clips.append(Clip(source_name(source), source, count_frames(source), found))
     return clips

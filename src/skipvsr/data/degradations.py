@@ -120,17 +120,17 @@ def video(clip: Tensor, footage: Footage, random: np.random.Generator) -> Tensor
     `random` supplies the noise; with the same clip, settings and generator state the result is the same. LR pixel j
     sits at HR 4j + 1.5, as in `bi`.
     """
-    low = _blur_and_resize(_checked(clip), footage)
-    noise_shape = (low.shape[0], 1 if footage.grey_noise else 3, *low.shape[2:])
-    noise = torch.from_numpy(random.standard_normal(noise_shape, dtype=np.float32)).to(low)
-    deviation = (footage.read_noise**2 + footage.shot_noise * low.clamp(0, 1)).sqrt()
-    low = (low + deviation * noise).clamp(0, 1)
+    lr = _blur_and_resize(_checked(clip), footage)
+    noise_shape = (lr.shape[0], 1 if footage.grey_noise else 3, *lr.shape[2:])
+    noise = torch.from_numpy(random.standard_normal(noise_shape, dtype=np.float32)).to(lr)
+    deviation = (footage.read_noise**2 + footage.shot_noise * lr.clamp(0, 1)).sqrt()
+    lr = (lr + deviation * noise).clamp(0, 1)
 
-    lead = min(footage.lead_frames, low.shape[0] - 1)
-    low = torch.cat((low[1 : lead + 1].flip(0), low))
-    frames = (low * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    lead = min(footage.lead_frames, lr.shape[0] - 1)
+    lr = torch.cat((lr[1 : lead + 1].flip(0), lr))
+    frames = (lr * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
     coded = torch.from_numpy(compress_clip(frames, footage.codec, footage.crf)[lead:])
-    return coded.permute(0, 3, 1, 2).contiguous().to(low) / 255
+    return coded.permute(0, 3, 1, 2).contiguous().to(lr) / 255
 
 
 def round_to_8_bit(images: Tensor) -> Tensor:
@@ -181,8 +181,8 @@ def _blur_and_resize(clip: Tensor, footage: Footage) -> Tensor:
     # An even number of taps around 4j + 1.5.
     border = kernel.shape[-1] // 2 - SCALE // 2
     padded = F.pad(clip, (border,) * 4, mode="replicate")
-    low = F.conv2d(padded.flatten(0, 1)[:, None], kernel.to(clip), stride=SCALE)
-    return low.view(*clip.shape[:2], *low.shape[-2:])
+    lr = F.conv2d(padded.flatten(0, 1)[:, None], kernel.to(clip), stride=SCALE)
+    return lr.view(*clip.shape[:2], *lr.shape[-2:])
 
 
 def _elliptic_gaussian(footage: Footage) -> Tensor:

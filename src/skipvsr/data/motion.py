@@ -235,7 +235,7 @@ def _middle(
     """A point of the still (x, y) from which the whole path, `reach_px` around it, stays inside if it can."""
     middle = np.empty(2)
     for axis, side in enumerate((still_size[1], still_size[0])):
-        low = reach_px - offset[:, axis].min()
-        high = side - 1 - reach_px - offset[:, axis].max()
-        middle[axis] = random.uniform(low, high) if low < high else (low + high) / 2
+        lr = reach_px - offset[:, axis].min()
+        gt = side - 1 - reach_px - offset[:, axis].max()
+        middle[axis] = random.uniform(lr, gt) if lr < gt else (lr + gt) / 2
     return middle

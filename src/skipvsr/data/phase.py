@@ -76,29 +76,27 @@ class Phase:
         )
 
 
-def detect_phase(high: Tensor, low: Tensor) -> Phase:
+def detect_phase(gt: Tensor, lr: Tensor) -> Phase:
     """Measure the phase of LR pictures against their HR, whatever blur made them.
 
     HR is made small by the centred bicubic, both sides are smoothed, and the one global shift between them is found:
     by search over whole LR pixels, then by Lucas and Kanade's least squares to a few hundredths of a pixel.
 
     Args:
-        high: (T, 3, 4h, 4w) or (3, 4h, 4w), RGB float in [0, 1].
-        low: (T, 3, h, w) or (3, h, w). A few frames are enough; all share one phase.
+        gt: (T, 3, 4h, 4w) or (3, 4h, 4w), RGB float in [0, 1].
+        lr: (T, 3, h, w) or (3, h, w). A few frames are enough; all share one phase.
 
     Raises:
         ShapeError: the sizes are not 4 to 1, or smaller than 24 LR pixels.
     """
-    high, low = (images.reshape(-1, *images.shape[-3:]) for images in (high, low))
-    height, width = low.shape[-2:]
-    if high.shape != (*low.shape[:2], SCALE * height, SCALE * width):
-        raise ShapeError(
-            f"HR is {tuple(high.shape)} and LR {tuple(low.shape)}; HR must be {SCALE} times as wide and high"
-        )
+    gt, lr = (images.reshape(-1, *images.shape[-3:]) for images in (gt, lr))
+    height, width = lr.shape[-2:]
+    if gt.shape != (*lr.shape[:2], SCALE * height, SCALE * width):
+        raise ShapeError(f"HR is {tuple(gt.shape)} and LR {tuple(lr.shape)}; HR must be {SCALE} times as wide and gt")
     if min(height, width) < _MIN_LR_SIDE_PX:
         raise ShapeError(f"LR is {width}x{height}; a phase can be told from {_MIN_LR_SIDE_PX} pixels a side upwards")
-    reference = _smooth(bicubic_downsample(high.float(), SCALE).mean(dim=1, keepdim=True))
-    moved = _smooth(low.float().mean(dim=1, keepdim=True))
+    reference = _smooth(bicubic_downsample(gt.float(), SCALE).mean(dim=1, keepdim=True))
+    moved = _smooth(lr.float().mean(dim=1, keepdim=True))
     # A difference in brightness or contrast is not a matter of phase.
     moved = (moved - moved.mean()) * (reference.std() / moved.std().clamp_min(1e-8)) + reference.mean()
 
@@ -115,7 +113,7 @@ def detect_phase(high: Tensor, low: Tensor) -> Phase:
     residual = _residual(reference, moved, shift)
     if residual > _MAX_RESIDUAL or error_px > _MAX_ERROR_PX or shift.abs().max() > _SEARCH_LR_PX + 1:
         return Phase(None, None, residual, error_px)
-    # low(j) = centred(j + shift), and centred(j) sits at HR 4j + 1.5.
+    # lr(j) = centred(j + shift), and centred(j) sits at HR 4j + 1.5.
     x, y = (CENTRED_PX + SCALE * shift).tolist()
     return Phase(x, y, residual, error_px)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from skipvsr.errors import ConfigError
-from skipvsr.execute.routed import RoutedTrunks
+from skipvsr.inference.routed import RoutedTrunks
 from skipvsr.models.flow import warp
 from skipvsr.models.router import Calibration, GainRouter, MaskGenerator
 from skipvsr.models.vsr import SkipVSR
@@ -25,7 +25,7 @@ _NEAR = 0.003
 
 @dataclass
 class _Recorder:
-    """A threshold policy that remembers every gain it saw, and what it is the gain of: a share of the clip's work."""
+    """A threshold policy that remembers every gain it saw, and what it is the gain of: a ratio of the clip's work."""
 
     gains: Gains
     threshold: float
@@ -55,7 +55,7 @@ def calibrate(
         model: with a router, put where it should run.
         clips: low-resolution clips (T, 3, H, W), RGB in [0, 1].
         tile_px: most pixels a side of a tile.
-        budgets: shares of the residual blocks' work in (0, 1), rising.
+        budgets: ratios of the residual blocks' work in (0, 1), rising.
         on_pass: called with the number of passes over a clip done and of all.
 
     Raises:
@@ -88,7 +88,7 @@ class _Runs:
     done: int = 0
 
     def under(self, make: Callable[[], Policy]) -> Iterator[tuple[Policy, float]]:
-        """Each clip under a policy of its own: the policy afterwards, and the share of the work that ran."""
+        """Each clip under a policy of its own: the policy afterwards, and the ratio of the work that ran."""
         like = next(self.model.parameters())
         for clip in self.clips:
             policy, tally = make(), Tally()
@@ -97,7 +97,7 @@ class _Runs:
             self.done += 1
             if self.on_pass is not None:
                 self.on_pass(self.done, self.total)
-            yield policy, tally.share
+            yield policy, tally.active_ratio
 
 
 def _gain_thresholds(runs: _Runs, budgets: Sequence[float]) -> list[float]:
@@ -105,7 +105,7 @@ def _gain_thresholds(runs: _Runs, budgets: Sequence[float]) -> list[float]:
     assert isinstance(router, GainRouter)
 
     def gains_at(threshold: float) -> tuple[Tensor, Tensor]:
-        """All gains of all clips, highest first, and the share of the work with a gain at least that high."""
+        """All gains of all clips, highest first, and the ratio of the work with a gain at least that high."""
         values, weights = [], []
         for recorder, _ in runs.under(lambda: _Recorder(router, threshold)):
             assert isinstance(recorder, _Recorder)
@@ -116,7 +116,7 @@ def _gain_thresholds(runs: _Runs, budgets: Sequence[float]) -> list[float]:
         return ordered, torch.cat(weights)[order].cumsum(dim=0)
 
     everything = gains_at(0.0)
-    return [_at_share(*gains_at(_at_share(*everything, budget)), budget) for budget in budgets]
+    return [_at_ratio(*gains_at(_at_ratio(*everything, budget)), budget) for budget in budgets]
 
 
 def _difference_thresholds(runs: _Runs, budgets: Sequence[float]) -> list[float]:
@@ -129,10 +129,10 @@ def _difference_thresholds(runs: _Runs, budgets: Sequence[float]) -> list[float]
         low, high = 0.0, most
         for _ in range(HALVINGS):
             middle = (low + high) / 2
-            shares = [share for _, share in runs.under(lambda at=middle: DifferenceThreshold(router, at, align=align))]
-            share = sum(shares) / len(shares)
-            low, high = (middle, high) if share > budget else (low, middle)
-            if abs(share - budget) <= _NEAR:
+            ratios = [ratio for _, ratio in runs.under(lambda at=middle: DifferenceThreshold(router, at, align=align))]
+            ratio = sum(ratios) / len(ratios)
+            low, high = (middle, high) if ratio > budget else (low, middle)
+            if abs(ratio - budget) <= _NEAR:
                 high = middle
                 break
         most = high
@@ -140,7 +140,7 @@ def _difference_thresholds(runs: _Runs, budgets: Sequence[float]) -> list[float]
     return found
 
 
-def _at_share(values: Tensor, shares: Tensor, budget: float) -> float:
+def _at_ratio(values: Tensor, ratios: Tensor, budget: float) -> float:
     """The value that `budget` of the work exceeds."""
-    index = int(torch.searchsorted(shares, budget).clamp(max=len(values) - 1))
+    index = int(torch.searchsorted(ratios, budget).clamp(max=len(values) - 1))
     return max(float(values[index]), 1e-9)

@@ -15,11 +15,11 @@ import psutil
 import torch
 from torch import Tensor, nn
 
-from skipvsr.execute.routed import RoutedTrunks
+from skipvsr.inference.routed import RoutedTrunks
 from skipvsr.models.vsr import Recurrence, RunTrunk
 from skipvsr.routing.policies import Decide, Policy, TrunkStep
 
-Part = Literal["flow", "trunks", "router", "tail"]
+Part = Literal["flow", "trunks", "router", "reconstruction"]
 PARTS: tuple[Part, ...] = get_args(Part)
 # Calls of each part that are not counted in medians: memory is fetched then, and convolutions are chosen.
 COLD = 2
@@ -32,7 +32,7 @@ class PartTimes:
     Args:
         device: is waited for, before and after.
         calls: by part and direction ("" for what has none), in the order in which they were made: "flow" of each frame but the
-            first, "trunks" of each frame and direction, without what the "router" took in them, "tail" of each frame.
+            first, "trunks" of each frame and direction, without what the "router" took in them, "reconstruction" of each frame.
     """
 
     device: torch.device
@@ -116,7 +116,7 @@ class TimedNetwork:
 
     def reconstruct(self, frame: Tensor, backward: Tensor, forward: Tensor) -> Tensor:
         """As the network's."""
-        with self.times.measure("tail"):
+        with self.times.measure("reconstruction"):
             return self.network.reconstruct(frame, backward, forward)
 
 

@@ -19,34 +19,34 @@ class Cost:
         flow: both flow networks' passes, at the padded size they really work at.
         trunk_inputs: the first convolution of both trunks.
         blocks: the residual blocks of both trunks.
-        tail: fusion and reconstruction.
+        reconstruction: fusion and reconstruction.
         router: both directions' decisions; 0 where everything runs without asking.
     """
 
     flow: int
     trunk_inputs: int
     blocks: int
-    tail: int
+    reconstruction: int
     router: int = 0
 
     @property
     def without_flow(self) -> int:
         """What most papers report."""
-        return self.trunk_inputs + self.blocks + self.tail
+        return self.trunk_inputs + self.blocks + self.reconstruction
 
     @property
     def total(self) -> int:
         """Everything. Warping, resizing, pooling and activations have no multiply-accumulates worth counting."""
         return self.flow + self.without_flow + self.router
 
-    def with_share(self, share: float) -> int:
-        """Everything, with this share of the residual blocks' work."""
-        return sum(self.by_part(share).values())
+    def at_ratio(self, ratio: float) -> int:
+        """Everything, with this ratio of the residual blocks' work."""
+        return sum(self.by_part(ratio).values())
 
-    def by_part(self, share: float) -> dict[str, int]:
-        """Each part, with this share of the residual blocks' work."""
+    def by_part(self, ratio: float) -> dict[str, int]:
+        """Each part, with this ratio of the residual blocks' work."""
         return {field.name: getattr(self, field.name) for field in fields(self)} | {
-            "blocks": round(share * self.blocks)
+            "blocks": round(ratio * self.blocks)
         }
 
     def times(self, count: int) -> Cost:
@@ -66,16 +66,16 @@ def cost_per_frame(config: VSRConfig, height: int, width: int, *, tiles: int = 0
     c = config.channels
     flow = spynet() if config.flow == "spynet" else light_flow()
     fusion = 2 * c * c
-    if config.tail == "basicvsr":
+    if config.reconstruction == "basicvsr":
         # At 1, 2, 4 times the size: c -> 4c, c -> 256, then 64 -> 64 and 64 -> 3.
-        tail = fusion + 9 * (c * 4 * c) + 4 * 9 * (c * 256) + 16 * 9 * (64 * 64 + 64 * 3)
+        reconstruction = fusion + 9 * (c * 4 * c) + 4 * 9 * (c * 256) + 16 * 9 * (64 * 64 + 64 * 3)
     else:
-        tail = fusion + 9 * (c * 48)
+        reconstruction = fusion + 9 * (c * 48)
     return Cost(
         flow=2 * _flow_macs(flow, height, width),
         trunk_inputs=pixels * 2 * 9 * (c + 3) * c,
         blocks=pixels * 2 * config.blocks * 2 * 9 * c * c,
-        tail=pixels * tail,
+        reconstruction=pixels * reconstruction,
         router=2 * _router_macs(config, height, width, tiles) if tiles else 0,
     )
 

@@ -14,16 +14,16 @@ import torch
 from torch import Tensor
 
 from skipvsr.data.clips import Clip
-from skipvsr.data.low import Pairs
+from skipvsr.data.pairs import Pairs
 from skipvsr.errors import ConfigError
 from skipvsr.evaluation.clock import PartTimes, PeakMemory, TimedNetwork, timed_routing
 from skipvsr.evaluation.cost import Cost, cost_per_frame
-from skipvsr.evaluation.metrics import crop_border, luma, psnr, quantise, seam_ratio, ssim, temporal_error
+from skipvsr.evaluation.metrics import crop_border, luma, psnr, quantize, seam_ratio, ssim, temporal_error
 from skipvsr.evaluation.oracle import OracleGains
 from skipvsr.evaluation.settings import Setting
-from skipvsr.execute.patched import PatchGrid
-from skipvsr.execute.stream import Windows, upscale_stream
-from skipvsr.execute.tiled import extra_macs
+from skipvsr.inference.patched import PatchGrid
+from skipvsr.inference.streaming import Windows, upscale_stream
+from skipvsr.inference.tiled import extra_macs
 from skipvsr.models.blocks import SCALE
 from skipvsr.models.resize import bicubic_upsample
 from skipvsr.models.vsr import SkipVSR
@@ -40,8 +40,8 @@ class Measures:
     """How pictures are compared.
 
     Args:
-        border_px: pixels left out on each side of the large picture.
-        rounded: round predictions to 8 bit first, as a saved picture would be.
+        crop_border: pixels left out on each side of the large picture.
+        quantize: round predictions to 8 bit first, as a saved picture would be.
         with_ssim: SSIM too (slow).
         middle_only: mirror the clip, T -> 2T, and measure its middle frame alone: Vimeo-90K-T's convention.
         frames: the first so many frames of each clip; 0: all.
@@ -49,8 +49,8 @@ class Measures:
         window, lookahead: frames, see `Windows`; clips of up to `window` frames are one.
     """
 
-    border_px: int = 0
-    rounded: bool = True
+    crop_border: int = 0
+    quantize: bool = True
     with_ssim: bool = True
     middle_only: bool = False
     frames: int = 0
@@ -69,8 +69,8 @@ class ClipScore:
         psnr_rgb, psnr_y, ssim_rgb, ssim_y: the field's; SSIM is empty where it was not asked for.
         temporal_error: `metrics.temporal_error`, from the second frame on.
         seams: `metrics.seam_ratio` at the borders of tiles or patches; empty where there are none.
-        executed_share: of the residual blocks' work.
-        flips: share of decisions that differ from the frame before, forward direction.
+        active_ratio: of the residual blocks' work.
+        decision_flicker: ratio of decisions that differ from the frame before, forward direction.
         gmacs_per_frame: of all parts but "extra": what the decisions cost, however it is executed.
         gmacs: by part, from the trace: those of `Cost`; "overlap": what patches compute more than once; "extra": what tiles
             compute beyond their own border, and where everything is computed because that is faster.
@@ -87,8 +87,8 @@ class ClipScore:
     ssim_y: list[float]
     temporal_error: list[float]
     seams: list[float]
-    executed_share: float
-    flips: float
+    active_ratio: float
+    decision_flicker: float
     gmacs_per_frame: float
     gmacs: dict[str, float]
     seconds_per_frame: float
@@ -118,8 +118,8 @@ class Row:
     window_jump: float | None
     gmacs_per_frame: float
     gmacs: dict[str, float]
-    executed_share: float
-    flips: float
+    active_ratio: float
+    decision_flicker: float
     seconds_per_frame: float
     seconds: dict[str, dict[str, float]]
     peak_bytes: int
@@ -145,7 +145,8 @@ class Row:
             temporal_error=average("temporal_error"), seams=average("seams"), window_jump=_window_jump(clips, window),
             gmacs_per_frame=total("gmacs_per_frame"),
             gmacs={part: mean(clip.gmacs[part] for clip in clips) for part in clips[0].gmacs},
-            executed_share=total("executed_share"), flips=total("flips"), seconds_per_frame=total("seconds_per_frame"),
+            active_ratio=total("active_ratio"), decision_flicker=total("decision_flicker"),
+            seconds_per_frame=total("seconds_per_frame"),
             seconds={
                 part: {kind: mean(clip.seconds[part][kind] for clip in clips) for kind in kinds}
                 for part, kinds in clips[0].seconds.items()
@@ -187,8 +188,8 @@ def evaluate_clip(
     started = time.perf_counter()
     found = _Found(measures)
     count = 0
-    for result, high in run.results(frames):
-        source.apart += found.add(result, high, run.borders)
+    for result, gt in run.results(frames):
+        source.apart += found.add(result, gt, run.borders)
         memory.look()
         count += 1
     if measures.middle_only:
@@ -198,7 +199,7 @@ def evaluate_clip(
     return ClipScore(
         clip=clip.name, frames=count, psnr_rgb=found.psnr_rgb, psnr_y=found.psnr_y, ssim_rgb=found.ssim_rgb,
         ssim_y=found.ssim_y, temporal_error=found.temporal_error, seams=found.seams,
-        executed_share=run.sums.share, flips=run.sums.flips,
+        active_ratio=run.sums.active_ratio, decision_flicker=run.sums.decision_flicker,
         gmacs_per_frame=sum(gmacs.values()) - gmacs["extra"], gmacs=gmacs,
         seconds_per_frame=seconds / count, seconds=run.times.seconds_per_frame(count), peak_bytes=memory.look(),
     )  # fmt: skip
@@ -252,8 +253,8 @@ class _Run:
         """Result and ground truth of each frame, (3, 4H, 4W) in [0, 1] both."""
         model = self._model
         if model is None:
-            for low, high in frames:
-                yield bicubic_upsample(low[None])[0], high
+            for lr, gt in frames:
+                yield bicubic_upsample(lr[None])[0], gt
             return
         known: list[tuple[Tensor, Tensor]] = []
 
@@ -262,8 +263,8 @@ class _Run:
             if len(known) > WINDOW:
                 raise ConfigError(f"the oracle looks at whole clips of at most {WINDOW} frames; give --frames")
             like = next(model.parameters())
-            low, high = (torch.stack(list(part)).to(like) for part in zip(*known, strict=True))
-            return OracleGains(model.with_router("none").to(like).eval(), low[None], high[None])
+            lr, gt = (torch.stack(list(part)).to(like) for part in zip(*known, strict=True))
+            return OracleGains(model.with_router("none").to(like).eval(), lr[None], gt[None])
 
         routed = self._setting.routed(model, self.sums, self._measures.tile_px, oracle)
         source = iter(known or frames)
@@ -274,33 +275,33 @@ class _Run:
         self.borders = self._find_borders()
         waiting: deque[Tensor] = deque()
 
-        def lows() -> Iterator[Tensor]:
-            for low, high in chain([first], source):
-                waiting.append(high)
-                yield low
+        def lrs() -> Iterator[Tensor]:
+            for lr, gt in chain([first], source):
+                waiting.append(gt)
+                yield lr
 
         network = TimedNetwork(self._setting.dial().around(model, *self._size), self.times)
         windows = Windows(self._measures.window, self._measures.lookahead)
-        for result in upscale_stream(lows(), network, windows, routed=timed_routing(routed, self.times)):
-            high = waiting.popleft()
-            yield result.float().to(high.device), high
+        for result in upscale_stream(lrs(), network, windows, routed=timed_routing(routed, self.times)):
+            gt = waiting.popleft()
+            yield result.float().to(gt.device), gt
 
     def gmacs(self, frames: int) -> dict[str, float]:
         """Of each part, a frame; see `ClipScore`."""
         model, setting = self._model, self._setting
         if model is None:
             return dict.fromkeys((*Cost(0, 0, 0, 0).by_part(0.0), "overlap", "extra"), 0.0)
-        share = self.sums.share
-        asked = setting.policy in ("threshold", "budget", "budget-frame") and share < 1
+        ratio = self.sums.active_ratio
+        asked = setting.policy in ("threshold", "budget", "budget-frame") and ratio < 1
         overlap = 0
         if setting.tiling == "patch":
             patches = PatchGrid(*self._size)
             cost = cost_per_frame(model.config, *self._size, tiles=patches.patches if asked else 0)
             one = cost_per_frame(model.config, patches.patch_height, patches.patch_width, tiles=int(asked))
-            overlap = one.times(patches.patches).with_share(share) - cost.with_share(share)
+            overlap = one.times(patches.patches).at_ratio(ratio) - cost.at_ratio(ratio)
         else:
             cost = cost_per_frame(model.config, *self._size, tiles=self._tiles().tiles if asked else 0)
-        parts = cost.by_part(share) | {"overlap": overlap, "extra": self.sums.extra_macs / frames}
+        parts = cost.by_part(ratio) | {"overlap": overlap, "extra": self.sums.extra_macs / frames}
         return {name: macs / 1e9 for name, macs in parts.items()}
 
     def _tiles(self) -> TileGrid:
@@ -326,22 +327,22 @@ class _Found:
     seams: list[float] = field(default_factory=list)
     _before: tuple[Tensor, Tensor] | None = None
 
-    def add(self, result: Tensor, high: Tensor, borders: tuple[list[int], list[int]]) -> float:
+    def add(self, result: Tensor, gt: Tensor, borders: tuple[list[int], list[int]]) -> float:
         """Measure a frame; returns the seconds that took."""
         started = time.perf_counter()
-        result = quantise(result) if self.measures.rounded else result
-        seam = seam_ratio(result - high, *borders, every=SCALE)
+        result = quantize(result) if self.measures.quantize else result
+        seam = seam_ratio(result - gt, *borders, every=SCALE)
         self.seams += [] if seam is None else [seam]
-        result, high = (crop_border(image, self.measures.border_px) for image in (result, high))
-        luma_pair = luma(result.double()), luma(high.double())
-        self.psnr_rgb.append(psnr(result, high, 1.0).item())
+        result, gt = (crop_border(image, self.measures.crop_border) for image in (result, gt))
+        luma_pair = luma(result.double()), luma(gt.double())
+        self.psnr_rgb.append(psnr(result, gt, 1.0).item())
         self.psnr_y.append(psnr(*luma_pair, 255.0).item())
         if self.measures.with_ssim:
-            self.ssim_rgb.append(ssim(result, high, 1.0))
+            self.ssim_rgb.append(ssim(result, gt, 1.0))
             self.ssim_y.append(ssim(*luma_pair, 255.0))
         if self._before is not None:
-            self.temporal_error.append(temporal_error(result, self._before[0], high, self._before[1]))
-        self._before = (result, high)
+            self.temporal_error.append(temporal_error(result, self._before[0], gt, self._before[1]))
+        self._before = (result, gt)
         return time.perf_counter() - started
 
     def keep_only(self, index: int) -> None:
@@ -362,7 +363,7 @@ class _Sums:
         self._last: Tensor | None = None
 
     def add(self, trunk: TracedTrunk) -> None:
-        """Count a pass; the mask of the last forward one is kept, for the flips."""
+        """Count a pass; the mask of the last forward one is kept, for the decision_flicker."""
         self._tally.add(trunk)
         self.extra_macs += extra_macs(trunk.mask, trunk.grid, self._channels)
         if trunk.direction == "forward":
@@ -371,11 +372,11 @@ class _Sums:
             self._last = trunk.mask
 
     @property
-    def share(self) -> float:
-        return self._tally.share if self._tally.passes else 0.0
+    def active_ratio(self) -> float:
+        return self._tally.active_ratio if self._tally.passes else 0.0
 
     @property
-    def flips(self) -> float:
+    def decision_flicker(self) -> float:
         return mean(self._changed) if self._changed else 0.0
 
 

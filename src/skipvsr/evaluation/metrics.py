@@ -16,7 +16,7 @@ from skipvsr.errors import ConfigError
 _LUMA = (65.481, 128.553, 24.966)
 
 
-def quantise(images: Tensor) -> Tensor:
+def quantize(images: Tensor) -> Tensor:
     """Clamp to [0, 1] and round to 8 bit, as a saved picture would be; same shape."""
     return (images.clamp(0, 1) * 255).round() / 255
 
@@ -35,7 +35,7 @@ def psnr(prediction: Tensor, target: Tensor, peak: float) -> Tensor:
 
 def psnr_y(prediction: Tensor, target: Tensor) -> Tensor:
     """Luma PSNR in dB of each frame, prediction rounded to 8 bit: (..., 3, H, W) RGB in [0, 1] twice -> (...)."""
-    return psnr(luma(quantise(prediction).double()), luma(target.double()), peak=255.0)
+    return psnr(luma(quantize(prediction).double()), luma(target.double()), peak=255.0)
 
 
 def ssim(prediction: Tensor, target: Tensor, peak: float) -> float:
@@ -66,13 +66,13 @@ def crop_border(images: Tensor, pixels: int) -> Tensor:
     return images[..., pixels:-pixels, pixels:-pixels] if pixels else images
 
 
-def temporal_error(result: Tensor, before: Tensor, high: Tensor, high_before: Tensor) -> float:
+def temporal_error(result: Tensor, before: Tensor, gt: Tensor, gt_before: Tensor) -> float:
     """How differently the result changes from frame to frame than the ground truth does, in levels of 255.
 
-    Mean of |(result - before) - (high - high_before)|; (3, H, W) each, RGB in [0, 1]. Error that stays put costs nothing;
+    Mean of |(result - before) - (gt - gt_before)|; (3, H, W) each, RGB in [0, 1]. Error that stays put costs nothing;
     flicker does.
     """
-    return 255 * ((result - before) - (high - high_before)).abs().mean().item()
+    return 255 * ((result - before) - (gt - gt_before)).abs().mean().item()
 
 
 def seam_ratio(error: Tensor, rows: Sequence[int], columns: Sequence[int], every: int = 1) -> float | None:

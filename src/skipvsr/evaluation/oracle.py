@@ -1,6 +1,6 @@
 """The gains that no router can know: measured against the ground truth and the teacher.
 
-For each trunk step the network is cut off after 0, 1, ... all blocks on the whole frame; each time the tail makes a picture,
+For each trunk step the network is cut off after 0, 1, ... all blocks on the whole frame; each time a frame is reconstructed
 together with what the teacher (the network with all blocks) has for the other direction, and the ground truth says how wrong
 each tile of it is. What skipping costs later frames is left out: no policy that decides frame by frame can be sure to do
 better, but one that looks ahead might.
@@ -26,14 +26,14 @@ class OracleGains:
 
     Args:
         network: without its router.
-        low: the clips, (B, T, 3, H, W) in [0, 1].
-        high: the ground truth, (B, T, 3, 4H, 4W).
+        lr: the clips, (B, T, 3, H, W) in [0, 1].
+        gt: the ground truth, (B, T, 3, 4H, 4W).
         flows: what the network's `clip_flows` gives for them, where it is known already.
     """
 
     network: SkipVSR
-    low: Tensor
-    high: Tensor
+    lr: Tensor
+    gt: Tensor
     flows: tuple[list[Tensor], list[Tensor]] | None = None
     _backward: list[Tensor] = field(default_factory=list, init=False)
     _forward: list[Tensor] = field(default_factory=list, init=False)
@@ -47,14 +47,14 @@ class OracleGains:
             return kept[direction][-1]
 
         with torch.no_grad():
-            self.network(self.low, run, self.flows)
+            self.network(self.lr, run, self.flows)
         self._backward.reverse()
 
     def __call__(
         self, direction: str, frame: Tensor, state: Tensor, flow: Tensor | None, rows: int, columns: int
     ) -> Tensor:
         """Squared error that each block takes off each tile, (B, blocks, rows, columns), falling along the blocks."""
-        length = self.low.shape[1]
+        length = self.lr.shape[1]
         backward = self._steps < length
         assert backward == (direction == "backward")
         number = length - 1 - self._steps if backward else self._steps - length
@@ -66,7 +66,7 @@ class OracleGains:
             for block in (None, *trunk.blocks):
                 state = state if block is None else block(state)
                 picture = self.network.reconstruct(frame, *((state, other) if backward else (other, state)))
-                error = (picture - self.high[:, number]).square().mean(dim=1, keepdim=True)
+                error = (picture - self.gt[:, number]).square().mean(dim=1, keepdim=True)
                 errors.append(F.adaptive_avg_pool2d(F.avg_pool2d(error, SCALE), (rows, columns))[:, 0])
         return falling_gains(torch.stack(errors)).transpose(0, 1)
 

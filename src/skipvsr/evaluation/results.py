@@ -11,20 +11,20 @@ from typing import Any
 
 from skipvsr.checkpoints.native import fingerprint
 from skipvsr.data.clips import Clip
-from skipvsr.data.low import Pairs
+from skipvsr.data.pairs import Pairs
 from skipvsr.errors import ConfigError
 from skipvsr.evaluation.evaluate import ClipScore, Measures, Row, evaluate_clip
 from skipvsr.evaluation.machine import describe_machine
 from skipvsr.evaluation.settings import Setting
 from skipvsr.models.vsr import SkipVSR
-from skipvsr.video.faults import writing
+from skipvsr.video.errors import writing
 
 # Of parts whose names in JSON are no words.
 PART_NAMES = {"trunk_inputs": "trunk inputs", "overlap": "overlap of patches", "extra": "beyond tiles' borders"}
 
 
 @dataclass(frozen=True)
-class Crew:
+class ProcessGroup:
     """Processes that work side by side.
 
     Args:
@@ -38,7 +38,7 @@ class Crew:
     gather: Callable[[list[Any]], list[Any]] = list
 
     @classmethod
-    def of_launcher(cls, *, cpu: bool) -> Crew:
+    def of_launcher(cls, *, cpu: bool) -> ProcessGroup:
         """Those that `accelerate launch` or `torchrun` started; this one alone without either.
 
         Raises:
@@ -68,7 +68,7 @@ class Evaluation:
         path: JSON file that is written after each clip, and resumed from; None: nothing is kept.
         overwrite: start over.
         command: what is being run, for the file.
-        crew: the processes that share the clips; None: this one alone. Each needs all arguments; the first writes the file.
+        group: the processes that share the clips; None: this one alone. Each needs all arguments; the first writes the file.
 
     Raises:
         ConfigError: the file is of another model, dataset or measure, or no result at all.
@@ -77,11 +77,11 @@ class Evaluation:
     def __init__(
         self, name: str, model: SkipVSR | None, dataset: str, clips: Sequence[Clip], pairs: Pairs, *,
         measures: Measures | None = None, path: Path | None = None, overwrite: bool = False, command: str = "",
-        crew: Crew | None = None,
+        group: ProcessGroup | None = None,
     ) -> None:  # fmt: skip
         self._model, self._clips, self._pairs = model, clips, pairs
         self._measures = measures or Measures()
-        self._path, self._command, self._crew = path, command, crew or Crew()
+        self._path, self._command, self._group = path, command, group or ProcessGroup()
         self._head = {
             "model": name,
             "weights": None if model is None else fingerprint(model),
@@ -95,7 +95,7 @@ class Evaluation:
     def row(self, setting: Setting, on_clip: Callable[[str], object] | None = None) -> Row:
         """The clips at a setting, measured where they have not been; `on_clip` is called before each with its name."""
         for clips in self._rounds():
-            mine = clips[self._crew.index] if self._crew.index < len(clips) else None
+            mine = clips[self._group.index] if self._group.index < len(clips) else None
             found: list[tuple[str, ClipScore]] = []
             if mine is not None:
                 if on_clip is not None:
@@ -103,7 +103,7 @@ class Evaluation:
                 if (setting, mine.name) not in self._done:
                     score = evaluate_clip(self._model, mine, self._pairs, setting, self._measures)
                     found.append((mine.name, score))
-            found = self._crew.gather(found)
+            found = self._group.gather(found)
             self._done |= {(setting, name): score for name, score in found}
             scores = [self._done[setting, clip.name] for clip in self._clips if (setting, clip.name) in self._done]
             self._rows[setting] = Row.of(setting, scores, self._measures.window)
@@ -115,7 +115,8 @@ class Evaluation:
     def _rounds(self) -> list[list[Clip]]:
         """The clips, as many at a time as there are processes."""
         return [
-            list(self._clips[start : start + self._crew.size]) for start in range(0, len(self._clips), self._crew.size)
+            list(self._clips[start : start + self._group.size])
+            for start in range(0, len(self._clips), self._group.size)
         ]
 
     def _read(self, path: Path) -> dict[tuple[Setting, str], ClipScore]:
@@ -139,7 +140,7 @@ class Evaluation:
             ) from error
 
     def _write(self) -> None:
-        if self._path is None or self._crew.index:
+        if self._path is None or self._group.index:
             return
         rows = [row.to_dict() for row in self._rows.values()]
         values = {**self._head, "rows": rows, "machine": describe_machine(), "command": self._command}

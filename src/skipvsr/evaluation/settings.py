@@ -9,8 +9,8 @@ from typing import Literal, get_args
 import torch
 
 from skipvsr.errors import ConfigError
-from skipvsr.execute.dial import Dial, Tiling
-from skipvsr.execute.routed import RoutedTrunks
+from skipvsr.inference.options import Dial, Tiling
+from skipvsr.inference.routed import RoutedTrunks
 from skipvsr.models.router import GainRouter
 from skipvsr.models.vsr import SkipVSR
 from skipvsr.routing.learned import GainBudget, Gains
@@ -29,10 +29,10 @@ class Setting:
 
     Args:
         policy: "full": everything; "threshold": the model's router; "budget": the same at the threshold that the model's
-            table gives; "budget-frame": our router's highest gains, exactly the share in each frame; "gradient": depth by
+            table gives; "budget-frame": our router's highest gains, exactly the ratio in each frame; "gradient": depth by
             rank of the luma gradient; "random", "uniform", "shallow", "deep": as in the paper; "oracle": gains measured
             against the ground truth.
-        value: the threshold, or the share of blocks; of "full" nothing.
+        value: the threshold, or the ratio of blocks; of "full" nothing.
         tiling: "frame" or "patch".
 
     Raises:
@@ -48,7 +48,7 @@ class Setting:
             raise ConfigError(f"the policy is {self.policy!r}; choose one of {', '.join(POLICIES)}")
         self.dial()
         if self.policy not in ("full", "threshold") and not 0 < self.value <= 1:
-            raise ConfigError(f"{self.policy}: the share is {self.value}; it must be above 0 and at most 1")
+            raise ConfigError(f"{self.policy}: the ratio is {self.value}; it must be above 0 and at most 1")
         if self.policy == "oracle" and self.tiling == "patch":
             raise ConfigError("the oracle works on whole frames only; leave the patch tiling out")
 

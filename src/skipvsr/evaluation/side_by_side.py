@@ -11,7 +11,7 @@ from torch import Tensor
 
 from skipvsr.errors import ConfigError
 from skipvsr.evaluation.settings import Setting
-from skipvsr.execute.stream import Windows, upscale_stream
+from skipvsr.inference.streaming import Windows, upscale_stream
 from skipvsr.models.vsr import SkipVSR
 from skipvsr.routing.learned import Gains
 from skipvsr.routing.trace import Tally

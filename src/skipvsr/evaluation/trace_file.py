@@ -19,7 +19,7 @@ import torch
 from skipvsr.errors import InputError, OutputError
 from skipvsr.routing.grid import TileGrid
 from skipvsr.routing.trace import RoutingTrace, TracedTrunk
-from skipvsr.video.faults import writing
+from skipvsr.video.errors import writing
 
 _GRID = "grid"
 

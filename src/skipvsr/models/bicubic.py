@@ -17,7 +17,7 @@ class Bicubic(SkipVSR):
 
     def __init__(self) -> None:
         nn.Module.__init__(self)
-        self.config = VSRConfig(channels=1, blocks=1, flow="light", tail="light")
+        self.config = VSRConfig(channels=1, blocks=1, flow="light", reconstruction="light")
         self.calibration = None
         self.router = None
         # Says where it runs and in which dtype.

@@ -1,4 +1,4 @@
-"""The parts of a recurrent super-resolution network: residual blocks, trunks, reconstruction tails."""
+"""The parts of a recurrent super-resolution network: residual blocks, trunks, reconstruction reconstructions."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Trunk(nn.Module):
         return F.leaky_relu(self.input(torch.cat((frame, state), dim=1)), 0.1)
 
 
-class BasicVSRTail(nn.Module):
+class BasicVSRReconstruction(nn.Module):
     """BasicVSR's reconstruction: fusion, two x2 pixel shuffles, two convolutions at full size."""
 
     def __init__(self, channels: int) -> None:
@@ -75,7 +75,7 @@ class BasicVSRTail(nn.Module):
         return self.last(F.leaky_relu(self.hr(x), 0.1))
 
 
-class LightTail(nn.Module):
+class LightReconstruction(nn.Module):
     """Reconstruction that stays at low resolution: fusion, one convolution to 48 channels, one x4 pixel shuffle."""
 
     def __init__(self, channels: int) -> None:

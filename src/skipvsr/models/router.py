@@ -27,11 +27,11 @@ _LOG_FLOOR = 1e-3
 
 @dataclass(frozen=True)
 class Calibration:
-    """Which threshold spends which share of the residual blocks' work, as measured on clips.
+    """Which threshold spends which ratio of the residual blocks' work, as measured on clips.
 
     Args:
         tile_px: most pixels a side of the tiles it was measured with.
-        budgets: shares in (0, 1), rising.
+        budgets: ratios in (0, 1), rising.
         thresholds: the threshold of each, above 0, falling.
 
     Raises:

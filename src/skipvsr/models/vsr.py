@@ -1,4 +1,4 @@
-"""The network: two recurrences over a clip, and a tail that rebuilds each frame four times larger."""
+"""The network: two recurrences over a clip, and a reconstruction that rebuilds each frame four times larger."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skipvsr.errors import ConfigError, ShapeError
-from skipvsr.models.blocks import SCALE, BasicVSRTail, LightTail, Trunk
+from skipvsr.models.blocks import SCALE, BasicVSRReconstruction, LightReconstruction, Trunk
 from skipvsr.models.flow import light_flow, spynet, warp
 from skipvsr.models.router import Calibration, GainRouter, MaskGenerator
 
 MIN_SIDE_PX = 16
 Flow = Literal["spynet", "light"]
-Tail = Literal["basicvsr", "light"]
+Reconstruction = Literal["basicvsr", "light"]
 Router = Literal["none", "gain", "paper"]
 Direction = Literal["backward", "forward"]
 
 
 class RunTrunk(Protocol):
-    """How a trunk is run: `skipvsr.execute.routed.RoutedTrunks` skips blocks; None runs everything."""
+    """How a trunk is run: `skipvsr.inference.routed.RoutedTrunks` skips blocks; None runs everything."""
 
     def __call__(self, trunk: Trunk, direction: Direction, frame: Tensor, state: Tensor, flow: Tensor | None) -> Tensor:
         """The new state (N, C, H, W) from the frame (N, 3, H, W), the aligned state and the flow that aligned it."""
@@ -31,7 +31,7 @@ class RunTrunk(Protocol):
 
 
 class Recurrence(Protocol):
-    """What streaming needs of a network: `SkipVSR`, or `skipvsr.execute.patched.Patched` around one. See `SkipVSR`."""
+    """What streaming needs of a network: `SkipVSR`, or `skipvsr.inference.patched.Patched` around one. See `SkipVSR`."""
 
     def parameters(self) -> Iterator[nn.Parameter]: ...
 
@@ -56,7 +56,7 @@ class VSRConfig:
         channels: C, width of the propagated states (the paper: 64).
         blocks: residual blocks in each of the two trunks (the paper: 30).
         flow: "spynet" (1.44 M parameters), or "light" (0.06 M).
-        tail: "basicvsr" (two x2 pixel shuffles, two convolutions at full size), or "light" (one x4 pixel shuffle).
+        reconstruction: "basicvsr" (two x2 pixel shuffles, two convolutions at full size), or "light" (one x4 pixel shuffle).
         router: "none", "gain" (ours) or "paper" (its mask generator).
 
     Raises:
@@ -66,7 +66,7 @@ class VSRConfig:
     channels: int = 64
     blocks: int = 30
     flow: Flow = "spynet"
-    tail: Tail = "basicvsr"
+    reconstruction: Reconstruction = "basicvsr"
     router: Router = "none"
 
     def __post_init__(self) -> None:
@@ -74,7 +74,11 @@ class VSRConfig:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ConfigError(f"{name} is {value!r}; it must be a whole number from 1 up")
-        for name, allowed in (("flow", get_args(Flow)), ("tail", get_args(Tail)), ("router", get_args(Router))):
+        for name, allowed in (
+            ("flow", get_args(Flow)),
+            ("reconstruction", get_args(Reconstruction)),
+            ("router", get_args(Router)),
+        ):
             if getattr(self, name) not in allowed:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(allowed)}")
 
@@ -108,7 +112,11 @@ class SkipVSR(nn.Module):
         self.flow = spynet() if config.flow == "spynet" else light_flow()
         self.backward_trunk = Trunk(config.channels, config.blocks)
         self.forward_trunk = Trunk(config.channels, config.blocks)
-        self.tail = BasicVSRTail(config.channels) if config.tail == "basicvsr" else LightTail(config.channels)
+        self.reconstruction = (
+            BasicVSRReconstruction(config.channels)
+            if config.reconstruction == "basicvsr"
+            else LightReconstruction(config.channels)
+        )
         self.calibration: Calibration | None = None
         self.router: GainRouter | MaskGenerator | None = None
         if config.router == "gain":
@@ -207,7 +215,7 @@ class SkipVSR(nn.Module):
     def reconstruct(self, frame: Tensor, backward: Tensor, forward: Tensor) -> Tensor:
         """Frame (N, 3, H, W) and its two states (N, C, H, W) -> (N, 3, 4H, 4W)."""
         base = F.interpolate(frame, scale_factor=SCALE, mode="bilinear", align_corners=False)
-        return self.tail(backward, forward) + base
+        return self.reconstruction(backward, forward) + base
 
     def _propagate(
         self, direction: Direction, frame: Tensor, state: Tensor | None, flow: Tensor | None, run: RunTrunk | None

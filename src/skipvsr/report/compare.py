@@ -35,7 +35,7 @@ class Look:
             side by side.
         crop: (left, top, width, height) in pixels of the largest source; None: everything.
         zoom: whole number by which pixels are enlarged, as squares.
-        heat: beside each source but the first, how much it differs from the first (dark: not at all, yellow: an eighth of the
+        diff: beside each source but the first, how much it differs from the first (dark: not at all, yellow: an eighth of the
             range or more).
 
     Raises:
@@ -45,7 +45,7 @@ class Look:
     wipe: bool = False
     crop: tuple[int, int, int, int] | None = None
     zoom: int = 1
-    heat: bool = False
+    diff: bool = False
 
     def __post_init__(self) -> None:
         if self.zoom < 1:
@@ -107,7 +107,7 @@ def compose(pictures: Sequence[Tensor], look: Look, progress: float = 0.5) -> Te
         panels.append(wiped)
     else:
         panels += pictures
-    if look.heat:
+    if look.diff:
         panels += [heat_map(first, other) for other in pictures[1:]]
     if look.zoom > 1:
         panels = [panel.repeat_interleave(look.zoom, 1).repeat_interleave(look.zoom, 2) for panel in panels]

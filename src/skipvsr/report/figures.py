@@ -90,14 +90,14 @@ def trade_off(stem: Path, curves: Sequence[Curve], measure: str = "PSNR (dB)") -
 def routing_statistics(
     stem: Path, per_block: np.ndarray, differences: np.ndarray, picture: np.ndarray, depth: np.ndarray, caption: str
 ) -> list[Path]:
-    """Figure 5: share of tiles on which each block ran, how much blocks change the feature, and the depth over a frame.
+    """Figure 5: ratio of tiles on which each block ran, how much blocks change the feature, and the depth over a frame.
 
     Args:
         stem: of the files.
         per_block: (2, blocks), backward and forward trunk.
         differences: (blocks, N), root mean square.
         picture: (H, W, 3) in [0, 1].
-        depth: (H, W), share of blocks.
+        depth: (H, W), ratio of blocks.
         caption: what ran.
     """
     figure = new_figure(PAGE_INCHES, 2.1)
@@ -121,7 +121,7 @@ def routing_statistics(
     percentiles = np.percentile(differences, (5, 25, 50, 75, 95), axis=1)
     data = {
         "caption": caption,
-        "share_per_block": per_block.round(5).tolist(),
+        "ratio_per_block": per_block.round(5).tolist(),
         "feature_difference_percentiles_5_25_50_75_95": percentiles.round(6).tolist(),
     }
     return save(figure, stem, data)

@@ -49,7 +49,7 @@ class Preset:
         static: blocks of the static networks.
         test_frames: the first so many of each clip; 0: all.
         shown: which clip of the first test set figures show.
-        rate: learning rate of the backbone.
+        learning_rate: learning rate of the backbone.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Preset:
     static: tuple[int, ...]
     test_frames: int = 0
     shown: int = 0
-    rate: float = 8e-4
+    learning_rate: float = 8e-4
 
     @property
     def variants(self) -> list[str]:
@@ -96,7 +96,7 @@ class Preset:
                 train=[Source(kind, str(data / folder))],
                 degradation=degradation,  # pyright: ignore[reportArgumentType] - it is checked
                 stills=str(data / self.stills) if self.stills else "",
-                stills_share=0.15 if self.stills else 0.0,
+                stills_ratio=0.15 if self.stills else 0.0,
             ),
             validation=Validation(
                 [Source(self.tests[0].kind, str(data / self.tests[0].folder))], frames=8, every=10**9
@@ -106,11 +106,11 @@ class Preset:
 
     def _stages(self, variant: str, backbone: str) -> list[Stage]:
         if variant == "backbone":
-            flow = FlowStage("flow", self._optimisation(self.flow, 1e-3), synthetic_share=0.5 if self.stills else 0.0)
-            return [flow, BackboneStage("backbone", self._optimisation(self.backbone, self.rate), self.frames)]
-        optimisation = self._optimisation(self.skip, self.rate / 2)
+            flow = FlowStage("flow", self._optimisation(self.flow, 1e-3), synthetic_ratio=0.5 if self.stills else 0.0)
+            return [flow, BackboneStage("backbone", self._optimisation(self.backbone, self.learning_rate), self.frames)]
+        optimisation = self._optimisation(self.skip, self.learning_rate / 2)
         if variant.startswith("static-"):
-            return [BackboneStage("backbone", optimisation, self.frames, init=backbone, flow_rate=0.0)]
+            return [BackboneStage("backbone", optimisation, self.frames, init=backbone, flow_learning_rate_scale=0.0)]
         skip = SkipStage("skip", optimisation, self.frames, init=backbone, tile_px=self.crop // 3)
         if variant == "ours":
             return [skip]
@@ -128,9 +128,15 @@ class Preset:
             case supervision:
                 return replace(method, supervision="-".join(supervision))
 
-    def _optimisation(self, steps: int, rate: float) -> Optimisation:
+    def _optimisation(self, steps: int, learning_rate: float) -> Optimisation:
         return Optimisation(
-            steps, self.batch, self.crop, rate, warmup=min(50, steps // 10), clip_norm=1.0, checkpoint_every=100
+            steps,
+            self.batch,
+            self.crop,
+            learning_rate,
+            warmup=min(50, steps // 10),
+            clip_norm=1.0,
+            checkpoint_every=100,
         )
 
 
@@ -146,7 +152,7 @@ PRESETS = {
             TestSet("Vimeo-90K-T BD", "vimeo-test", "Vimeo-90K", "bd"), TestSet("Vid4 BD", "vid4", "Vid4", "bd"),
         ),
         flow=100_000, backbone=300_000, skip=100_000, batch=16, crop=48, frames=15, intervals=(15, 10, 6),
-        static=(8, 15, 22), rate=2e-4,
+        static=(8, 15, 22), learning_rate=2e-4,
     ),
     # The same protocol with the compact network on the project's own clips: hours on two cores.
     "mini": Preset(

@@ -12,40 +12,43 @@ from torch import Tensor
 from skipvsr.errors import ConfigError
 from skipvsr.evaluation.metrics import psnr
 from skipvsr.evaluation.settings import Setting
-from skipvsr.execute.dial import Dial
+from skipvsr.inference.options import Dial
 from skipvsr.models.blocks import SCALE
 from skipvsr.models.resize import bicubic_upsample
+from skipvsr.report.experiment import BUDGETS, Experiment
 from skipvsr.report.figures import Crop, Curve, crops, patch_psnr_map, routing_statistics, trade_off
-from skipvsr.report.lab import BUDGETS, Lab
-from skipvsr.report.look import feature_differences, patch_psnr, run_routed
+from skipvsr.report.inspect import feature_differences, patch_psnr, run_routed
 from skipvsr.report.tables import TABLES
 
 _CURVE_SHARES = (0.24, 0.507, 0.707)
 _FIXED = ("gradient", "random", "uniform", "deep")
 
 
-def fig1(lab: Lab, stem: Path) -> list[Path]:
+def fig1(experiment: Experiment, stem: Path) -> list[Path]:
     """PSNR of each patch of a frame."""
-    low, high = lab.clip()
-    middle = len(low) // 2
-    result = run_routed(lab.model("backbone"), low, Dial()).result
-    method = f"BasicVSR, {psnr(result[middle], high[middle], 1.0).item():.2f} dB"
-    return patch_psnr_map(stem, picture(high[middle]), patch_psnr(result[middle], high[middle]).numpy(), method)
+    lr, gt = experiment.clip()
+    middle = len(lr) // 2
+    result = run_routed(experiment.model("backbone"), lr, Dial()).result
+    method = f"BasicVSR, {psnr(result[middle], gt[middle], 1.0).item():.2f} dB"
+    return patch_psnr_map(stem, picture(gt[middle]), patch_psnr(result[middle], gt[middle]).numpy(), method)
 
 
-def fig4(lab: Lab, stem: Path) -> list[Path]:
+def fig4(experiment: Experiment, stem: Path) -> list[Path]:
     """Quality against cost and time: both routers, free policies, static networks."""
-    test = lab.preset.tests[0]
+    test = experiment.preset.tests[0]
     full = Setting("full")
     lines: dict[str, list[tuple[str, Setting]]] = {}
     for name, variant in (("our router", "ours"), ("the paper's router", "paper")):
-        lines[name] = [*((variant, Setting("budget", share)) for share in _CURVE_SHARES), (variant, full)]
+        lines[name] = [*((variant, Setting("budget", ratio)) for ratio in _CURVE_SHARES), (variant, full)]
     for policy in _FIXED:
-        lines[policy] = [*(("ours", Setting(policy, share)) for share in _CURVE_SHARES), ("ours", full)]  # pyright: ignore[reportArgumentType]
-    lines["static networks"] = [*((f"static-{blocks}", full) for blocks in lab.preset.static), ("backbone", full)]
+        lines[policy] = [*(("ours", Setting(policy, ratio)) for ratio in _CURVE_SHARES), ("ours", full)]  # pyright: ignore[reportArgumentType]
+    lines["static networks"] = [
+        *((f"static-{blocks}", full) for blocks in experiment.preset.static),
+        ("backbone", full),
+    ]
     points = list(dict.fromkeys(point for line in lines.values() for point in line))
-    rows = {point: lab.row(*point, test, with_ssim=False) for point in points}
-    seconds = dict(zip(points, lab.seconds(points, test), strict=True))
+    rows = {point: experiment.row(*point, test, with_ssim=False) for point in points}
+    seconds = dict(zip(points, experiment.seconds(points, test), strict=True))
     curves = []
     for name, line in lines.items():
         ordered = sorted(line, key=lambda point: rows[point].gmacs_per_frame)
@@ -58,58 +61,58 @@ def fig4(lab: Lab, stem: Path) -> list[Path]:
     return trade_off(stem, curves, f"RGB PSNR on {test.name} (dB)")
 
 
-def fig5(lab: Lab, stem: Path) -> list[Path]:
+def fig5(experiment: Experiment, stem: Path) -> list[Path]:
     """Where blocks run: by block and over a frame; and how much each changes the feature."""
-    low, high = lab.clip()
-    model = lab.model("paper")
+    lr, gt = experiment.clip()
+    model = experiment.model("paper")
     table = model.calibration
     assert table is not None
-    routed = run_routed(model, low, Dial(threshold=table.threshold_for(BUDGETS[4]), tile_px=table.tile_px))
-    middle = len(low) // 2
+    routed = run_routed(model, lr, Dial(threshold=table.threshold_for(BUDGETS[4]), tile_px=table.tile_px))
+    middle = len(lr) // 2
     return routing_statistics(
-        stem, routed.per_block.numpy(), feature_differences(model, low).numpy(), picture(high[middle]),
-        routed.depth[middle].numpy(), f"the paper's router, {routed.share:.0%}",
+        stem, routed.per_block.numpy(), feature_differences(model, lr).numpy(), picture(gt[middle]),
+        routed.depth[middle].numpy(), f"the paper's router, {routed.ratio:.0%}",
     )  # fmt: skip
 
 
-def fig6(lab: Lab, stem: Path) -> list[Path]:
+def fig6(experiment: Experiment, stem: Path) -> list[Path]:
     """A crop at several thresholds, beside the ground truth, bicubic and the whole network."""
-    low, high = lab.clip()
-    middle = len(low) // 2
-    top, left, side = _busiest(high[middle])
+    lr, gt = experiment.clip()
+    middle = len(lr) // 2
+    top, left, side = _busiest(gt[middle])
     box = (top // SCALE, left // SCALE, side // SCALE)
 
     def cut(image: Tensor) -> np.ndarray:
         return picture(image[..., top : top + side, left : left + side])
 
-    bicubic = bicubic_upsample(low[middle][None])[0]
-    columns = [Crop("ground truth", cut(high[middle])), Crop(_named("bicubic", bicubic, high[middle]), cut(bicubic))]
+    bicubic = bicubic_upsample(lr[middle][None])[0]
+    columns = [Crop("ground truth", cut(gt[middle])), Crop(_named("bicubic", bicubic, gt[middle]), cut(bicubic))]
     shown: dict[str, object] = {"frame": middle, "crop": {"top": top, "left": left, "side": side}}
     for variant, name in (("paper", "paper"), ("ours", "ours")):
-        model = lab.model(variant)
+        model = experiment.model(variant)
         for budget in (1.0, BUDGETS[4], BUDGETS[5]):
             threshold = 0.0 if budget == 1 or model.calibration is None else model.calibration.threshold_for(budget)
-            routed = run_routed(model, low, Dial(threshold=threshold))
-            label = f"{name}, {routed.share:.0%}"
-            shown[label] = psnr(routed.result[middle], high[middle], 1.0).item()
-            title = _named(label, routed.result[middle], high[middle])
+            routed = run_routed(model, lr, Dial(threshold=threshold))
+            label = f"{name}, {routed.ratio:.0%}"
+            shown[label] = psnr(routed.result[middle], gt[middle], 1.0).item()
+            title = _named(label, routed.result[middle], gt[middle])
             columns.append(Crop(title, cut(routed.result[middle]), routed.depth[middle].numpy(), box))
     return crops(stem, columns, shown)
 
 
-FIGURES: dict[str, Callable[[Lab, Path], list[Path]]] = {"fig1": fig1, "fig4": fig4, "fig5": fig5, "fig6": fig6}
+FIGURES: dict[str, Callable[[Experiment, Path], list[Path]]] = {"fig1": fig1, "fig4": fig4, "fig5": fig5, "fig6": fig6}
 NAMES = (*TABLES, *FIGURES)
 
 
-def reproduce(names: Sequence[str], lab: Lab) -> list[Path]:
+def reproduce(names: Sequence[str], experiment: Experiment) -> list[Path]:
     """Make tables and figures; what they need is trained and measured first, and kept.
 
     Args:
         names: of `NAMES`, or "all".
-        lab: where.
+        experiment: where.
 
     Returns:
-        The files that were written, in the lab's folder.
+        The files that were written, in the experiment's folder.
 
     Raises:
         ConfigError: an unknown name.
@@ -120,9 +123,9 @@ def reproduce(names: Sequence[str], lab: Lab) -> list[Path]:
             raise ConfigError(f"there is no {name!r}; choose of {', '.join(NAMES)}, all")
     files = []
     for name in wanted:
-        stem = lab.out / name
-        files += TABLES[name](lab).save(stem) if name in TABLES else FIGURES[name](lab, stem)
-        lab.say(f"{name}: done")
+        stem = experiment.out / name
+        files += TABLES[name](experiment).save(stem) if name in TABLES else FIGURES[name](experiment, stem)
+        experiment.say(f"{name}: done")
     return files
 
 
@@ -131,14 +134,14 @@ def picture(image: Tensor) -> np.ndarray:
     return image.clamp(0, 1).permute(1, 2, 0).cpu().numpy()
 
 
-def _named(name: str, result: Tensor, high: Tensor) -> str:
-    return f"{name}\n{psnr(result.clamp(0, 1), high, 1.0).item():.2f} dB"
+def _named(name: str, result: Tensor, gt: Tensor) -> str:
+    return f"{name}\n{psnr(result.clamp(0, 1), gt, 1.0).item():.2f} dB"
 
 
-def _busiest(high: Tensor) -> tuple[int, int, int]:
+def _busiest(gt: Tensor) -> tuple[int, int, int]:
     """Top, left and side of the crop with the most detail, (3, H, W), on the grid of LR pixels."""
-    side = min(192, high.shape[-2] // 2, high.shape[-1] // 2) // SCALE * SCALE
-    slope = high.mean(dim=0).diff(dim=-1).abs()[None, None]
+    side = min(192, gt.shape[-2] // 2, gt.shape[-1] // 2) // SCALE * SCALE
+    slope = gt.mean(dim=0).diff(dim=-1).abs()[None, None]
     energy = torch.nn.functional.avg_pool2d(slope, side, stride=SCALE)[0, 0]
     index = int(energy.argmax())
     return index // energy.shape[1] * SCALE, index % energy.shape[1] * SCALE, side

@@ -11,7 +11,7 @@ from skipvsr.evaluation.evaluate import Row
 from skipvsr.evaluation.results import markdown, write_text
 from skipvsr.evaluation.settings import Setting
 from skipvsr.report import published
-from skipvsr.report.lab import BUDGETS, HALF, Lab
+from skipvsr.report.experiment import BUDGETS, HALF, Experiment
 from skipvsr.report.presets import TestSet
 
 _PATCH_FULL = Setting("full", 1.0, "patch")
@@ -42,19 +42,19 @@ class Table:
         return files
 
 
-def table1(lab: Lab) -> Table:
+def table1(experiment: Experiment) -> Table:
     """Methods by parameters, cost, time and quality."""
-    tests = lab.preset.tests
+    tests = experiment.preset.tests
     rows = [
         (f"{line.method} (paper)", line.parameters, line.gmacs, line.milliseconds, *_quoted(line, tests))
         for line in published.TABLE_1
     ]
-    bicubic = [lab.row("bicubic", Setting("full"), test) for test in tests]
+    bicubic = [experiment.row("bicubic", Setting("full"), test) for test in tests]
     rows.append(("Bicubic (ours)", "-", "-", "-", *(_score(row) for row in bicubic)))
     for name, variant in (("BasicVSR (ours)", "backbone"), ("SkipVSR (ours)", "paper"), ("our router (ours)", "ours")):
-        found = [lab.row(variant, _PATCH_FULL, test) for test in tests]
-        parameters = sum(weight.numel() for weight in lab.model(variant).parameters()) / 1e6
-        gmacs = cost_per_frame(lab.model(variant).config, 180, 320).without_flow / 1e9
+        found = [experiment.row(variant, _PATCH_FULL, test) for test in tests]
+        parameters = sum(weight.numel() for weight in experiment.model(variant).parameters()) / 1e6
+        gmacs = cost_per_frame(experiment.model(variant).config, 180, 320).without_flow / 1e9
         rows.append((name, f"{parameters:.2f}", f"{gmacs:.1f}", _ms(found[0]), *(_score(row) for row in found)))
     return Table(
         "Table 1: methods", ("method", "parameters (M)", "GMAC", "ms", *(test.name for test in tests)), tuple(rows),
@@ -64,21 +64,21 @@ def table1(lab: Lab) -> Table:
     )  # fmt: skip
 
 
-def table2(lab: Lab) -> Table:
+def table2(experiment: Experiment) -> Table:
     """One network at six thresholds."""
-    tests, model = lab.preset.tests, lab.model("paper")
+    tests, model = experiment.preset.tests, experiment.model("paper")
     cost = cost_per_frame(model.config, 180, 320)
     rows = []
     for line, budget in zip(published.TABLE_2, BUDGETS, strict=True):
-        setting = _at_budget(lab, "paper", budget)
-        found = [lab.row("paper", setting, test) for test in tests]
-        share = found[0].executed_share
-        spent = (cost.without_flow - round((1 - share) * cost.blocks)) / cost.without_flow
-        paper_share = f"{float(line.gmacs) / 338.5:.0%}"
+        setting = _at_budget(experiment, "paper", budget)
+        found = [experiment.row("paper", setting, test) for test in tests]
+        ratio = found[0].active_ratio
+        spent = (cost.without_flow - round((1 - ratio) * cost.blocks)) / cost.without_flow
+        paper_ratio = f"{float(line.gmacs) / 338.5:.0%}"
         rows.append(
             (
                 f"{line.method} / {setting.value if setting.policy == 'threshold' else 0:.3g}",
-                f"{paper_share} / {spent:.0%}", f"{line.milliseconds} / {_ms(found[0])}",
+                f"{paper_ratio} / {spent:.0%}", f"{line.milliseconds} / {_ms(found[0])}",
                 *(f"{_quoted(line, (test,))[0]} / {_score(row)}" for test, row in zip(tests, found, strict=True)),
             )
         )  # fmt: skip
@@ -89,20 +89,20 @@ def table2(lab: Lab) -> Table:
     )  # fmt: skip
 
 
-def table3(lab: Lab) -> Table:
+def table3(experiment: Experiment) -> Table:
     """Components: uniform skipping, the confidence estimator, temporal feature alignment."""
-    test = lab.preset.tests[0]
+    test = experiment.preset.tests[0]
     parts = {
         "VSR1": ("paper", Setting("uniform", 0.5, "patch")),
-        "VSR2": ("paper-alone", _at_budget(lab, "paper-alone", HALF)),
+        "VSR2": ("paper-alone", _at_budget(experiment, "paper-alone", HALF)),
         "VSR3": ("paper", _PATCH_FULL),
-        "VSR4": ("paper", _at_budget(lab, "paper", HALF)),
+        "VSR4": ("paper", _at_budget(experiment, "paper", HALF)),
     }
     ticks = {"VSR1": ("x", "", "x"), "VSR2": ("", "x", ""), "VSR3": ("", "", "x"), "VSR4": ("", "x", "x")}
     rows = []
     for name, paper in published.TABLE_3:
-        row = lab.row(*parts[name], test)
-        rows.append((name, *ticks[name], paper, f"{row.psnr_rgb:.2f}", f"{row.executed_share:.0%}"))
+        row = experiment.row(*parts[name], test)
+        rows.append((name, *ticks[name], paper, f"{row.psnr_rgb:.2f}", f"{row.active_ratio:.0%}"))
     return Table(
         "Table 3: components",
         (
@@ -121,23 +121,23 @@ def table3(lab: Lab) -> Table:
     )
 
 
-def table4(lab: Lab) -> Table:
+def table4(experiment: Experiment) -> Table:
     """Skip strategies."""
-    test = lab.preset.tests[0]
+    test = experiment.preset.tests[0]
     fixed = {"uniform skip": "uniform", "shallow skip": "shallow", "deep skip": "deep"}
     settings = {name: ("paper", Setting(policy, _FIXED_SHARE, "patch")) for name, policy in fixed.items()}  # pyright: ignore[reportArgumentType]
     settings |= {
-        "SkipVSR 0.94": ("paper", _at_budget(lab, "paper", BUDGETS[4])),
-        "SkipVSR 0.95": ("paper", _at_budget(lab, "paper", BUDGETS[5])),
+        "SkipVSR 0.94": ("paper", _at_budget(experiment, "paper", BUDGETS[4])),
+        "SkipVSR 0.95": ("paper", _at_budget(experiment, "paper", BUDGETS[5])),
     }
     rows = [
-        (name, flops, f"{ms} / {_ms(row)}", f"{row.executed_share:.0%}", f"{score} / {_score(row)}")
+        (name, flops, f"{ms} / {_ms(row)}", f"{row.active_ratio:.0%}", f"{score} / {_score(row)}")
         for name, flops, ms, score in published.TABLE_4
-        for row in [lab.row(*settings[name], test)]
+        for row in [experiment.row(*settings[name], test)]
     ]
-    for share in (BUDGETS[4], BUDGETS[5]):
-        row = lab.row("ours", _at_budget(lab, "ours", share), test)
-        rows.append((f"our router, {share:.0%}", "", _ms(row), f"{row.executed_share:.0%}", _score(row)))
+    for ratio in (BUDGETS[4], BUDGETS[5]):
+        row = experiment.row("ours", _at_budget(experiment, "ours", ratio), test)
+        rows.append((f"our router, {ratio:.0%}", "", _ms(row), f"{row.active_ratio:.0%}", _score(row)))
     return Table(
         "Table 4: strategies", ("strategy", "paper FLOPs", "ms (paper / ours)", "our blocks", "PSNR/SSIM (paper / ours)"),
         tuple(rows),
@@ -146,39 +146,47 @@ def table4(lab: Lab) -> Table:
     )  # fmt: skip
 
 
-def table5(lab: Lab) -> Table:
+def table5(experiment: Experiment) -> Table:
     """What supervises the confidence estimator."""
     names = {"feature-interval": "paper"} | {name: f"paper-{name}" for name in ("psnr", "psnr-interval", "feature")}
     return _ablation(
-        lab, "Table 5: supervision", "supervision", [(name, names[name], s) for name, _, _, s in published.TABLE_5]
+        experiment,
+        "Table 5: supervision",
+        "supervision",
+        [(name, names[name], s) for name, _, _, s in published.TABLE_5],
     )
 
 
-def table6(lab: Lab) -> Table:
+def table6(experiment: Experiment) -> Table:
     """Blocks between the target layers of the alignment."""
-    intervals = lab.preset.intervals
+    intervals = experiment.preset.intervals
     variants = [*(f"paper-every-{every}" for every in intervals[:-1]), "paper"]
-    labels = [f"{paper} of 30 / {ours} of {lab.preset.network.blocks}" for (paper, _), ours in
+    labels = [f"{paper} of 30 / {ours} of {experiment.preset.network.blocks}" for (paper, _), ours in
               zip(published.TABLE_6, intervals, strict=True)]  # fmt: skip
     scores = [score for _, score in published.TABLE_6]
-    return _ablation(lab, "Table 6: alignment interval", "interval", list(zip(labels, variants, scores, strict=True)))
+    return _ablation(
+        experiment, "Table 6: alignment interval", "interval", list(zip(labels, variants, scores, strict=True))
+    )
 
 
-def _ablation(lab: Lab, title: str, what: str, variants: list[tuple[str, str, str]]) -> Table:
-    test = lab.preset.tests[0]
+def _ablation(experiment: Experiment, title: str, what: str, variants: list[tuple[str, str, str]]) -> Table:
+    test = experiment.preset.tests[0]
     rows = []
     for label, variant, paper in variants:
-        full, half = lab.row(variant, _PATCH_FULL, test), lab.row(variant, _at_budget(lab, variant, HALF), test)
-        rows.append((label, paper, _score(full), _score(half), f"{half.executed_share:.0%}"))
+        full, half = (
+            experiment.row(variant, _PATCH_FULL, test),
+            experiment.row(variant, _at_budget(experiment, variant, HALF), test),
+        )
+        rows.append((label, paper, _score(full), _score(half), f"{half.active_ratio:.0%}"))
     return Table(
         title, (what, "paper", "ours, all blocks", "ours, half", "blocks at half"), tuple(rows),
         f"On {test.name}, RGB, patch testing. The paper's numbers are at threshold 0.",
     )  # fmt: skip
 
 
-def _at_budget(lab: Lab, variant: str, budget: float) -> Setting:
+def _at_budget(experiment: Experiment, variant: str, budget: float) -> Setting:
     """The threshold that spends the budget, under patch testing."""
-    table = lab.model(variant).calibration
+    table = experiment.model(variant).calibration
     if budget == 1 or table is None:
         return _PATCH_FULL
     return Setting("threshold", round(table.threshold_for(budget), 6), "patch")

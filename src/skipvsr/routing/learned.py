@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from skipvsr.errors import ConfigError
-from skipvsr.routing.policies import Decide, TrunkStep, all_blocks, by_depth, check_share
+from skipvsr.routing.policies import Decide, TrunkStep, all_blocks, by_depth, check_ratio
 from skipvsr.routing.trace import Direction
 
 # Side of the cells in which the paper's router remembers the features of the previous frame.
@@ -49,21 +49,21 @@ class GainThreshold:
 
 @dataclass(frozen=True)
 class GainBudget:
-    """The blocks and tiles of highest predicted gain, as many as the share allows in each frame.
+    """The blocks and tiles of highest predicted gain, as many as the ratio allows in each frame.
 
     Args:
         gains: the router.
-        share: of the residual blocks' work, in (0, 1].
+        ratio: of the residual blocks' work, in (0, 1].
     """
 
     gains: Gains
-    share: float
+    ratio: float
 
     def __post_init__(self) -> None:
-        check_share(self.share)
+        check_ratio(self.ratio)
 
     def __call__(self, step: TrunkStep) -> Decide:
-        return by_depth(depth_within(ask(self.gains, step), step.grid.pixels(), self.share))
+        return by_depth(depth_within(ask(self.gains, step), step.grid.pixels(), self.ratio))
 
 
 def ask(gains: Gains, step: TrunkStep) -> Tensor:
@@ -71,13 +71,13 @@ def ask(gains: Gains, step: TrunkStep) -> Tensor:
     return gains(step.direction, step.frame, step.state, step.flow, step.grid.rows, step.grid.columns)
 
 
-def depth_within(gains: Tensor, pixels: Tensor, share: float) -> Tensor:
-    """The depth per tile that spends at most `share` of the work where the gain is highest.
+def depth_within(gains: Tensor, pixels: Tensor, ratio: float) -> Tensor:
+    """The depth per tile that spends at most `ratio` of the work where the gain is highest.
 
     Args:
         gains: (N, blocks, rows, columns), falling along the blocks.
         pixels: (rows, columns), what each tile costs.
-        share: of the work, for each of the N frames.
+        ratio: of the work, for each of the N frames.
 
     Returns:
         (N, rows, columns) int64.
@@ -88,7 +88,7 @@ def depth_within(gains: Tensor, pixels: Tensor, share: float) -> Tensor:
     order = values.argsort(dim=1, descending=True, stable=True)
     spent = cost[order].cumsum(dim=1)
     chosen = torch.zeros_like(values, dtype=torch.bool)
-    chosen.scatter_(1, order, spent <= share * int(cost.sum()))
+    chosen.scatter_(1, order, spent <= ratio * int(cost.sum()))
     # Of equal gains a later block may have been chosen before an earlier one: what counts is how many.
     return chosen.view(count, blocks, *pixels.shape).sum(dim=1)
 

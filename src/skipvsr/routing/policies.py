@@ -74,14 +74,14 @@ class FixedBlocks:
     Args:
         kind: "uniform" spreads the blocks that run evenly; "deep" runs the first ones (the deep ones are skipped);
             "shallow" runs the last ones.
-        share: of the blocks that run, in (0, 1]; rounded to whole blocks.
+        ratio: of the blocks that run, in (0, 1]; rounded to whole blocks.
     """
 
     kind: Fixed
-    share: float
+    ratio: float
 
     def __post_init__(self) -> None:
-        check_share(self.share)
+        check_ratio(self.ratio)
         if self.kind not in get_args(Fixed):
             raise ConfigError(f"the policy is {self.kind!r}; choose one of {', '.join(get_args(Fixed))}")
 
@@ -91,7 +91,7 @@ class FixedBlocks:
 
     def chosen(self, blocks: int) -> frozenset[int]:
         """Indices of the blocks that run."""
-        count = max(1, round(self.share * blocks))
+        count = max(1, round(self.ratio * blocks))
         if self.kind == "deep":
             return frozenset(range(count))
         if self.kind == "shallow":
@@ -104,22 +104,22 @@ class RandomBlocks:
     """Every block of every tile by the throw of a coin.
 
     Args:
-        share: of the blocks that run, in (0, 1].
+        ratio: of the blocks that run, in (0, 1].
         generator: of the draws.
     """
 
-    share: float
+    ratio: float
     generator: torch.Generator
 
     def __post_init__(self) -> None:
-        check_share(self.share)
+        check_ratio(self.ratio)
 
     def __call__(self, step: TrunkStep) -> Decide:
         shape = step.everywhere(True).shape
 
         def decide(block: int, state: Tensor) -> Tensor:
             drawn = torch.rand(shape, generator=self.generator, device=self.generator.device)
-            return (drawn < self.share).to(state.device)
+            return (drawn < self.ratio).to(state.device)
 
         return decide
 
@@ -129,16 +129,16 @@ class GradientRank:
     """Depth by the rank of a tile's luma gradient among the tiles of its frame: free, and hard to beat.
 
     Args:
-        share: of the blocks that run, in (0, 1].
+        ratio: of the blocks that run, in (0, 1].
     """
 
-    share: float
+    ratio: float
 
     def __post_init__(self) -> None:
-        check_share(self.share)
+        check_ratio(self.ratio)
 
     def __call__(self, step: TrunkStep) -> Decide:
-        return by_depth(depth_by_rank(gradient_energy(step.frame, step.grid), self.share, step.blocks))
+        return by_depth(depth_by_rank(gradient_energy(step.frame, step.grid), self.ratio, step.blocks))
 
 
 def gradient_energy(frame: Tensor, grid: TileGrid) -> Tensor:
@@ -148,11 +148,11 @@ def gradient_energy(frame: Tensor, grid: TileGrid) -> Tensor:
     return grid.pool(slope)[:, 0]
 
 
-def depth_by_rank(energy: Tensor, share: float, blocks: int) -> Tensor:
-    """Depth 0 ... blocks, linear in the rank of the energy within its frame, with the given mean share.
+def depth_by_rank(energy: Tensor, ratio: float, blocks: int) -> Tensor:
+    """Depth 0 ... blocks, linear in the rank of the energy within its frame, with the given mean ratio.
 
     Below one half the least get none, above it the most get all: rank r in (0, 1) gets blocks * clamp(r - 1/2 + s), where
-    s is what brings the mean to `share`.
+    s is what brings the mean to `ratio`.
     """
     count = energy[0].numel()
     rank = (energy.flatten(1).argsort(dim=1).argsort(dim=1).float() + 0.5) / count
@@ -160,12 +160,12 @@ def depth_by_rank(energy: Tensor, share: float, blocks: int) -> Tensor:
     for _ in range(30):  # the mean rises with the shift
         shift = (low + high) / 2
         depth = (blocks * (rank[0] - 0.5 + shift).clamp(0, 1)).round()
-        low, high = (shift, high) if depth.mean().item() < share * blocks else (low, shift)
+        low, high = (shift, high) if depth.mean().item() < ratio * blocks else (low, shift)
     depth = (blocks * (rank - 0.5 + high).clamp(0, 1)).round()
     return depth.long().view_as(energy)
 
 
-def check_share(share: float) -> None:
-    """Raise ConfigError unless the share lies in (0, 1]."""
-    if not 0 < share <= 1:
-        raise ConfigError(f"the share of blocks is {share}; it must be above 0 and at most 1")
+def check_ratio(ratio: float) -> None:
+    """Raise ConfigError unless the ratio lies in (0, 1]."""
+    if not 0 < ratio <= 1:
+        raise ConfigError(f"the ratio of blocks is {ratio}; it must be above 0 and at most 1")

@@ -39,7 +39,7 @@ class TracedTrunk:
     grid: TileGrid
 
     @property
-    def share(self) -> float:
+    def active_ratio(self) -> float:
         """Share of the pixels of all blocks that ran."""
         pixels = self.grid.pixels()
         ran = (self.mask.cpu() * pixels).sum().item()
@@ -78,29 +78,29 @@ class Tally:
 
     Args:
         passes: of a trunk over a frame.
-        shares: sum of what each of them ran.
+        ratios: sum of what each of them ran.
     """
 
     passes: int = 0
-    shares: float = 0.0
+    ratios: float = 0.0
 
     def add(self, trunk: TracedTrunk) -> None:
         """Count a pass."""
         self.passes += 1
-        self.shares += trunk.share
+        self.ratios += trunk.active_ratio
 
     @property
-    def share(self) -> float:
+    def active_ratio(self) -> float:
         """Share of the residual blocks' work that ran; 1 where nothing was traced."""
-        return self.shares / self.passes if self.passes else 1.0
+        return self.ratios / self.passes if self.passes else 1.0
 
     def copy(self) -> Tally:
         """As it is now."""
         return replace(self)
 
     def since(self, before: Tally) -> float:
-        """The share of what was added since a copy was made; 1 where that is nothing."""
-        return Tally(self.passes - before.passes, self.shares - before.shares).share
+        """The ratio of what was added since a copy was made; 1 where that is nothing."""
+        return Tally(self.passes - before.passes, self.ratios - before.ratios).active_ratio
 
 
 @dataclass
@@ -114,14 +114,14 @@ class RoutingTrace:
         self.trunks.append(trunk)
 
     @property
-    def share(self) -> float:
+    def active_ratio(self) -> float:
         """Share of the residual blocks' work that ran; 1 where nothing was traced."""
         if not self.trunks:
             return 1.0
-        return sum(trunk.share for trunk in self.trunks) / len(self.trunks)
+        return sum(trunk.active_ratio for trunk in self.trunks) / len(self.trunks)
 
-    def flips(self, direction: Direction) -> float:
-        """How much decisions change from frame to frame: share of (block, tile) that differ from the frame before.
+    def decision_flicker(self, direction: Direction) -> float:
+        """How much decisions change from frame to frame: ratio of (block, tile) that differ from the frame before.
 
         Only passes over neighbouring frames count, the first of a scene excepted, where everything runs.
         """

@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from skipvsr.errors import ConfigError
-from skipvsr.models.vsr import Flow, Tail, VSRConfig
+from skipvsr.models.vsr import Flow, Reconstruction, VSRConfig
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
 Positive: TypeAlias = Annotated[int, Field(ge=1)]
@@ -37,11 +37,11 @@ class Network:
     channels: Positive
     blocks: Positive
     flow: Flow
-    tail: Tail
+    reconstruction: Reconstruction
 
     def to_vsr(self) -> VSRConfig:
         """As the network's own configuration."""
-        return VSRConfig(self.channels, self.blocks, self.flow, self.tail)
+        return VSRConfig(self.channels, self.blocks, self.flow, self.reconstruction)
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -51,7 +51,7 @@ class Data:
     Args:
         train: sets of clips, drawn from in proportion to their number of clips.
         stills: folder of photographs for synthetic camera motion; none where empty.
-        stills_share: share of crops made from the stills.
+        stills_ratio: ratio of crops made from the stills.
         degradation: "bi", "bd", "bd-duf" or "video".
         cache_bytes: decoded frames kept in memory at most.
     """
@@ -59,7 +59,7 @@ class Data:
     train: list[Source]
     degradation: Literal["bi", "bd", "bd-duf", "video"]
     stills: str = ""
-    stills_share: Share = 0.0
+    stills_ratio: Share = 0.0
     cache_bytes: Positive = 2 << 30
 
 
@@ -86,8 +86,8 @@ class Optimisation:
         steps: optimiser steps.
         batch: clips a step, over all processes and accumulation steps.
         crop: low-resolution pixels a side.
-        rate, rate_end: learning rate at the start and at the end of the cosine.
-        warmup: steps of linear rise to `rate`.
+        learning_rate, final_learning_rate: learning rate at the start and at the end of the cosine.
+        warmup: steps of linear rise to `learning_rate`.
         betas: Adam's.
         clip_norm: largest norm of the gradient; 0: no clipping.
         ema: decay of the averaged weights, which are then those validated and saved; 0: no averaging.
@@ -98,8 +98,8 @@ class Optimisation:
     steps: Positive
     batch: Positive
     crop: Annotated[int, Field(ge=16)]
-    rate: Rate
-    rate_end: Annotated[float, Field(ge=0)] = 1e-7
+    learning_rate: Rate
+    final_learning_rate: Annotated[float, Field(ge=0)] = 1e-7
     warmup: Natural = 0
     betas: tuple[float, float] = (0.9, 0.999)
     clip_norm: Annotated[float, Field(ge=0)] = 0.0
@@ -118,7 +118,7 @@ class FlowStage:
         smooth: weight of the smoothness term.
         census: weight of the census term.
         supervised: weight of the end-point error on synthetic pairs.
-        synthetic_share: share of pairs that are synthetic.
+        synthetic_ratio: ratio of pairs that are synthetic.
     """
 
     kind: Literal["flow"]
@@ -127,7 +127,7 @@ class FlowStage:
     smooth: Annotated[float, Field(ge=0)] = 0.02
     census: Annotated[float, Field(ge=0)] = 0.1
     supervised: Annotated[float, Field(ge=0)] = 0.02
-    synthetic_share: Share = 0.5
+    synthetic_ratio: Share = 0.5
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -139,7 +139,7 @@ class BackboneStage:
         mirror: append the frames in reverse, T -> 2T: BasicVSR's recipe for the 7 frames of Vimeo-90K.
         init: a model to start from (what `load_model` takes); where empty, what the stage before left. Of one with more
             blocks than the network, the first are taken.
-        flow_rate: the flow network's learning rate as a share of the rest's; 0 freezes it.
+        flow_learning_rate_scale: the flow network's learning rate as a ratio of the rest's; 0 freezes it.
         flow_frozen_steps: steps before the flow network starts to learn.
     """
 
@@ -148,7 +148,7 @@ class BackboneStage:
     frames: Annotated[int, Field(ge=2)]
     mirror: bool = False
     init: str = ""
-    flow_rate: Share = 1.0
+    flow_learning_rate_scale: Share = 1.0
     flow_frozen_steps: Natural = 0
 
 
@@ -165,7 +165,7 @@ class PaperMethod:
         every: blocks between target layers (Table 6).
         mapping: of features to a plane (equation 10).
         mask_weight, error_weight: lambda 1 and 2 of equation 13.
-        full_share: share of clips at threshold 0; the others draw it evenly up to `most_threshold`.
+        full_ratio: ratio of clips at threshold 0; the others draw it evenly up to `max_threshold`.
     """
 
     literal: bool = False
@@ -175,8 +175,8 @@ class PaperMethod:
     mapping: Literal["sum", "square-sum", "square-max"] = "square-sum"
     mask_weight: Annotated[float, Field(ge=0)] = 0.1
     error_weight: Annotated[float, Field(ge=0)] = 0.1
-    full_share: Share = 0.4
-    most_threshold: Share = 0.95
+    full_ratio: Share = 0.4
+    max_threshold: Share = 0.95
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -184,12 +184,12 @@ class SkipStage:
     """The dynamic network: full and at random budgets, with its router.
 
     Args:
-        frames, mirror, init, flow_rate, flow_frozen_steps: as for the backbone stage.
+        frames, mirror, init, flow_learning_rate_scale, flow_frozen_steps: as for the backbone stage.
         router: "gain" (ours), or "paper".
         tile_px: tiles of the crops; they divide the crop.
-        least_budget: budgets are drawn evenly from here to 1.
+        min_budget: budgets are drawn evenly from here to 1.
         small: weight of the small network's losses beside the full one's.
-        distil: weight, within them, of the Charbonnier distance to the full network's picture.
+        distillation: weight, within them, of the Charbonnier distance to the full network's picture.
         router_weight: weight of the router's loss.
         paper: for the router "paper", which has losses of its own in the place of the four above.
     """
@@ -199,13 +199,13 @@ class SkipStage:
     frames: Annotated[int, Field(ge=2)]
     mirror: bool = False
     init: str = ""
-    flow_rate: Share = 0.0
+    flow_learning_rate_scale: Share = 0.0
     flow_frozen_steps: Natural = 0
     router: Literal["gain", "paper"] = "gain"
     tile_px: Positive = 12
-    least_budget: Annotated[float, Field(gt=0, le=1)] = 0.1
+    min_budget: Annotated[float, Field(gt=0, le=1)] = 0.1
     small: Annotated[float, Field(ge=0)] = 1.0
-    distil: Annotated[float, Field(ge=0)] = 0.5
+    distillation: Annotated[float, Field(ge=0)] = 0.5
     router_weight: Annotated[float, Field(ge=0)] = 0.001
     paper: PaperMethod = field(default_factory=PaperMethod)
 
@@ -216,7 +216,7 @@ class RouterStage:
 
     Args:
         frames, mirror, init: as for the backbone stage.
-        tile_px, least_budget: as for the skip stage.
+        tile_px, min_budget: as for the skip stage.
     """
 
     kind: Literal["router"]
@@ -225,9 +225,9 @@ class RouterStage:
     mirror: bool = False
     init: str = ""
     tile_px: Positive = 12
-    least_budget: Annotated[float, Field(gt=0, le=1)] = 0.1
+    min_budget: Annotated[float, Field(gt=0, le=1)] = 0.1
     # The network stays as it is.
-    flow_rate: ClassVar[float] = 0.0
+    flow_learning_rate_scale: ClassVar[float] = 0.0
     flow_frozen_steps: ClassVar[int] = 0
 
 

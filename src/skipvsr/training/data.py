@@ -11,7 +11,7 @@ from skipvsr.data.crops import Batch, CropSampler, CropSettings, FlowBatch
 from skipvsr.data.datasets import find_clips
 from skipvsr.errors import ConfigError
 from skipvsr.training.config import Source, Stage, TrainingConfig
-from skipvsr.video.ahead import read_ahead
+from skipvsr.video.prefetch import read_ahead
 
 AnyBatch = Batch | FlowBatch
 
@@ -36,14 +36,14 @@ class StageData:
                 f"the batch is {settings.batch} clips; it must be a multiple of {parts} "
                 f"({processes} processes x {settings.accumulation} accumulation steps)"
             )
-        share = stage.synthetic_share if stage.kind == "flow" else config.data.stills_share
+        ratio = stage.synthetic_ratio if stage.kind == "flow" else config.data.stills_ratio
         crops = CropSettings(
             batch=settings.batch,
             frames=2 if stage.kind == "flow" else stage.frames,
             crop_px=settings.crop,
-            low=config.data.degradation,
+            lr=config.data.degradation,
             mirror=stage.kind != "flow" and stage.mirror,
-            still_share=share if config.data.stills else 0.0,
+            still_ratio=ratio if config.data.stills else 0.0,
             seed=config.seed,
             cache_bytes=config.data.cache_bytes // processes,
         )
@@ -55,7 +55,7 @@ class StageData:
         self._positions = [mine[start : start + each] for start in range(0, len(mine), each)]
 
     def batches(self, start: int, stop: int, executor: Executor) -> Iterator[list[AnyBatch]]:
-        """This process's share of steps `start` to `stop`, drawn ahead in the executor: one part per accumulation step."""
+        """This process's ratio of steps `start` to `stop`, drawn ahead in the executor: one part per accumulation step."""
         steps = ([self.draw(step, part) for part in self._positions] for step in range(start, stop))
         return read_ahead(steps, executor, depth=2)
 

@@ -51,11 +51,11 @@ class Log:
         self._waited += time.monotonic() - began
 
     @property
-    def wait_share(self) -> float:
+    def wait_ratio(self) -> float:
         """Share of the time so far that was spent waiting for data."""
         return self._waited / max(time.monotonic() - self._began, 1e-9)
 
-    def step(self, step: int, terms: dict[str, Tensor], rate: float) -> None:
+    def step(self, step: int, terms: dict[str, Tensor], learning_rate: float) -> None:
         """Count a step; every `log_every` steps the means since the last time are written."""
         for name, value in terms.items():
             self._sums[name] = self._sums.get(name, 0.0) + float(value)
@@ -66,7 +66,12 @@ class Log:
         if step % self._every == 0 or step == self._steps:
             means = {name: total / self._counted for name, total in self._sums.items()}
             self._sums, self._counted = {}, 0
-            self._write({"step": step, "rate": rate, **means}, "train", step, {**means, "rate": rate})
+            self._write(
+                {"step": step, "learning_rate": learning_rate, **means},
+                "train",
+                step,
+                {**means, "learning_rate": learning_rate},
+            )
 
     def validation(self, step: int, scores: Scores) -> None:
         """Write the scores, and the pictures to TensorBoard."""

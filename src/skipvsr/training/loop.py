@@ -22,7 +22,7 @@ from skipvsr.training.config import Stage, TrainingConfig
 from skipvsr.training.data import AnyBatch, StageData
 from skipvsr.training.log import Log
 from skipvsr.training.objectives import make_objective
-from skipvsr.training.schedule import hold_flow, make_average, make_optimiser, set_rates
+from skipvsr.training.schedule import hold_flow, make_average, make_optimiser, set_learning_rates
 from skipvsr.training.state import LAST, StageState, check_run, note_run
 from skipvsr.training.validate import Scores, Validator
 
@@ -38,7 +38,7 @@ class StageReport:
         steps: done, with those of runs that were resumed.
         best: folder of the model with the best validation score.
         best_score: mean luma PSNR in dB; for the flow stage the negative warping error in levels of 255.
-        wait_share: share of the time that was spent waiting for data.
+        wait_ratio: ratio of the time that was spent waiting for data.
         cache: what is kept in memory.
     """
 
@@ -46,7 +46,7 @@ class StageReport:
     steps: int
     best: Path
     best_score: float
-    wait_share: float
+    wait_ratio: float
     cache: str
 
 
@@ -63,7 +63,7 @@ def train(config: TrainingConfig, out: str | Path, *, resume: bool = False, cpu:
     Raises:
         ConfigError: `out` holds a run and `resume` is off, or holds another run than this.
         DataError: clips are missing or broken.
-        TrainingError: the loss is no number any more, or a checkpoint is damaged.
+        TrainingError: the loss is not a number any more, or a checkpoint is damaged.
     """
     AcceleratorState._reset_state()  # one process may train twice, in another precision
     accelerator = Accelerator(cpu=cpu, mixed_precision="no" if config.precision == "fp32" else config.precision)
@@ -104,7 +104,7 @@ def run_stage(
         batches = data.batches(state.step, settings.steps, executor)
         try:
             while state.step < settings.steps:
-                rate = set_rates(optimiser, state.step, stage)
+                learning_rate = set_learning_rates(optimiser, state.step, stage)
                 with log.waiting():
                     parts = next(batches)
                 optimiser.zero_grad(set_to_none=True)
@@ -116,7 +116,7 @@ def run_stage(
                 if state.average is not None:
                     state.average.update_parameters(network)
                 state.step += 1
-                log.step(state.step, terms, rate)
+                log.step(state.step, terms, learning_rate)
 
                 last = state.step == settings.steps
                 if state.step % config.validation.every == 0 or last:
@@ -132,7 +132,7 @@ def run_stage(
             raise
         finally:
             log.close()
-    return StageReport(stage.kind, state.step, folder / BEST, state.best_score, log.wait_share, data.sampler.describe())
+    return StageReport(stage.kind, state.step, folder / BEST, state.best_score, log.wait_ratio, data.sampler.describe())
 
 
 def backward(
@@ -141,7 +141,7 @@ def backward(
     """Gradients of the mean loss over the parts of a step, on all processes; returns the mean of each term.
 
     Raises:
-        TrainingError: the loss of a part is no number.
+        TrainingError: the loss of a part is not a number.
     """
     totals: dict[str, Tensor] = {}
     for index, part in enumerate(parts):
@@ -149,23 +149,23 @@ def backward(
         # Gradients travel between processes once a step, with the last part.
         with nullcontext() if last else accelerator.no_sync(model):
             terms = model(part.floats(accelerator.device))
-            # Before the gradients: torch's grid_sample crashes on the gradient of a coordinate that is no number.
+            # Before the gradients: torch's grid_sample crashes on the gradient of a coordinate that is not a number.
             check_finite(terms["loss"].item(), step, part, folder)
             accelerator.backward(terms["loss"] / len(parts))
         for name, value in terms.items():
-            share = value.detach() / len(parts)
-            totals[name] = totals[name] + share if name in totals else share
+            ratio = value.detach() / len(parts)
+            totals[name] = totals[name] + ratio if name in totals else ratio
     return {name: _mean_over_processes(value, accelerator) for name, value in totals.items()}
 
 
 def check_finite(loss: float, step: int, part: AnyBatch, folder: Path) -> None:
-    """Raise TrainingError where the loss is no number, naming the step, the clips and the last good checkpoint."""
+    """Raise TrainingError where the loss is not a number, naming the step, the clips and the last good checkpoint."""
     if math.isfinite(loss):
         return
     names = ", ".join(part.names)
     checkpoint = folder / LAST
     good = f"the last good checkpoint is {checkpoint}" if checkpoint.exists() else "there is no checkpoint yet"
-    raise TrainingError(f"the loss is {loss} at step {step}, on {names}; {good}; try a lower rate")
+    raise TrainingError(f"the loss is {loss} at step {step}, on {names}; {good}; try a lower learning_rate")
 
 
 def start_network(network: SkipVSR, stage: Stage) -> SkipVSR:

@@ -9,14 +9,14 @@ from torch import Tensor, nn
 
 from skipvsr.data.crops import Batch, FlowBatch
 from skipvsr.evaluation.oracle import OracleGains
-from skipvsr.execute import masked
-from skipvsr.execute.routed import RoutedTrunks
+from skipvsr.inference import masked
+from skipvsr.inference.routed import RoutedTrunks
 from skipvsr.models.router import GainRouter, MaskGenerator
 from skipvsr.models.vsr import SkipVSR
 from skipvsr.routing.grid import TileGrid
 from skipvsr.training.config import BackboneStage, FlowStage, RouterStage, SkipStage, Stage
 from skipvsr.training.losses import charbonnier, end_point, photometric
-from skipvsr.training.paper import PaperLesson
+from skipvsr.training.paper import TeacherTargets
 from skipvsr.training.routing import ExploringPolicy, TaughtPolicy, gain_loss
 
 Terms = dict[str, Tensor]
@@ -50,11 +50,11 @@ class BackboneObjective(nn.Module):
 
     def __init__(self, network: SkipVSR, stage: BackboneStage) -> None:
         super().__init__()
-        self.network = trainable(network, stage.flow_rate)
+        self.network = trainable(network, stage.flow_learning_rate_scale)
 
     def forward(self, batch: Batch) -> Terms:
         """The loss under "loss"."""
-        return {"loss": charbonnier(self.network(batch.low), batch.high)}
+        return {"loss": charbonnier(self.network(batch.lr), batch.gt)}
 
 
 class GainObjective(nn.Module):
@@ -65,7 +65,7 @@ class GainObjective(nn.Module):
 
     def __init__(self, network: SkipVSR, stage: SkipStage) -> None:
         super().__init__()
-        self.network = trainable(network, stage.flow_rate)
+        self.network = trainable(network, stage.flow_learning_rate_scale)
         self.stage = stage
 
     def forward(self, batch: Batch) -> Terms:
@@ -73,18 +73,18 @@ class GainObjective(nn.Module):
         network, stage = self.network, self.stage
         router = network.router
         assert isinstance(router, GainRouter)
-        flows = network.clip_flows(batch.low)
-        policy = ExploringPolicy(router, batch.seeds, stage.least_budget)
-        full = network(batch.low, flows=flows)
-        small = network(batch.low, RoutedTrunks(policy, stage.tile_px, masked.run_blocks), flows)
-        grid = TileGrid.of(batch.low.shape[-2], batch.low.shape[-1], stage.tile_px)
+        flows = network.clip_flows(batch.lr)
+        policy = ExploringPolicy(router, batch.seeds, stage.min_budget)
+        full = network(batch.lr, flows=flows)
+        small = network(batch.lr, RoutedTrunks(policy, stage.tile_px, masked.run_blocks), flows)
+        grid = TileGrid.of(batch.lr.shape[-2], batch.lr.shape[-1], stage.tile_px)
         terms = {
-            "full": charbonnier(full, batch.high),
-            "small": charbonnier(small, batch.high),
-            "distil": charbonnier(small, full.detach()),
-            "router": gain_loss(policy, full, small, batch.high, grid),
+            "full": charbonnier(full, batch.gt),
+            "small": charbonnier(small, batch.gt),
+            "distillation": charbonnier(small, full.detach()),
+            "router": gain_loss(policy, full, small, batch.gt, grid),
         }
-        loss = terms["full"] + stage.small * (terms["small"] + stage.distil * terms["distil"])
+        loss = terms["full"] + stage.small * (terms["small"] + stage.distillation * terms["distillation"])
         return {"loss": loss + stage.router_weight * terms["router"], **terms}
 
 
@@ -103,11 +103,11 @@ class RouterObjective(nn.Module):
         network, stage = self.network, self.stage
         assert isinstance(network.router, GainRouter)
         with torch.no_grad():
-            flows = network.clip_flows(batch.low)
-            oracle = OracleGains(network, batch.low, batch.high, flows)
-        policy = TaughtPolicy(ExploringPolicy(network.router, batch.seeds, stage.least_budget), oracle)
+            flows = network.clip_flows(batch.lr)
+            oracle = OracleGains(network, batch.lr, batch.gt, flows)
+        policy = TaughtPolicy(ExploringPolicy(network.router, batch.seeds, stage.min_budget), oracle)
         with torch.no_grad():
-            network(batch.low, RoutedTrunks(policy, stage.tile_px, masked.run_blocks), flows)
+            network(batch.lr, RoutedTrunks(policy, stage.tile_px, masked.run_blocks), flows)
         return {"loss": policy.loss()}
 
 
@@ -119,30 +119,30 @@ class PaperObjective(nn.Module):
         assert isinstance(network.router, MaskGenerator)
         network.router.warped.fill_(float(stage.paper.warped))
         self.teacher = deepcopy(network).eval().requires_grad_(False)
-        self.network = trainable(network, stage.flow_rate)
+        self.network = trainable(network, stage.flow_learning_rate_scale)
         self.stage = stage
 
     def forward(self, batch: Batch) -> Terms:
         """The loss under "loss", and its parts."""
         network, method = self.network, self.stage.paper
         assert isinstance(network.router, MaskGenerator)
-        lesson = PaperLesson(self.teacher, batch, method, self.stage.tile_px)
+        targets = TeacherTargets(self.teacher, batch, method, self.stage.tile_px)
         if network.router.temperature == 0:
-            network.router.temperature.copy_(lesson.teacher_distance())
-        student = lesson.run(network)
+            network.router.temperature.copy_(targets.teacher_distance())
+        student = targets.run(network)
         terms = {
-            "reconstruction": charbonnier(student, batch.high),
-            "mask": lesson.mask_loss(network, student),
-            "error": lesson.error_loss(),
+            "reconstruction": charbonnier(student, batch.gt),
+            "mask": targets.mask_loss(network, student),
+            "error": targets.error_loss(),
         }
         loss = terms["reconstruction"] + method.mask_weight * terms["mask"] + method.error_weight * terms["error"]
         return {"loss": loss, **terms}
 
 
-def trainable(network: SkipVSR, flow_rate: float) -> SkipVSR:
-    """The network with everything to be trained, but its flow where the flow's rate is 0."""
+def trainable(network: SkipVSR, flow_learning_rate_scale: float) -> SkipVSR:
+    """The network with everything to be trained, but its flow where the flow's learning_rate is 0."""
     network.requires_grad_(True)
-    network.flow.requires_grad_(flow_rate > 0)
+    network.flow.requires_grad_(flow_learning_rate_scale > 0)
     return network
 
 

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from skipvsr.data.crops import Batch
-from skipvsr.execute import masked
-from skipvsr.execute.routed import RoutedTrunks
+from skipvsr.inference import masked
+from skipvsr.inference.routed import RoutedTrunks
 from skipvsr.models.blocks import SCALE, ResidualBlock
 from skipvsr.models.flow import warp
 from skipvsr.models.router import MaskGenerator
@@ -84,9 +84,9 @@ def score_target(distance: Tensor, temperature: Tensor, *, literal: bool) -> Ten
     return 1 - gain if literal else gain
 
 
-def tile_psnr(result: Tensor, high: Tensor, grid: TileGrid) -> Tensor:
+def tile_psnr(result: Tensor, gt: Tensor, grid: TileGrid) -> Tensor:
     """PSNR in dB of each LR tile's HR pixels: (N, 3, 4H, 4W) twice -> (N, rows, columns)."""
-    error = F.avg_pool2d((result - high).square().mean(dim=1, keepdim=True), SCALE)
+    error = F.avg_pool2d((result - gt).square().mean(dim=1, keepdim=True), SCALE)
     return -10 * torch.log10(grid.pool(error)[:, 0].clamp(min=1e-10))
 
 
@@ -128,7 +128,7 @@ def error_loss(
     return torch.stack(found).mean()
 
 
-class PaperLesson:
+class TeacherTargets:
     """One step of the paper's training: the teacher's pass, the student's, and what the student is to learn from them.
 
     Args:
@@ -140,14 +140,14 @@ class PaperLesson:
 
     def __init__(self, teacher: SkipVSR, batch: Batch, method: PaperMethod, tile_px: int) -> None:
         self._batch, self._method, self._tile_px = batch, method, tile_px
-        self._grid = TileGrid.of(batch.low.shape[-2], batch.low.shape[-1], tile_px)
+        self._grid = TileGrid.of(batch.lr.shape[-2], batch.lr.shape[-1], tile_px)
         self._theirs, self._mine = Recorder(), Recorder()
         self._scores: dict[tuple[int, int], Tensor] = {}
         self._teacher = teacher
         with torch.no_grad():
-            self._flows = teacher.clip_flows(batch.low)
+            self._flows = teacher.clip_flows(batch.lr)
             routed = RoutedTrunks(self._theirs, tile_px, self._theirs.execute)
-            self._taught = teacher(batch.low, routed, self._flows)
+            self._taught = teacher(batch.lr, routed, self._flows)
 
     @property
     def _blocks(self) -> int:
@@ -166,7 +166,7 @@ class PaperLesson:
         """The student's pass, each clip at a threshold drawn from its seed: (B, T, 3, 4H, 4W)."""
         router = student.router
         assert isinstance(router, MaskGenerator)
-        thresholds = self._draw_thresholds().to(self._batch.low.device)
+        thresholds = self._draw_thresholds().to(self._batch.lr.device)
 
         def above(direction: str, difference: Tensor) -> Tensor:
             score = router(direction, difference.detach())
@@ -175,8 +175,8 @@ class PaperLesson:
 
         align = warp if self._method.warped else None
         self._mine.policy = DifferenceThreshold(above, 0.5, cell_px=CELL_PX, align=align)
-        flows = student.clip_flows(self._batch.low) if next(student.flow.parameters()).requires_grad else self._flows
-        return student(self._batch.low, RoutedTrunks(self._mine, self._tile_px, self._mine.execute), flows)
+        flows = student.clip_flows(self._batch.lr) if next(student.flow.parameters()).requires_grad else self._flows
+        return student(self._batch.lr, RoutedTrunks(self._mine, self._tile_px, self._mine.execute), flows)
 
     def mask_loss(self, student: SkipVSR, result: Tensor) -> Tensor:
         """Equation 8, over all blocks, frames and tiles that were scored (the first frame of a clip is not)."""
@@ -196,8 +196,8 @@ class PaperLesson:
         drawn = []
         for seed in self._batch.seeds:
             random = torch.Generator().manual_seed(seed)
-            full = torch.rand((), generator=random).item() < self._method.full_share
-            drawn.append(0.0 if full else self._method.most_threshold * torch.rand((), generator=random).item())
+            full = torch.rand((), generator=random).item() < self._method.full_ratio
+            drawn.append(0.0 if full else self._method.max_threshold * torch.rand((), generator=random).item())
         return torch.tensor(drawn).view(-1, 1, 1)
 
     def _targets(self, student: SkipVSR, result: Tensor, temperature: Tensor) -> dict[tuple[int, int], Tensor]:
@@ -213,23 +213,23 @@ class PaperLesson:
         if supervision == "feature":
             return score_target(feature_distance(mine[-1], theirs[-1], self._grid), temperature, literal=literal)
         frame = self._frame_of(step)
-        high = self._batch.high[:, frame]
+        gt = self._batch.gt[:, frame]
         if supervision == "psnr":
             pictures = result[:, frame], self._taught[:, frame]
         else:
             pictures = self._picture(student, step, mine[block]), self._picture(self._teacher, step, theirs[target])
-        difference = tile_psnr(pictures[0], high, self._grid) - tile_psnr(pictures[1], high, self._grid)
+        difference = tile_psnr(pictures[0], gt, self._grid) - tile_psnr(pictures[1], gt, self._grid)
         # Squared decibels, as equations 14 and 15 have it.
         return score_target(difference.square(), torch.ones_like(temperature), literal=literal)
 
     def _frame_of(self, step: int) -> int:
-        length = self._batch.low.shape[1]
+        length = self._batch.lr.shape[1]
         return length - 1 - step if step < length else step - length
 
     def _picture(self, network: SkipVSR, step: int, feature: Tensor) -> Tensor:
-        """What the tail makes of a feature, with the teacher's final state of the other direction."""
-        length, frame = self._batch.low.shape[1], self._frame_of(step)
+        """What the reconstruction makes of a feature, with the teacher's final state of the other direction."""
+        length, frame = self._batch.lr.shape[1], self._frame_of(step)
         other = 2 * length - 1 - step
         state = self._theirs.steps[other][1][-1]
         backward, forward = (feature, state) if step < length else (state, feature)
-        return network.reconstruct(self._batch.low[:, frame], backward, forward)
+        return network.reconstruct(self._batch.lr[:, frame], backward, forward)

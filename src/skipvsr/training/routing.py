@@ -28,8 +28,8 @@ class ExploringPolicy:
         router: of the network; its gradient stays within it.
         seeds: one for each clip; all that is drawn follows from them.
         least: the smallest budget.
-        explore: share of tiles whose depth is drawn at random, for the whole clip.
-        by_gradient: share of clips that spend their budget by the rank of the luma gradient instead.
+        explore: ratio of tiles whose depth is drawn at random, for the whole clip.
+        by_gradient: ratio of clips that spend their budget by the rank of the luma gradient instead.
     """
 
     router: GainRouter
@@ -94,20 +94,20 @@ class TaughtPolicy:
         return ((gains - torch.stack(self._true)).square() / (gains.detach() + 0.1)).mean()
 
 
-def gain_loss(policy: ExploringPolicy, full: Tensor, small: Tensor, high: Tensor, grid: TileGrid) -> Tensor:
+def gain_loss(policy: ExploringPolicy, full: Tensor, small: Tensor, gt: Tensor, grid: TileGrid) -> Tensor:
     """How far the gains that the router promised of the skipped blocks are from what skipping them cost.
 
     Args:
         policy: after a pass over the clip in which it decided.
         full, small: (B, T, 3, 4H, 4W), results of all blocks and of those that the policy chose.
-        high: the ground truth.
+        gt: the ground truth.
         grid: the tiles of the LR frame.
 
     Returns:
         Mean over tiles and frames of (promised - cost)^2 / (promised + 0.1), both in units of 1e-4 of squared error. Its
         minimum is the expected cost, whatever the weight; the weight keeps a few dramatic tiles from ruling.
     """
-    cost = (excess(small, high, grid) - excess(full, high, grid)) / GAIN_UNIT
+    cost = (excess(small, gt, grid) - excess(full, gt, grid)) / GAIN_UNIT
     length = full.shape[1]
     passes = {"backward": [], "forward": []}
     for direction, gains, depth in policy.asked:
@@ -118,9 +118,9 @@ def gain_loss(policy: ExploringPolicy, full: Tensor, small: Tensor, high: Tensor
     return ((promised - cost.detach()).square() / (promised.detach() + 0.1)).mean()
 
 
-def excess(result: Tensor, high: Tensor, grid: TileGrid) -> Tensor:
+def excess(result: Tensor, gt: Tensor, grid: TileGrid) -> Tensor:
     """Mean squared error of each LR tile's HR pixels: (B, T, 3, 4H, 4W) twice -> (B, T, rows, columns)."""
-    error = (result.detach() - high).square().mean(dim=2).flatten(0, 1)[:, None]
+    error = (result.detach() - gt).square().mean(dim=2).flatten(0, 1)[:, None]
     tiles = grid.pool(F.avg_pool2d(error, SCALE))
     return tiles.view(*result.shape[:2], *tiles.shape[-2:])
 

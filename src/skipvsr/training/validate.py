@@ -10,9 +10,9 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from skipvsr.data.degradations import Degradation
-from skipvsr.data.low import low_and_high
-from skipvsr.evaluation.metrics import psnr, psnr_y, quantise
-from skipvsr.execute.routed import RoutedTrunks
+from skipvsr.data.pairs import lr_gt_clip
+from skipvsr.evaluation.metrics import psnr, psnr_y, quantize
+from skipvsr.inference.routed import RoutedTrunks
 from skipvsr.models.flow import warp
 from skipvsr.models.router import GainRouter
 from skipvsr.models.vsr import SkipVSR
@@ -62,22 +62,22 @@ class Validator:
         rows: list[tuple[str, dict[str, float]]] = []
         pictures: dict[str, Tensor] = {}
         for clip in self._clips[accelerator.process_index :: accelerator.num_processes]:
-            pair = low_and_high(clip, self._degradation, self._frames)
-            low, high = (part.to(accelerator.device) for part in pair)
+            pair = lr_gt_clip(clip, self._degradation, self._frames)
+            lr, gt = (part.to(accelerator.device) for part in pair)
             if self._flow:
-                rows.append((clip.name, {"warping_error": warping_error(network, low)}))
+                rows.append((clip.name, {"warping_error": warping_error(network, lr)}))
                 continue
-            output = network(low[None])[0]
+            output = network(lr[None])[0]
             measures = {
-                "psnr_y": psnr_y(output, high).mean().item(),
-                "psnr_rgb": psnr(quantise(output), high, 1.0).mean().item(),
+                "psnr_y": psnr_y(output, gt).mean().item(),
+                "psnr_rgb": psnr(quantize(output), gt, 1.0).mean().item(),
             }
             for budget in self._budgets:
-                measures[f"psnr_y_{budget}"] = psnr_y(self._routed(network, low, budget), high).mean().item()
+                measures[f"psnr_y_{budget}"] = psnr_y(self._routed(network, lr, budget), gt).mean().item()
             rows.append((clip.name, measures))
             if not pictures:
                 middle = len(output) // 2
-                pictures = {"output": output[middle].clamp(0, 1).cpu(), "ground_truth": high[middle].cpu()}
+                pictures = {"output": output[middle].clamp(0, 1).cpu(), "ground_truth": gt[middle].cpu()}
         network.train(training)
         clips = dict(gather_object(rows))
         names = next(iter(clips.values()))
@@ -86,14 +86,14 @@ class Validator:
         score = -means["warping_error"] if self._flow else sum(kept) / len(kept)
         return Scores(score, means, clips, pictures)
 
-    def _routed(self, network: SkipVSR, low: Tensor, budget: float) -> Tensor:
+    def _routed(self, network: SkipVSR, lr: Tensor, budget: float) -> Tensor:
         assert isinstance(network.router, GainRouter)
-        return network(low[None], RoutedTrunks(GainBudget(network.router, budget), self._tile_px))[0]
+        return network(lr[None], RoutedTrunks(GainBudget(network.router, budget), self._tile_px))[0]
 
 
-def warping_error(network: SkipVSR, low: Tensor) -> float:
+def warping_error(network: SkipVSR, lr: Tensor) -> float:
     """How far warped neighbours are from each frame of (T, 3, H, W): mean absolute difference in levels of 255."""
-    flow = network.estimate_flow(low[:-1], low[1:])
+    flow = network.estimate_flow(lr[:-1], lr[1:])
     inside = stays_inside(flow)
-    difference = (warp(low[1:], flow, padding="border") - low[:-1]).abs().mean(dim=1, keepdim=True)
+    difference = (warp(lr[1:], flow, padding="border") - lr[:-1]).abs().mean(dim=1, keepdim=True)
     return 255 * ((difference * inside).sum() / inside.sum().clamp(min=1)).item()

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from skipvsr.checkpoints.load import load_model
 from skipvsr.errors import ShapeError
-from skipvsr.execute.dial import Dial, Tiling
-from skipvsr.execute.patched import PARALLEL
-from skipvsr.execute.routed import RoutedTrunks
-from skipvsr.execute.stream import DEFAULT_LOOKAHEAD, Windows, default_window, upscale_stream
+from skipvsr.inference.options import Dial, Tiling
+from skipvsr.inference.patched import PATCH_BATCH_SIZE
+from skipvsr.inference.routed import RoutedTrunks
+from skipvsr.inference.streaming import DEFAULT_LOOKAHEAD, Windows, default_window, upscale_stream
 from skipvsr.models.vsr import SkipVSR, check_clip
 from skipvsr.routing.trace import Tally, Trace, Traces
 from skipvsr.upscale.scenes import SceneCuts
@@ -38,7 +38,7 @@ def upscale_frames(
     threshold: float | None = None,
     budget: float | None = None,
     tiling: Tiling = "frame",
-    parallel: int = PARALLEL,
+    patch_batch_size: int = PATCH_BATCH_SIZE,
     trace: Trace | None = None,
 ) -> Iterator[AnyFrame]:
     """Super-resolve a stream of frames x4, of any length, in fixed memory. Settings are checked at once.
@@ -51,9 +51,9 @@ def upscale_frames(
         lookahead: frames beyond a window from which the backward recurrence starts.
         scene_cuts: find scene cuts, and let nothing cross them.
         threshold: blocks run where the model's router expects more than this of them; 0 runs everything.
-        budget: share of the residual blocks' work that may run, in (0, 1]; give this or a threshold, or neither.
+        budget: ratio of the residual blocks' work that may run, in (0, 1]; give this or a threshold, or neither.
         tiling: "frame", or "patch": the paper's isolated patches of 48 pixels.
-        parallel: patches at once.
+        patch_batch_size: patches at once.
         trace: what ran is added to it (`skipvsr.routing.trace`).
 
     Returns:
@@ -66,7 +66,7 @@ def upscale_frames(
         ModelError: the model cannot be found or read.
     """
     network = model if isinstance(model, SkipVSR) else load_model(model)
-    dial = Dial(threshold, budget, tiling=tiling, parallel=parallel)
+    dial = Dial(threshold, budget, tiling=tiling, patch_batch_size=patch_batch_size)
     tally = Tally()
     traces = Traces((tally,) if trace is None else (tally, trace))
     routed = dial.turn(network, traces, trace_all=trace is not None)

@@ -22,11 +22,11 @@ from skipvsr.checkpoints.native import fingerprint
 from skipvsr.errors import ConfigError, DecodeError, ResourceError
 from skipvsr.evaluation.cost import Cost, cost_per_frame
 from skipvsr.evaluation.trace_file import TraceWriter
-from skipvsr.execute.dial import Dial, Tiling
-from skipvsr.execute.patched import PARALLEL, Patched, PatchGrid
-from skipvsr.execute.routed import RoutedTrunks
-from skipvsr.execute.speed import ShareController, SpeedController
-from skipvsr.execute.stream import DEFAULT_LOOKAHEAD, Position, Windows, default_window, upscale_stream
+from skipvsr.inference.controllers import BudgetController, SpeedController
+from skipvsr.inference.options import Dial, Tiling
+from skipvsr.inference.patched import PATCH_BATCH_SIZE, Patched, PatchGrid
+from skipvsr.inference.routed import RoutedTrunks
+from skipvsr.inference.streaming import DEFAULT_LOOKAHEAD, Position, Windows, default_window, upscale_stream
 from skipvsr.models.bicubic import Bicubic
 from skipvsr.models.resize import bicubic_upsample
 from skipvsr.models.router import MaskGenerator
@@ -35,18 +35,18 @@ from skipvsr.routing.grid import TileGrid
 from skipvsr.routing.learned import DifferenceThreshold
 from skipvsr.routing.policies import Policy, all_blocks
 from skipvsr.routing.trace import Tally, Trace, Traces
+from skipvsr.upscale.checkpoint import Checkpoint, UnfinishedJob, identity
 from skipvsr.upscale.frames import to_array, to_tensor
 from skipvsr.upscale.overlay import LatestDepths, draw_depth
 from skipvsr.upscale.plan import disk_bytes, memory_bytes, warn_of_shortage
 from skipvsr.upscale.progress import Progress, ProgressMeter
 from skipvsr.upscale.scenes import SceneCuts
 from skipvsr.upscale.size import OutputSize, output_size, pixel_aspect, resize
-from skipvsr.upscale.work import Checkpoint, UnfinishedWork, identity
-from skipvsr.video.ahead import WriteBehind, read_ahead
-from skipvsr.video.faults import PIPE
+from skipvsr.video.errors import PIPE
 from skipvsr.video.frame import Frame
 from skipvsr.video.images import ImageFolderReader
 from skipvsr.video.open import Reader, Writer, check_output, open_reader, open_writer
+from skipvsr.video.prefetch import WriteBehind, read_ahead
 from skipvsr.video.probe import VideoInfo
 from skipvsr.video.write import EncodeOptions, VideoWriter
 
@@ -73,8 +73,8 @@ class UpscaleReport:
         seconds: of this run, from the first frame read to the finished file.
         frames_per_second: of this run.
         peak_bytes: largest resident memory of this process seen.
-        share: of the residual blocks' work that ran, lookahead included.
-        macs_per_frame: multiply-accumulates of a frame with that share (without those of the lookahead).
+        active_ratio: of the residual blocks' work that ran, lookahead included.
+        macs_per_frame: multiply-accumulates of a frame with that ratio (without those of the lookahead).
         full_macs_per_frame: the same with every block.
     """
 
@@ -89,7 +89,7 @@ class UpscaleReport:
     seconds: float
     frames_per_second: float
     peak_bytes: int
-    share: float
+    active_ratio: float
     macs_per_frame: int
     full_macs_per_frame: int
 
@@ -109,7 +109,7 @@ def upscale_video(
     budget: float | None = None,
     target_fps: float | None = None,
     tiling: Tiling = "frame",
-    parallel: int = PARALLEL,
+    patch_batch_size: int = PATCH_BATCH_SIZE,
     trace: str | Path | None = None,
     overlay: str | Path | None = None,
     size: OutputSize | None = None,
@@ -137,10 +137,10 @@ def upscale_video(
         lookahead: frames beyond a window from which the backward recurrence starts.
         scene_cuts: find scene cuts, and let nothing cross them.
         threshold: blocks run where the model's router expects more than this of them; 0 runs everything.
-        budget: share of the residual blocks' work that may run, in (0, 1].
+        budget: ratio of the residual blocks' work that may run, in (0, 1].
         target_fps: frames per second to keep to, by turning the budget; give one of these three, or none.
         tiling: "frame", or "patch": the paper's isolated patches of 48 pixels, for comparison.
-        parallel: patches at once.
+        patch_batch_size: patches at once.
         trace: a file for what ran (`skipvsr.evaluation.trace_file`).
         overlay: a second output, of the same kind as the destination: the picture in grey with each tile's depth over it.
         size: resize the x4 result to this; None: leave it.
@@ -159,7 +159,7 @@ def upscale_video(
         ModelError, ConfigError: the model or a setting is wrong.
     """
     network = place(model, device)
-    dial = Dial(threshold, budget, target_fps, tiling=tiling, parallel=parallel)
+    dial = Dial(threshold, budget, target_fps, tiling=tiling, patch_batch_size=patch_batch_size)
     dial.turn(network)  # what is wrong with it is said before anything is read
     settings = _Settings(
         source=Path(source),
@@ -245,7 +245,7 @@ class _Settings:
         if not tile_px:
             return self.dial.around(self.network, info.height, info.width)
         grid = PatchGrid(info.height, info.width, tile_px, tile_px - _TILE_OVERLAP_PX)
-        return Patched(self.network, grid, parallel=1, all_at_once=False)
+        return Patched(self.network, grid, patch_batch_size=1, all_at_once=False)
 
     def _source_identity(self, reader: Reader) -> str:
         if self.source == PIPE:
@@ -259,7 +259,7 @@ def default_segment(config: VSRConfig, height: int, width: int) -> int:
 
 
 @dataclass(frozen=True)
-class _Thrift:
+class _MemoryFallback:
     """How a job saves memory, more at every step: shorter windows, then tiles of the frame that are blended.
 
     Args:
@@ -274,7 +274,7 @@ class _Thrift:
         """Frames per window, of so many that were asked for."""
         return max(1, window >> self.halvings)
 
-    def more(self, window: int, *, tiles: bool) -> _Thrift | None:
+    def more(self, window: int, *, tiles: bool) -> _MemoryFallback | None:
         """The next step; None where nothing is left to save."""
         if self.window(window) > 1:
             return replace(self, halvings=self.halvings + 1)
@@ -288,10 +288,10 @@ class _Thrift:
 
 def _upscale(settings: _Settings, on_progress: OnProgress | None) -> UpscaleReport:
     """The job, again from its last checkpoint with less memory wherever memory runs out."""
-    thrift = _Thrift()
+    fallback = _MemoryFallback()
     while True:
         try:
-            return _attempt(settings, thrift, on_progress)
+            return _attempt(settings, fallback, on_progress)
         except (MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error) or PIPE in (settings.source, settings.destination):
                 raise
@@ -299,21 +299,21 @@ def _upscale(settings: _Settings, on_progress: OnProgress | None) -> UpscaleRepo
                 window = settings.window or default_window(
                     settings.network.config, reader.info.height, reader.info.width
                 )
-            more = thrift.more(window, tiles=settings.tiles)
+            more = fallback.more(window, tiles=settings.tiles)
             if more is None:
                 raise ResourceError(
                     "memory ran out, even with windows of one frame; close other programs, or take a smaller model"
                 ) from error
         # Outside of the handler nothing holds on to what the attempt had in memory.
-        thrift, settings = more, replace(settings, resume=True)
-        _LOG.warning("memory ran out; going on with %s", thrift)
+        fallback, settings = more, replace(settings, resume=True)
+        _LOG.warning("memory ran out; going on with %s", fallback)
 
 
 def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
 
 
-def _attempt(settings: _Settings, thrift: _Thrift, on_progress: OnProgress | None) -> UpscaleReport:
+def _attempt(settings: _Settings, fallback: _MemoryFallback, on_progress: OnProgress | None) -> UpscaleReport:
     network, dial, destination = settings.network, settings.dial, settings.destination
     with ExitStack() as stack:
         reader = stack.enter_context(settings.open())
@@ -321,7 +321,7 @@ def _attempt(settings: _Settings, thrift: _Thrift, on_progress: OnProgress | Non
         height, width = output_size(settings.size, info)
         window = settings.window or default_window(network.config, info.height, info.width)
         asked = Windows(window if settings.window is None else settings.window, settings.lookahead)
-        windows = replace(asked, window=thrift.window(asked.window))
+        windows = replace(asked, window=fallback.window(asked.window))
         segment = settings.segment or default_segment(network.config, info.height, info.width)
         if segment < 1:
             raise ConfigError(f"a segment is {segment} frames; it must be at least 1")
@@ -335,7 +335,7 @@ def _attempt(settings: _Settings, thrift: _Thrift, on_progress: OnProgress | Non
         work = None
         if destination != PIPE:
             job = settings.job(reader, asked, segment)
-            work = stack.enter_context(UnfinishedWork(destination, job, resume=settings.resume))
+            work = stack.enter_context(UnfinishedJob(destination, job, resume=settings.resume))
         check_output(destination, reader, overwrite=settings.overwrite)  # another job may just have finished it
         aspect = pixel_aspect(info.sample_aspect_ratio, info.height, info.width, height, width)
         open_output = partial(
@@ -352,7 +352,7 @@ def _attempt(settings: _Settings, thrift: _Thrift, on_progress: OnProgress | Non
             traces.append(depths)
         before = None if work is None else work.checkpoint
         # Last in, first out: what goes wrong at the end with the others finds this one in its place.
-        tile_px = thrift.tile_px or (int(before.numbers.get("tile_px", 0)) if before is not None else 0)
+        tile_px = fallback.tile_px or (int(before.numbers.get("tile_px", 0)) if before is not None else 0)
         recurrence = settings.around(info, tile_px)
         depths.expand = recurrence.grid.expand if isinstance(recurrence, Patched) else None
         if work is None:
@@ -397,8 +397,8 @@ def _attempt(settings: _Settings, thrift: _Thrift, on_progress: OnProgress | Non
         seconds=meter.seconds,
         frames_per_second=(meter.frames_done - start.number) / meter.seconds,
         peak_bytes=meter.peak_bytes,
-        share=tally.share,
-        macs_per_frame=cost.with_share(tally.share),
+        active_ratio=tally.active_ratio,
+        macs_per_frame=cost.at_ratio(tally.active_ratio),
         full_macs_per_frame=cost.total - cost.router,
     )
     if run.stopped is None and isinstance(writer, VideoWriter) and writer.stopped is not None:
@@ -418,12 +418,12 @@ class _Progressing:
 
     tally: Tally
     routed: RoutedTrunks | None
-    controller: SpeedController | ShareController | None
+    controller: SpeedController | BudgetController | None
     tile_px: int
 
     def checkpoint(self, position: Position) -> Checkpoint:
         """As it is now, with copies of all tensors."""
-        numbers = {"passes": float(self.tally.passes), "shares": self.tally.shares, "tile_px": float(self.tile_px)}
+        numbers = {"passes": float(self.tally.passes), "ratios": self.tally.ratios, "tile_px": float(self.tile_px)}
         if self.controller is not None:
             numbers |= {f"controller.{name}": value for name, value in self.controller.state().items()}
         tensors = {} if position.state is None else {"state": position.state}
@@ -435,7 +435,7 @@ class _Progressing:
     def restore(self, checkpoint: Checkpoint, device: torch.device) -> Position:
         """Go on from a checkpoint."""
         numbers = checkpoint.numbers
-        self.tally.passes, self.tally.shares = int(numbers["passes"]), numbers["shares"]
+        self.tally.passes, self.tally.ratios = int(numbers["passes"]), numbers["ratios"]
         if self.controller is not None:
             self.controller.restore(_under("controller.", numbers))
         tensors = {name: tensor.to(device) for name, tensor in checkpoint.tensors.items()}
@@ -452,7 +452,7 @@ class _Progressing:
 class _Keeper:
     """Finishes a part and keeps a checkpoint, whenever so many frames are done."""
 
-    work: UnfinishedWork
+    work: UnfinishedJob
     writer: Writer
     progress: _Progressing
     every: int

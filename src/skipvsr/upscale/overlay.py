@@ -29,8 +29,8 @@ class LatestDepths:
 
     def add(self, trunk: TracedTrunk) -> None:
         """Note a pass; a later one over the same frame replaces it (what went before was lookahead)."""
-        share = trunk.depth / trunk.mask.shape[0]
-        pixels = trunk.grid.expand(share)[0, 0] if self.expand is None else self.expand(share.flatten())
+        ratio = trunk.depth / trunk.mask.shape[0]
+        pixels = trunk.grid.expand(ratio)[0, 0] if self.expand is None else self.expand(ratio.flatten())
         self._depths[trunk.frame, trunk.direction] = pixels
 
     def take(self, frame: int) -> Tensor:
@@ -38,9 +38,9 @@ class LatestDepths:
         return (self._depths.pop((frame, "backward")) + self._depths.pop((frame, "forward"))) / 2
 
 
-def draw_depth(picture: Tensor, share: Tensor) -> Tensor:
-    """A picture (3, H, W), grey, with the share (h, w) in [0, 1] in colour over it: dark to yellow."""
-    place = share.clamp(0, 1) * (len(_COLOURS) - 1)
+def draw_depth(picture: Tensor, ratio: Tensor) -> Tensor:
+    """A picture (3, H, W), grey, with the ratio (h, w) in [0, 1] in colour over it: dark to yellow."""
+    place = ratio.clamp(0, 1) * (len(_COLOURS) - 1)
     below = place.floor().clamp(max=len(_COLOURS) - 2).long()
     colour = torch.lerp(_COLOURS[below], _COLOURS[below + 1], (place - below)[..., None]).permute(2, 0, 1)
     colour = F.interpolate(colour[None], size=picture.shape[-2:], mode="nearest")[0].to(picture)

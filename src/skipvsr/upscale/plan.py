@@ -12,14 +12,14 @@ from pathlib import Path
 import psutil
 import torch
 
-from skipvsr.execute.dial import Dial
-from skipvsr.execute.stream import DEFAULT_LOOKAHEAD, STRIP_PIXELS, Windows, default_window, upscale_stream
+from skipvsr.inference.options import Dial
+from skipvsr.inference.streaming import DEFAULT_LOOKAHEAD, STRIP_PIXELS, Windows, default_window, upscale_stream
 from skipvsr.models.blocks import SCALE
 from skipvsr.models.vsr import SkipVSR, VSRConfig
 from skipvsr.upscale.frames import to_tensor
 from skipvsr.upscale.size import OutputSize, output_size
-from skipvsr.video.ahead import DEPTH
 from skipvsr.video.open import open_reader
+from skipvsr.video.prefetch import DEPTH
 from skipvsr.video.probe import VideoInfo
 from skipvsr.video.write import CONTAINERS, EncodeOptions
 
@@ -78,11 +78,11 @@ def memory_bytes(config: VSRConfig, height: int, width: int, windows: Windows, p
     states = windows.window * state
     trunk = 5 * state
     strip = min(pixels, STRIP_PIXELS)
-    # The largest features of the tail: 64 channels at full size twice, or 48 channels at low resolution.
-    tail = _FLOAT * strip * (2 * 64 * SCALE**2 if config.tail == "basicvsr" else 4 * 48)
+    # The largest features of the reconstruction: 64 channels at full size twice, or 48 channels at low resolution.
+    reconstruction = _FLOAT * strip * (2 * 64 * SCALE**2 if config.reconstruction == "basicvsr" else 4 * 48)
     results = (DEPTH + 2) * _FLOAT * 3 * SCALE**2 * pixels
     encoder = int(_ENCODER_FRAMES * 1.5 * (pixels_out or SCALE**2 * pixels))
-    return _BASE_BYTES + frames + states + trunk + tail + results + encoder
+    return _BASE_BYTES + frames + states + trunk + reconstruction + results + encoder
 
 
 def disk_bytes(frames: int, height: int, width: int, destination: Path, encode: EncodeOptions | None = None) -> int:
@@ -167,7 +167,7 @@ def warn_of_shortage(memory: int, disk: int | None, folder: Path) -> None:
     free = shutil.disk_usage(folder).free if folder.is_dir() else None
     if disk is not None and free is not None and 2 * disk > free:
         _LOG.warning(
-            "this takes about %.1f GiB of disk while it is made, and %.1f GiB are free in %s; a larger --quality takes less",
+            "this takes about %.1f GiB of disk while it is made, and %.1f GiB are free in %s; a larger --crf takes less",
             2 * disk / _GIB, free / _GIB, folder,
         )  # fmt: skip
 

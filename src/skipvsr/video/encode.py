@@ -21,7 +21,7 @@ class EncodeOptions:
     Args:
         codec: FFmpeg's name of the encoder; None: H.264 for 8 bits, H.265 for more (H.264 where that is too narrow); in
             .webm the first of AV1 and VP9 that can store it.
-        quality: the encoder's constant rate factor, lower is better; None: visually lossless for the encoders that are
+        crf: the encoder's constant rate factor, lower is better; None: visually lossless for the encoders that are
             known here, otherwise the encoder's own default.
         pixel_format: FFmpeg's name; None: yuv420p, and yuv420p10le for sources of more than 8 bits or in HDR; or what the
             encoder has of that depth.
@@ -29,17 +29,17 @@ class EncodeOptions:
     """
 
     codec: str | None = None
-    quality: int | None = None
+    crf: int | None = None
     pixel_format: str | None = None
     preset: str | None = None
 
 
 @dataclass(frozen=True)
 class _Known:
-    """The option that sets quality, and its visually lossless value; None: quality cannot be set."""
+    """The option that sets the constant rate factor, and its visually lossless value; None: it cannot be set."""
 
     option: str | None
-    quality: int | None
+    crf: int | None
     fixed: tuple[tuple[str, str], ...] = ()
 
 
@@ -112,13 +112,13 @@ def choose_encoder(
     settings = dict(known.fixed)
     if codec == "libx265" and width < _X265_MIN_WIDTH_PX:
         raise ConfigError(f"libx265 needs a width of {_X265_MIN_WIDTH_PX} px, not {width}; use libx264")
-    quality = options.quality if options.quality is not None else known.quality
-    if quality is not None:
+    crf = options.crf if options.crf is not None else known.crf
+    if crf is not None:
         if known.option is None:
-            raise ConfigError(f"{codec} has no quality setting; leave it out")
-        if not 0 <= quality <= 63:
-            raise ConfigError(f"the quality is {quality}; it must be from 0 (best) to 51 (63 for AV1 and VP9)")
-        settings[known.option] = str(quality)
+            raise ConfigError(f"{codec} has no constant rate factor (CRF); leave it out")
+        if not 0 <= crf <= 63:
+            raise ConfigError(f"the CRF is {crf}; it must be from 0 (best) to 51 (63 for AV1 and VP9)")
+        settings[known.option] = str(crf)
     if options.preset is not None:
         settings["preset"] = options.preset
     for option, value in encoder_parameters(codec, metadata).items():

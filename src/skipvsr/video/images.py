@@ -21,7 +21,7 @@ from av.video.codeccontext import VideoCodecContext
 
 from skipvsr.errors import DecodeError, InputError, OutputError
 from skipvsr.video.colour import FULL, RGB, SMPTE170M, ColourSpec, alpha_of, colour_of, from_rgb, from_rgba, to_rgb
-from skipvsr.video.faults import OPEN_OPTIONS, file_name, reading, writing
+from skipvsr.video.errors import OPEN_OPTIONS, file_name, reading, writing
 from skipvsr.video.frame import Frame
 from skipvsr.video.limits import check_size, limit_decoder
 from skipvsr.video.probe import VideoInfo, describe

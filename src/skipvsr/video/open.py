@@ -12,7 +12,7 @@ import numpy as np
 
 from skipvsr.errors import ConfigError, InputError, OutputError
 from skipvsr.video.colour import to_8_bit
-from skipvsr.video.faults import PIPE, reading, writing
+from skipvsr.video.errors import PIPE, reading, writing
 from skipvsr.video.frame import Frame
 from skipvsr.video.images import READ, ImageFolderReader, ImageFolderWriter, check_replaceable, read_image
 from skipvsr.video.pipe import PipeWriter

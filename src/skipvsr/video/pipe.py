@@ -15,7 +15,7 @@ from av.video.stream import VideoStream
 from skipvsr.errors import ConfigError, InputError
 from skipvsr.video.colour import from_rgb
 from skipvsr.video.encode import EncodeOptions, encoder_rate
-from skipvsr.video.faults import PIPE, writing
+from skipvsr.video.errors import PIPE, writing
 from skipvsr.video.frame import Frame
 from skipvsr.video.probe import VideoInfo
 from skipvsr.video.write import output_colour
@@ -102,7 +102,7 @@ class PipeWriter:
         sample_aspect_ratio: of the output's pixels.
 
     Raises:
-        ConfigError: a pixel format that y4m does not have, an encoder or quality, or a terminal to write to.
+        ConfigError: a pixel format that y4m does not have, a codec or CRF, or a terminal to write to.
     """
 
     def __init__(
@@ -119,8 +119,8 @@ class PipeWriter:
         self._pixel_format = options.pixel_format or usual
         if self._pixel_format not in _PIXEL_FORMATS:
             raise ConfigError(f"y4m has no {self._pixel_format}; use one of {', '.join(_PIXEL_FORMATS)}")
-        if options.codec is not None or options.quality is not None or options.preset is not None:
-            raise ConfigError("standard output carries raw video; leave encoder, quality and preset out")
+        if options.codec is not None or options.crf is not None or options.preset is not None:
+            raise ConfigError("standard output carries raw video; leave codec, CRF and preset out")
         if sys.stdout.isatty():
             raise ConfigError("standard output is a terminal; pipe it on (skipvsr upscale IN - | ffmpeg -i - ...)")
         self._colour = output_colour(source, self._pixel_format)

@@ -14,7 +14,7 @@ from av.video.stream import VideoStream
 
 from skipvsr.errors import InputError
 from skipvsr.video.colour import ColourSpec, bit_depth, colour_of, is_subsampled
-from skipvsr.video.faults import SOURCE_OPTIONS, reading
+from skipvsr.video.errors import SOURCE_OPTIONS, reading
 from skipvsr.video.hdr import HdrMetadata, hdr_metadata
 from skipvsr.video.limits import check_size, check_streams
 from skipvsr.video.properties import chroma_location, side_data

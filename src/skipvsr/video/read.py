@@ -17,7 +17,7 @@ from skipvsr.errors import ConfigError, DecodeError, InputError
 from skipvsr.video.colour import ColourSpec, colour_of, to_rgb
 from skipvsr.video.decode import Decoder, clock
 from skipvsr.video.deinterlace import Deinterlacer, TimedFrame
-from skipvsr.video.faults import PIPE, reading
+from skipvsr.video.errors import PIPE, reading
 from skipvsr.video.frame import Frame
 from skipvsr.video.limits import limit_decoder
 from skipvsr.video.pipe import Y4MInput

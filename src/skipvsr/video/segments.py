@@ -13,7 +13,7 @@ import av
 from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 
-from skipvsr.video.faults import writing
+from skipvsr.video.errors import writing
 from skipvsr.video.frame import Frame
 
 

@@ -21,13 +21,13 @@ from av.video.stream import VideoStream
 
 from skipvsr.errors import ConfigError, OutputError
 from skipvsr.video.colour import BT709, LIMITED, RGB, ColourSpec, from_rgb, is_rgb, is_subsampled
-from skipvsr.video.copier import Copier
 from skipvsr.video.decode import clock
 from skipvsr.video.encode import EncodeOptions, choose_encoder, encoder_rate
-from skipvsr.video.faults import PIPE, file_name, writing
+from skipvsr.video.errors import PIPE, file_name, writing
 from skipvsr.video.frame import Frame
 from skipvsr.video.probe import VideoInfo
 from skipvsr.video.segments import Segment, SegmentWriter, decoding_times
+from skipvsr.video.stream_copy import Copier
 
 __all__ = ["EncodeOptions", "VideoWriter"]
 

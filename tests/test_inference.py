@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from skipvsr.execute import masked, tiled
-from skipvsr.execute.routed import RoutedTrunks
-from skipvsr.execute.tiled import DENSE_SHARE
+from skipvsr.inference import masked, tiled
+from skipvsr.inference.routed import RoutedTrunks
+from skipvsr.inference.tiled import DENSE_RATIO
 from skipvsr.models.blocks import ResidualBlock
 from skipvsr.models.vsr import SkipVSR, VSRConfig
 from skipvsr.routing.grid import TileGrid
@@ -39,29 +39,34 @@ def make_blocks(channels: int, count: int) -> list[ResidualBlock]:
     width=st.integers(3, 50),
     tile_px=st.integers(1, 60),
     batch=st.integers(1, 2),
-    share=st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0]),
+    ratio=st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0]),
     dtype=st.sampled_from([torch.float32, torch.float64]),
     seed=st.integers(0, 9),
-    parallel=st.sampled_from([None, 1, 3, 16]),
-    dense_share=st.sampled_from([0.0, 0.5, DENSE_SHARE, 2.0]),
+    patch_batch_size=st.sampled_from([None, 1, 3, 16]),
+    dense_ratio=st.sampled_from([0.0, 0.5, DENSE_RATIO, 2.0]),
 )
 @settings(max_examples=100)
 def test_tiles_equal_the_masked_reference(
-    height: int, width: int, tile_px: int, batch: int, share: float, dtype: torch.dtype, seed: int,
-    parallel: int | None, dense_share: float,
+    height: int, width: int, tile_px: int, batch: int, ratio: float, dtype: torch.dtype, seed: int,
+    patch_batch_size: int | None, dense_ratio: float,
 ):  # fmt: skip
     blocks = [block.to(dtype) for block in make_blocks(4, 4)]
     torch.manual_seed(seed)
     state = torch.randn(batch, 4, height, width, dtype=dtype)
     grid = TileGrid.of(height, width, tile_px)
     # The second block runs nearly everywhere: whole frames and tiles take turns.
-    shares = torch.tensor([share, (share + 1) / 2, share, share]).view(-1, 1, 1, 1)
-    chosen = torch.rand(4, batch, grid.rows, grid.columns) < shares
+    ratios = torch.tensor([ratio, (ratio + 1) / 2, ratio, ratio]).view(-1, 1, 1, 1)
+    chosen = torch.rand(4, batch, grid.rows, grid.columns) < ratios
     before = state.clone()
     with torch.inference_mode():
         expected, masks = masked.run_blocks(blocks, state, lambda block, _: chosen[block], grid)
         found, same = tiled.run_blocks(
-            blocks, state, lambda block, _: chosen[block], grid, parallel=parallel, dense_share=dense_share
+            blocks,
+            state,
+            lambda block, _: chosen[block],
+            grid,
+            patch_batch_size=patch_batch_size,
+            dense_ratio=dense_ratio,
         )
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
     assert torch.equal(masks, chosen)
@@ -69,9 +74,9 @@ def test_tiles_equal_the_masked_reference(
     assert torch.equal(state, before)
 
 
-@pytest.mark.parametrize("dense_share", [DENSE_SHARE, 2.0])
+@pytest.mark.parametrize("dense_ratio", [DENSE_RATIO, 2.0])
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_everything_active_is_the_plain_trunk(channels_last: bool, dense_share: float):
+def test_everything_active_is_the_plain_trunk(channels_last: bool, dense_ratio: float):
     blocks = make_blocks(8, 4)
     state = torch.randn(1, 8, 45, 70)
     if channels_last:
@@ -82,7 +87,7 @@ def test_everything_active_is_the_plain_trunk(channels_last: bool, dense_share: 
     with torch.inference_mode():
         for block in blocks:
             plain = block(plain)
-        found, _ = tiled.run_blocks(blocks, state, lambda *_: active, grid, dense_share=dense_share)
+        found, _ = tiled.run_blocks(blocks, state, lambda *_: active, grid, dense_ratio=dense_ratio)
     torch.testing.assert_close(found, plain, atol=1e-5, rtol=1e-5)
 
 
@@ -115,7 +120,7 @@ def test_the_network_with_everything_active():
     trace = RoutingTrace()
     found = clip(network, RoutedTrunks(all_blocks, 16, trace=trace), frames)
     torch.testing.assert_close(found, network(frames), atol=1e-5, rtol=1e-5)
-    assert trace.share == 1
+    assert trace.active_ratio == 1
     assert len(trace.trunks) == 8
 
 
@@ -150,12 +155,12 @@ def test_the_trace_and_torchs_counter_agree():
     """Torch counts what tiles compute; without their halo (tiles as large as the frame) it is what the trace counts."""
     network = make_network(VSRConfig(8, 4, "light", "light"))
     frames = torch.rand(1, 3, 3, 24, 32)
-    tiles_only = partial(tiled.run_blocks, dense_share=2.0)
+    tiles_only = partial(tiled.run_blocks, dense_ratio=2.0)
     counts = []
-    for share in (0.25, 1.0):
+    for ratio in (0.25, 1.0):
         trace = RoutingTrace()
         with FlopCounterMode(display=False) as counter, torch.inference_mode():
-            network(frames, RoutedTrunks(GradientRank(share), 8, tiles_only, trace))
+            network(frames, RoutedTrunks(GradientRank(ratio), 8, tiles_only, trace))
         counts.append((counter.get_total_flops() // 2, trace))
     # Tiles of 8 px: conv1 on 10 x 10, conv2 on 8 x 8.
     halo = (10 * 10 + 8 * 8) / (2 * 8 * 8)

@@ -18,7 +18,7 @@ from skipvsr.models.vsr import MIN_SIDE_PX, Recurrence, RunTrunk
 
 PATCH_PX = 48
 STRIDE_PX = 46
-PARALLEL = 16
+PATCH_BATCH_SIZE = 16
 
 
 @dataclass(frozen=True)
@@ -110,19 +110,19 @@ class Patched:
     Args:
         network: the network.
         grid: of the frames.
-        parallel: patches in a call of the flow network and of the tail, and tiles at once in the trunks.
+        patch_batch_size: patches in a call of the flow network and of the reconstruction, and tiles at once in the trunks.
         all_at_once: False: the trunks, too, take so many patches at a time, for less memory; then a policy must not remember
             anything from frame to frame.
     """
 
     network: Recurrence
     grid: PatchGrid
-    parallel: int = PARALLEL
+    patch_batch_size: int = PATCH_BATCH_SIZE
     all_at_once: bool = True
 
     def __post_init__(self) -> None:
-        if self.parallel < 1:
-            raise ConfigError(f"{self.parallel} patches in parallel; it must be at least 1")
+        if self.patch_batch_size < 1:
+            raise ConfigError(f"{self.patch_batch_size} patches in a batch; it must be at least 1")
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """Of the network."""
@@ -164,7 +164,7 @@ class Patched:
         return self._in_parts(lambda *parts: step(parts[0], parts[1], parts[2], run), patches, state, flow)
 
     def _in_parts(self, work: Callable[..., Tensor], *patches: Tensor) -> Tensor:
-        parts = zip(*(values.split(self.parallel) for values in patches), strict=True)
+        parts = zip(*(values.split(self.patch_batch_size) for values in patches), strict=True)
         return torch.cat([work(*part) for part in parts])
 
 

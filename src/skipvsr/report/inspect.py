@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from skipvsr.evaluation.metrics import quantise
-from skipvsr.execute.dial import Dial
-from skipvsr.execute.patched import STRIDE_PX
+from skipvsr.evaluation.metrics import quantize
+from skipvsr.inference.options import Dial
+from skipvsr.inference.patched import STRIDE_PX
 from skipvsr.models.blocks import SCALE, Trunk
 from skipvsr.models.vsr import Direction, SkipVSR
 from skipvsr.routing.grid import TileGrid
@@ -23,47 +23,47 @@ class Routed:
 
     Args:
         result: (T, 3, 4H, 4W), rounded to 8 bit.
-        share: of the blocks that ran.
-        per_block: share of tiles on which each block of the backward and of the forward trunk ran, (2, blocks).
-        depth: share of blocks that ran at each LR pixel of each frame, (T, H, W).
+        ratio: of the blocks that ran.
+        per_block: ratio of tiles on which each block of the backward and of the forward trunk ran, (2, blocks).
+        depth: ratio of blocks that ran at each LR pixel of each frame, (T, H, W).
     """
 
     result: Tensor
-    share: float
+    ratio: float
     per_block: Tensor
     depth: Tensor
 
 
 @torch.inference_mode()
-def run_routed(model: SkipVSR, low: Tensor, dial: Dial) -> Routed:
+def run_routed(model: SkipVSR, lr: Tensor, dial: Dial) -> Routed:
     """Super-resolve a clip (T, 3, H, W), tiles of whole frames, and keep what ran."""
     trace = RoutingTrace()
     routed = dial.turn(model, trace, trace_all=True)
     assert routed is not None
-    result = quantise(model(low[None], routed)[0])
+    result = quantize(model(lr[None], routed)[0])
     per_block = [
         torch.stack([trunk.mask.float().mean(dim=(1, 2, 3)) for trunk in trace.trunks if trunk.direction == direction])
         for direction in ("backward", "forward")
     ]
     depths = LatestDepths()
-    length = len(low)
+    length = len(lr)
     for index, trunk in enumerate(trace.trunks):
         # The network's own forward pass does not number its frames: backward from the last, then forward.
         number = length - 1 - index if index < length else index - length
         depths.add(type(trunk)(number, trunk.direction, trunk.mask, trunk.grid))
     depth = torch.stack([depths.take(number) for number in range(length)])
-    return Routed(result, trace.share, torch.stack([share.mean(dim=0) for share in per_block]), depth)
+    return Routed(result, trace.active_ratio, torch.stack([ratio.mean(dim=0) for ratio in per_block]), depth)
 
 
-def patch_psnr(result: Tensor, high: Tensor, patch_px: int = STRIDE_PX) -> Tensor:
+def patch_psnr(result: Tensor, gt: Tensor, patch_px: int = STRIDE_PX) -> Tensor:
     """PSNR in dB of each LR patch's HR pixels, for one frame (3, 4H, 4W) twice: (rows, columns)."""
-    grid = TileGrid.of(high.shape[-2] // SCALE, high.shape[-1] // SCALE, patch_px)
-    error = torch.nn.functional.avg_pool2d((result - high).square().mean(dim=0, keepdim=True)[None], SCALE)
+    grid = TileGrid.of(gt.shape[-2] // SCALE, gt.shape[-1] // SCALE, patch_px)
+    error = torch.nn.functional.avg_pool2d((result - gt).square().mean(dim=0, keepdim=True)[None], SCALE)
     return -10 * torch.log10(grid.pool(error)[0, 0].clamp(min=1e-10))
 
 
 @torch.inference_mode()
-def feature_differences(model: SkipVSR, low: Tensor, tile_px: int = STRIDE_PX) -> Tensor:
+def feature_differences(model: SkipVSR, lr: Tensor, tile_px: int = STRIDE_PX) -> Tensor:
     """Root mean square change of the feature by each block, on each tile: (blocks, N), both trunks, all frames together.
 
     What Figure 5 of the paper calls the intermediate feature difference; with every block running.
@@ -81,5 +81,5 @@ def feature_differences(model: SkipVSR, low: Tensor, tile_px: int = STRIDE_PX) -
         found.append(torch.stack(changes))
         return state
 
-    model(low[None], run)
+    model(lr[None], run)
     return torch.cat(found, dim=1)

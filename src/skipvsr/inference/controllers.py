@@ -72,13 +72,13 @@ class SpeedController:
 
 
 @dataclass
-class ShareController:
+class BudgetController:
     """Turns the threshold of a policy, so that a video spends its budget: the table is an average over many.
 
     Args:
         policy: whose threshold is turned.
         calibration: of the model: budgets to thresholds.
-        budget: share to spend.
+        budget: ratio to spend.
         tally: what ran.
         every: frames between two looks; a window, in which both directions run.
     """
@@ -108,10 +108,10 @@ class ShareController:
 
     def state(self) -> dict[str, float]:
         """What going on later needs; the tally is the caller's to restore, before this."""
-        return {"asked": self.asked, "frames": self._frames, "passes": self._seen.passes, "shares": self._seen.shares}
+        return {"asked": self.asked, "frames": self._frames, "passes": self._seen.passes, "ratios": self._seen.ratios}
 
     def restore(self, state: dict[str, float]) -> None:
         """Go on from what `state` gave."""
         self.asked, self._frames = state["asked"], int(state["frames"])
-        self._seen = Tally(int(state["passes"]), state["shares"])
+        self._seen = Tally(int(state["passes"]), state["ratios"])
         self.policy.threshold = self.calibration.threshold_for(self.asked)

@@ -18,10 +18,10 @@ from skipvsr.checkpoints.native import Checkpoint, read_folder, save_folder
 from skipvsr.cli.main import main
 from skipvsr.errors import CheckpointError, ConfigError
 from skipvsr.evaluation.calibrate import calibrate
-from skipvsr.execute.dial import Dial
-from skipvsr.execute.routed import RoutedTrunks
-from skipvsr.execute.speed import LEAST_BUDGET, ShareController, SpeedController
-from skipvsr.execute.stream import Windows, upscale_stream
+from skipvsr.inference.controllers import LEAST_BUDGET, BudgetController, SpeedController
+from skipvsr.inference.options import Dial
+from skipvsr.inference.routed import RoutedTrunks
+from skipvsr.inference.streaming import Windows, upscale_stream
 from skipvsr.models.router import Calibration, GainRouter
 from skipvsr.models.vsr import SkipVSR, VSRConfig
 from skipvsr.routing.grid import TileGrid
@@ -62,8 +62,8 @@ def test_thresholds_between_measured_budgets():
 
 @given(one=st.floats(0.01, 1), two=st.floats(0.01, 1))
 def test_more_budget_is_never_a_higher_threshold(one: float, two: float):
-    low, high = sorted((one, two))
-    assert TABLE.threshold_for(low) >= TABLE.threshold_for(high)
+    lr, gt = sorted((one, two))
+    assert TABLE.threshold_for(lr) >= TABLE.threshold_for(gt)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_streaming_with_skipped_blocks_is_the_whole_clip():
     torch.testing.assert_close(found, whole, atol=1e-5, rtol=1e-5)
     assert [trunk.frame for trunk in trace.trunks if trunk.direction == "forward"] == list(range(6))
     assert [trunk.frame for trunk in trace.trunks if trunk.direction == "backward"] == list(reversed(range(6)))
-    assert trace.share == 0.5
+    assert trace.active_ratio == 0.5
 
 
 def test_forward_decisions_do_not_depend_on_windows():
@@ -179,7 +179,7 @@ def test_frames_with_a_threshold_and_with_a_budget():
     by_threshold = list(skipvsr.upscale_frames(frames, network, threshold=1.0, trace=tallies[1]))
     assert len(by_budget) == 5
     assert all(np.array_equal(one, two) for one, two in zip(by_budget, by_threshold, strict=True))
-    assert tallies[0].share == tallies[1].share
+    assert tallies[0].active_ratio == tallies[1].active_ratio
     assert tallies[0].passes == 10
 
 
@@ -200,7 +200,7 @@ def test_calibration_gives_the_budgets_it_says():
         for budget in table.budgets:
             tally = Tally()
             list(skipvsr.upscale_frames(moving(4, seed=seed), network, budget=budget, trace=tally))
-            assert tally.share == pytest.approx(budget, abs=tolerance)
+            assert tally.active_ratio == pytest.approx(budget, abs=tolerance)
 
 
 def test_the_papers_router_is_calibrated_too():
@@ -211,12 +211,12 @@ def test_the_papers_router_is_calibrated_too():
     network.calibration = calibrate(network, clips, 8, budgets=(0.5, 0.7))
     assert network.calibration.thresholds[0] > network.calibration.thresholds[1]
     for budget in (0.5, 0.7):
-        shares = []
+        ratios = []
         for clip in clips:
             tally = Tally()
             list(skipvsr.upscale_frames(clip, network, budget=budget, trace=tally))
-            shares.append(tally.share)
-        assert sum(shares) / 2 == pytest.approx(budget, abs=0.1)
+            ratios.append(tally.active_ratio)
+        assert sum(ratios) / 2 == pytest.approx(budget, abs=0.1)
     dial = Dial(target_fps=5)
     controller = dial.controller(network, dial.turn(network), 4, Tally())
     assert controller is not None
@@ -266,7 +266,7 @@ def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     code, _, err = run("upscale", video, tmp_path / "out.mp4", "--model", model, "--budget", 0.5)
     assert code
     assert "skipvsr calibrate" in err
-    code, out, err = run("calibrate", model, tmp_path / "clips", "--tile", 8)
+    code, out, err = run("calibrate", model, tmp_path / "clips", "--tile-size", 8)
     assert code == 0, err
     assert "budget 0.50: threshold" in out
     assert (model / "model.safetensors").read_bytes() == weights
@@ -274,7 +274,7 @@ def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     code, out, err = run("upscale", video, tmp_path / "out.mp4", "--model", model, "--budget", 0.5, "--json")
     assert code == 0, err
     done = json.loads(out.splitlines()[-1])
-    assert 0 < done["share"] < 1
+    assert 0 < done["active_ratio"] < 1
     assert done["macs_per_frame"] < done["full_macs_per_frame"]
     code, out, err = run("upscale", video, tmp_path / "two.mp4", "--model", model, "--threshold", 0.7)
     assert code == 0, err
@@ -289,20 +289,20 @@ def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 @pytest.mark.parametrize(("slope", "offset"), [(1.0, 0.2), (1.6, -0.15), (0.5, 0.1)])
 def test_a_budget_is_kept_on_videos_unlike_those_of_the_table(slope: float, offset: float):
-    """The share that a threshold spends is off by an offset and a slope; after some windows it is the budget, for good."""
+    """The ratio that a threshold spends is off by an offset and a slope; after some windows it is the budget, for good."""
     policy, tally = GainThreshold(GainRouter(6, 4), TABLE.threshold_for(0.5)), Tally()
-    controller = ShareController(policy, TABLE, 0.5, tally, every=4)
+    controller = BudgetController(policy, TABLE, 0.5, tally, every=4)
     found = []
     for _ in range(10):
-        share = min(max(slope * controller.asked + offset + (0.5 - slope * 0.5), 0.0), 1.0)
+        ratio = min(max(slope * controller.asked + offset + (0.5 - slope * 0.5), 0.0), 1.0)
         for _ in range(4):
             ran = torch.zeros(1000, 1, 1, 1, dtype=torch.bool)
-            ran[: round(1000 * share)] = True
+            ran[: round(1000 * ratio)] = True
             tally.add(TracedTrunk(0, "forward", ran, TileGrid.of(8, 8, 8)))
             controller.frame_done(0.1)
-        found.append(share)
+        found.append(ratio)
         assert policy.threshold == pytest.approx(TABLE.threshold_for(controller.asked))
     assert abs(found[0] - 0.5) > 0.05
     assert found[-3:] == pytest.approx([0.5] * 3, abs=0.02)
-    errors = [abs(share - 0.5) for share in found]
+    errors = [abs(ratio - 0.5) for ratio in found]
     assert errors == sorted(errors, reverse=True)

@@ -11,22 +11,22 @@ from torch import Tensor
 from skipvsr.checkpoints.native import store_calibration
 from skipvsr.data.clips import Clip
 from skipvsr.data.datasets import find_clips
-from skipvsr.data.low import Pairs, low_and_high
+from skipvsr.data.pairs import Pairs, lr_gt_clip
 from skipvsr.evaluation.calibrate import calibrate
 from skipvsr.evaluation.evaluate import Measures, Row
 from skipvsr.evaluation.results import Evaluation
 from skipvsr.evaluation.settings import Setting
 from skipvsr.evaluation.side_by_side import ROUNDS, seconds_side_by_side
-from skipvsr.execute.patched import PATCH_PX
+from skipvsr.inference.patched import PATCH_PX
 from skipvsr.models.vsr import SkipVSR
 from skipvsr.report.presets import Preset, TestSet, check_variants
 from skipvsr.training.loop import train
 from skipvsr.upscale.job import place
 
-# The shares of blocks that give the paper's six costs (100, 96, 88, 78, 63, 43 %): its head and tail are a quarter of it.
+# The ratios of blocks that give the paper's six costs (100, 96, 88, 78, 63, 43 %): inputs and reconstruction are a quarter.
 BUDGETS = (1.0, 0.947, 0.84, 0.707, 0.507, 0.24)
 
-# Of the ablations, only this share is looked at.
+# Of the ablations, only this ratio is looked at.
 HALF = BUDGETS[4]
 # Clips that calibration sees, and frames of each.
 _SEEN = 6
@@ -35,7 +35,7 @@ _TIMED = 8
 
 
 @dataclass
-class Lab:
+class Experiment:
     """Where a reproduction is made; everything is kept in its folder, and what is there is not made again.
 
     Args:
@@ -99,15 +99,15 @@ class Lab:
         """Seconds a frame of variants at settings on a test set, side by side."""
         self.say(f"timing {len(runs)} settings side by side on {test.name}")
         frames = self.preset.test_frames or _TIMED
-        lows = [low_and_high(clip, test.degradation, frames)[0] for clip in self._clips(test)[:_TIMED]]  # pyright: ignore[reportArgumentType]
+        lrs = [lr_gt_clip(clip, test.degradation, frames)[0] for clip in self._clips(test)[:_TIMED]]  # pyright: ignore[reportArgumentType]
         models = [(self.model(variant, test.degradation), setting) for variant, setting in runs]
-        return seconds_side_by_side(models, lows, 1 if self.preset.name == "smoke" else ROUNDS)
+        return seconds_side_by_side(models, lrs, 1 if self.preset.name == "smoke" else ROUNDS)
 
     def clip(self, frames: int = 16) -> tuple[Tensor, Tensor]:
         """The clip of the first test set that figures show, LR and HR."""
         test = self.preset.tests[0]
         clips = self._clips(test)
-        return low_and_high(clips[self.preset.shown % len(clips)], test.degradation, frames)  # pyright: ignore[reportArgumentType]
+        return lr_gt_clip(clips[self.preset.shown % len(clips)], test.degradation, frames)  # pyright: ignore[reportArgumentType]
 
     def _clips(self, test: TestSet) -> list[Clip]:
         return find_clips(test.kind, self.data / test.folder)
@@ -117,7 +117,7 @@ class Lab:
         kind, folder = self.preset.train or (self.preset.tests[0].kind, self.preset.tests[0].folder)
         clips = find_clips(kind, self.data / folder)
         chosen = clips[:: max(1, len(clips) // _SEEN)][:_SEEN]
-        return [low_and_high(clip, degradation, _SEEN)[0] for clip in chosen]  # pyright: ignore[reportArgumentType]
+        return [lr_gt_clip(clip, degradation, _SEEN)[0] for clip in chosen]  # pyright: ignore[reportArgumentType]
 
     def _trained(self, variant: str, degradation: str) -> Path:
         name = variant if degradation == "bi" else f"{variant}-{degradation}"

@@ -17,7 +17,7 @@ from av.video.stream import VideoStream
 
 from skipvsr.errors import OutputError
 from skipvsr.video.decode import clock
-from skipvsr.video.faults import OPEN_OPTIONS, file_name
+from skipvsr.video.errors import OPEN_OPTIONS, file_name
 from skipvsr.video.probe import VideoInfo, picture_stream
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from skipvsr.data.degradations import SCALE, Degradation, degrade
 from skipvsr.errors import DataError
 
 
-def low_and_high(clip: Clip, degradation: Degradation, frames: int = 0) -> tuple[Tensor, Tensor]:
+def lr_gt_clip(clip: Clip, degradation: Degradation, frames: int = 0) -> tuple[Tensor, Tensor]:
     """A clip as LR (T, 3, H, W) and HR (T, 3, 4H, 4W), RGB in [0, 1]; sides are cut to multiples of 4.
 
     Args:
@@ -28,8 +28,8 @@ def low_and_high(clip: Clip, degradation: Degradation, frames: int = 0) -> tuple
         DataError: a frame does not decode.
     """
     count = min(frames or clip.length, clip.length)
-    high = _cut(_read(clip.read(0, count)))
-    return degrade(high, degradation, np.random.default_rng(0)), high
+    gt = _cut(_read(clip.read(0, count)))
+    return degrade(gt, degradation, np.random.default_rng(0)), gt
 
 
 @dataclass(frozen=True)
@@ -54,21 +54,21 @@ class Pairs:
         """
         count = min(frames or clip.length, clip.length)
         if self.degradation == "video" and not self.own:
-            yield from zip(*low_and_high(clip, self.degradation, count), strict=True)
+            yield from zip(*lr_gt_clip(clip, self.degradation, count), strict=True)
             return
-        lows = map(_read, stream_frames(clip.low, count)) if self.own and clip.low is not None else None
-        for pixels in stream_frames(clip.high, count):
-            high = _cut(_read(pixels))
-            if lows is None:
-                yield degrade(high[None], self.degradation)[0], high
+        lrs = map(_read, stream_frames(clip.lr, count)) if self.own and clip.lr is not None else None
+        for pixels in stream_frames(clip.gt, count):
+            gt = _cut(_read(pixels))
+            if lrs is None:
+                yield degrade(gt[None], self.degradation)[0], gt
                 continue
-            low = next(lows)
-            if low.shape[-2] * SCALE != high.shape[-2] or low.shape[-1] * SCALE != high.shape[-1]:
+            lr = next(lrs)
+            if lr.shape[-2] * SCALE != gt.shape[-2] or lr.shape[-1] * SCALE != gt.shape[-1]:
                 raise DataError(
-                    f"clip {clip.name}: small frames are {low.shape[-1]}x{low.shape[-2]} and large ones "
-                    f"{high.shape[-1]}x{high.shape[-2]}; they must be a quarter of them"
+                    f"clip {clip.name}: small frames are {lr.shape[-1]}x{lr.shape[-2]} and large ones "
+                    f"{gt.shape[-1]}x{gt.shape[-2]}; they must be a quarter of them"
                 )
-            yield low, high
+            yield lr, gt
 
 
 def _read(pixels: np.ndarray) -> Tensor:
@@ -76,13 +76,13 @@ def _read(pixels: np.ndarray) -> Tensor:
     return torch.from_numpy(pixels).movedim(-1, -3).float() / 255
 
 
-def _cut(high: Tensor) -> Tensor:
-    height, width = (side // SCALE * SCALE for side in high.shape[-2:])
-    return high[..., :height, :width]
+def _cut(gt: Tensor) -> Tensor:
+    height, width = (side // SCALE * SCALE for side in gt.shape[-2:])
+    return gt[..., :height, :width]
 
 
-def low_clips(folder: Path, degradation: Degradation, *, frames: int, most: int) -> list[Tensor]:
+def lr_clips(folder: Path, degradation: Degradation, *, frames: int, most: int) -> list[Tensor]:
     """LR clips of a folder, spread evenly over it where it has more than `most`. Raises DataError."""
     clips = find_clips("folder", folder)
     chosen = [clips[index] for index in sorted({round(i) for i in np.linspace(0, len(clips) - 1, most)})]
-    return [low_and_high(clip, degradation, frames)[0] for clip in chosen]
+    return [lr_gt_clip(clip, degradation, frames)[0] for clip in chosen]

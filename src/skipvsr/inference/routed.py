@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from skipvsr.execute import tiled
+from skipvsr.inference import tiled
 from skipvsr.models.blocks import ResidualBlock, Trunk
 from skipvsr.routing.grid import TileGrid
 from skipvsr.routing.policies import Decide, Policy, TrunkStep

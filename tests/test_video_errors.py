@@ -146,7 +146,7 @@ def test_a_recording_that_begins_between_key_frames_is_no_damage(tmp_path: Path)
     # The last four bytes of an FLV repeat a length and carry nothing.
     [("flv", 700), *((ending, cut_bytes) for ending in ("ts", "avi", "mkv", "mov") for cut_bytes in (1, 700))],
 )
-def test_a_truncated_tail_is_never_silent(tmp_path: Path, ending: str, cut_bytes: int):
+def test_a_truncated_end_is_never_silent(tmp_path: Path, ending: str, cut_bytes: int):
     source = make(tmp_path / f"in.{ending}")
     if ending == "mov":
         source = fast_start(source)

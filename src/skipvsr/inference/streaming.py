@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from skipvsr.errors import ConfigError, ShapeError
-from skipvsr.execute.routed import RoutedTrunks
+from skipvsr.inference.routed import RoutedTrunks
 from skipvsr.models.blocks import SCALE
 from skipvsr.models.vsr import Recurrence, VSRConfig, check_clip
 
@@ -23,10 +23,10 @@ DEFAULT_LOOKAHEAD = 4
 MAX_WINDOW = 32
 MIN_WINDOW = 4
 STATE_BYTES = 1 << 30
-# The tail's largest features of so many pixels take 1 GiB at 64 channels.
+# The reconstruction's largest features of so many pixels take 1 GiB at 64 channels.
 STRIP_PIXELS = 1 << 18
-# Low-resolution pixels beyond which nothing changes a pixel of the tail's result (its convolutions reach 2 of them).
-TAIL_HALO_PX = 4
+# Low-resolution pixels beyond which nothing changes a pixel of the reconstruction's result (its convolutions reach 2 of them).
+RECONSTRUCTION_HALO_PX = 4
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ def reconstruct_in_strips(
     result = None
     for top in range(0, height, rows):
         bottom = min(top + rows, height)
-        above, below = max(0, top - TAIL_HALO_PX), min(height, bottom + TAIL_HALO_PX)
+        above, below = max(0, top - RECONSTRUCTION_HALO_PX), min(height, bottom + RECONSTRUCTION_HALO_PX)
         strip = model.reconstruct(*(part[..., above:below, :] for part in (frame, backward, forward)))
         inner = strip[..., SCALE * (top - above) : SCALE * (bottom - above), :]
         if result is None:

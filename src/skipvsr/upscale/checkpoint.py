@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from skipvsr.errors import OutputError
-from skipvsr.video.faults import writing
+from skipvsr.video.errors import writing
 from skipvsr.video.segments import Segment, write_whole
 
 _END_BYTES = 1 << 20
@@ -40,7 +40,7 @@ class Checkpoint:
     tensors: dict[str, Tensor] = field(default_factory=dict)
 
 
-class UnfinishedWork:
+class UnfinishedJob:
     """The hidden folder beside an output in which it is made. A context manager, which only one job can enter at a time.
 
     Left normally, the folder goes. Left by an exception, it stays if there is a checkpoint in it; after a crash it is there
@@ -66,7 +66,7 @@ class UnfinishedWork:
         self._lock = FileLock(self.folder / "lock")
         self._manifest = self.folder / "manifest.json"
 
-    def __enter__(self) -> UnfinishedWork:
+    def __enter__(self) -> UnfinishedJob:
         with writing(self.destination):
             if not self.folder.parent.is_dir():
                 raise OutputError(f"the folder {self.destination.parent} does not exist; make it first")

@@ -28,7 +28,7 @@ HALO_PX = 2
 # Multiply-accumulates of a convolution call, about: few enough to stay in cache, so many that the call itself costs little.
 BATCH_MACS = 320_000_000
 # Share of active tiles from which the whole frame costs less. Measured: docs/routing.md.
-DENSE_SHARE = 0.85
+DENSE_RATIO = 0.85
 
 
 def run_blocks(
@@ -37,27 +37,27 @@ def run_blocks(
     decide: Decide,
     grid: TileGrid,
     *,
-    parallel: int | None = None,
-    dense_share: float = DENSE_SHARE,
+    patch_batch_size: int | None = None,
+    dense_ratio: float = DENSE_RATIO,
 ) -> tuple[Tensor, Tensor]:
     """The same as `masked.run_blocks`, but skipped tiles are not computed.
 
     Args:
         blocks, state, decide, grid: as there. The state that `decide` is given is overwritten by the block: it may look at it,
             and must copy what it keeps.
-        parallel: most tiles per convolution call; None: by what a tile costs.
-        dense_share: share of active tiles from which a block runs on the whole frame; above 1: never.
+        patch_batch_size: most tiles per convolution call; None: by what a tile costs.
+        dense_ratio: ratio of active tiles from which a block runs on the whole frame; above 1: never.
     """
-    if parallel is None:
+    if patch_batch_size is None:
         macs = 9 * state.shape[1] ** 2 * grid.tile_height * grid.tile_width
-        parallel = max(1, BATCH_MACS // macs)
+        patch_batch_size = max(1, BATCH_MACS // macs)
     canvas: Canvas | None = None  # not before it is needed
     masks = []
     for number, block in enumerate(blocks):
         mask = decide(number, state)
         masks.append(mask)
-        if canvas is None and (dense_share > 1 or not mask.all()):
-            canvas = Canvas(state, grid, parallel, dense_share)
+        if canvas is None and (dense_ratio > 1 or not mask.all()):
+            canvas = Canvas(state, grid, patch_batch_size, dense_ratio)
         if canvas is None:
             state = block(state)
         else:
@@ -66,7 +66,7 @@ def run_blocks(
     return state, torch.stack(masks)
 
 
-def extra_macs(mask: Tensor, grid: TileGrid, channels: int, dense_share: float = DENSE_SHARE) -> int:
+def extra_macs(mask: Tensor, grid: TileGrid, channels: int, dense_ratio: float = DENSE_RATIO) -> int:
     """Multiply-accumulates of `run_blocks` beyond those of the pixels that were to run.
 
     In tiles: their halo, and what lies beyond the picture in the last ones; on the whole canvas: the tiles at rest, too.
@@ -75,16 +75,16 @@ def extra_macs(mask: Tensor, grid: TileGrid, channels: int, dense_share: float =
         mask: (blocks, N, rows, columns) bool.
         grid: the tiles.
         channels: of the state.
-        dense_share: as for `run_blocks`.
+        dense_ratio: as for `run_blocks`.
     """
     pixels = grid.pixels().to(mask.device)
-    computed, canvas = 0, dense_share > 1
+    computed, canvas = 0, dense_ratio > 1
     for active in mask:
         count = int(active.sum())
         canvas = canvas or count < active.numel()
         if not canvas:
             computed += 2 * len(active) * int(pixels.sum())
-        elif count >= dense_share * active.numel():
+        elif count >= dense_ratio * active.numel():
             computed += len(active) * _macs_of(grid.rows * grid.tile_height, grid.columns * grid.tile_width)
         else:
             computed += count * _macs_of(grid.tile_height, grid.tile_width)
@@ -102,11 +102,11 @@ class Canvas:
     Args:
         state: copied.
         grid: the tiles.
-        parallel, dense_share: as for `run_blocks`.
+        patch_batch_size, dense_ratio: as for `run_blocks`.
     """
 
-    def __init__(self, state: Tensor, grid: TileGrid, parallel: int, dense_share: float) -> None:
-        self._grid, self._parallel, self._dense_share = grid, parallel, dense_share
+    def __init__(self, state: Tensor, grid: TileGrid, patch_batch_size: int, dense_ratio: float) -> None:
+        self._grid, self._parallel, self._dense_ratio = grid, patch_batch_size, dense_ratio
         count, channels, height, width = state.shape
         high, wide = grid.tile_height, grid.tile_width
         self._below, self._right = grid.rows * high - height, grid.columns * wide - width
@@ -140,7 +140,7 @@ class Canvas:
     def run(self, block: ResidualBlock, mask: Tensor) -> None:
         """Replace the state by that after the block where the mask (N, rows, columns) is True."""
         tiles = np.flatnonzero(mask.cpu().numpy())
-        if len(tiles) >= self._dense_share * mask.numel():
+        if len(tiles) >= self._dense_ratio * mask.numel():
             self._run_everywhere(block, mask if len(tiles) < mask.numel() else None)
         elif len(tiles):
             self._run_tiles(block, tiles)

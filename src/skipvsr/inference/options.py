@@ -7,10 +7,10 @@ from functools import partial
 from typing import Literal, get_args
 
 from skipvsr.errors import ConfigError
-from skipvsr.execute import tiled
-from skipvsr.execute.patched import PARALLEL, PATCH_PX, Patched, PatchGrid
-from skipvsr.execute.routed import RoutedTrunks
-from skipvsr.execute.speed import ShareController, SpeedController
+from skipvsr.inference import tiled
+from skipvsr.inference.controllers import BudgetController, SpeedController
+from skipvsr.inference.patched import PATCH_BATCH_SIZE, PATCH_PX, Patched, PatchGrid
+from skipvsr.inference.routed import RoutedTrunks
 from skipvsr.models.flow import warp
 from skipvsr.models.router import MaskGenerator
 from skipvsr.models.vsr import Recurrence, SkipVSR
@@ -28,12 +28,12 @@ class Dial:
 
     Args:
         threshold: blocks run where the router expects more than this of them; 0 runs everything.
-        budget: share of the residual blocks' work, in (0, 1]; needs a calibrated model.
+        budget: ratio of the residual blocks' work, in (0, 1]; needs a calibrated model.
         target_fps: frames per second to keep to, by turning the budget as the video runs; needs a calibrated model.
         tile_px: most pixels a side of a tile; None: as the model was calibrated.
         tiling: "frame", tiles of a frame that see their neighbours; or "patch", the paper's isolated patches, one decision
             each.
-        parallel: patches at once.
+        patch_batch_size: patches at once.
 
     Raises:
         ConfigError: more than one of the first three is set, or one is out of its range.
@@ -44,7 +44,7 @@ class Dial:
     target_fps: float | None = None
     tile_px: int | None = None
     tiling: Tiling = "frame"
-    parallel: int = PARALLEL
+    patch_batch_size: int = PATCH_BATCH_SIZE
 
     def __post_init__(self) -> None:
         if sum(value is not None for value in (self.threshold, self.budget, self.target_fps)) > 1:
@@ -59,14 +59,14 @@ class Dial:
             raise ConfigError(f"tiles are {self.tile_px} pixels; they must be at least 4")
         if self.tiling not in get_args(Tiling):
             raise ConfigError(f"the tiling is {self.tiling!r}; choose one of {', '.join(get_args(Tiling))}")
-        if self.parallel < 1:
-            raise ConfigError(f"{self.parallel} patches in parallel; it must be at least 1")
+        if self.patch_batch_size < 1:
+            raise ConfigError(f"{self.patch_batch_size} patches in a batch; it must be at least 1")
 
     def around(self, model: SkipVSR, height: int, width: int) -> Recurrence:
         """What streams frames of this size: the model itself, or its patches."""
         if self.tiling == "frame":
             return model
-        return Patched(model, PatchGrid(height, width), self.parallel)
+        return Patched(model, PatchGrid(height, width), self.patch_batch_size)
 
     def tile_of(self, model: SkipVSR) -> int:
         """Most pixels a side of the tiles of whole frames."""
@@ -87,7 +87,7 @@ class Dial:
         tile_px = self.tile_of(model)
         execute = tiled.run_blocks
         if self.tiling == "patch":
-            tile_px, execute = PATCH_PX, partial(tiled.run_blocks, parallel=self.parallel)
+            tile_px, execute = PATCH_PX, partial(tiled.run_blocks, patch_batch_size=self.patch_batch_size)
         if self.target_fps is None and not self.threshold and (self.budget is None or self.budget == 1):
             return RoutedTrunks(all_blocks, tile_px, execute, trace) if trace_all else None
         if model.router is None:
@@ -109,7 +109,7 @@ class Dial:
 
     def controller(
         self, model: SkipVSR, routed: RoutedTrunks | None, every: int, tally: Tally
-    ) -> SpeedController | ShareController | None:
+    ) -> SpeedController | BudgetController | None:
         """What turns the threshold as the video runs, where a frame rate or a budget was asked for.
 
         Args:
@@ -127,5 +127,5 @@ class Dial:
         if self.target_fps is not None:
             return SpeedController(routed.policy, model.calibration, self.target_fps, every)
         if self.budget is not None:
-            return ShareController(routed.policy, model.calibration, self.budget, tally, every)
+            return BudgetController(routed.policy, model.calibration, self.budget, tally, every)
         return None
