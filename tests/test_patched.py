@@ -109,7 +109,7 @@ def test_impossible_patches():
         PatchGrid(50, 50, 15, 10)
     with pytest.raises(ConfigError, match="stride"):
         PatchGrid(50, 50, 48, 49)
-    with pytest.raises(ConfigError, match="patch_batch_size"):
+    with pytest.raises(ConfigError, match="patches in a batch"):
         skipvsr.upscale_frames([], make_network(LIGHT), tiling="patch", patch_batch_size=0)
     with pytest.raises(ConfigError, match="tiling is"):
         skipvsr.upscale_frames([], make_network(LIGHT), tiling="rows")  # pyright: ignore[reportArgumentType]
