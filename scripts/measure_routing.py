@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from skipvsr.checkpoints.load import load_model
 from skipvsr.data.datasets import find_clips
 from skipvsr.data.pairs import Pairs, lr_clips, lr_gt_clip
 from skipvsr.evaluation.calibrate import calibrate
@@ -29,8 +30,9 @@ from skipvsr.evaluation.evaluate import Measures, Row, evaluate
 from skipvsr.evaluation.machine import describe_machine
 from skipvsr.evaluation.settings import Setting
 from skipvsr.inference import tiled
-from skipvsr.inference.options import Dial
-from skipvsr.inference.streaming import Windows, upscale_stream
+from skipvsr.inference.device import prepare_model
+from skipvsr.inference.options import ComputeOptions, StreamOptions
+from skipvsr.inference.upscaler import Upscaler
 from skipvsr.models.blocks import ResidualBlock, Trunk
 from skipvsr.models.resize import bicubic_downsample
 from skipvsr.models.router import GainRouter, MaskGenerator
@@ -38,7 +40,6 @@ from skipvsr.models.vsr import SkipVSR, VSRConfig
 from skipvsr.routing.grid import TileGrid
 from skipvsr.routing.learned import CELL_PX
 from skipvsr.routing.policies import depth_by_rank
-from skipvsr.upscale.job import place
 
 RATIOS = (0.75, 0.5, 0.25)
 SIZES = ((180, 320), (540, 960))
@@ -66,7 +67,7 @@ def main() -> None:
 def measure_quality(args: argparse.Namespace) -> dict[str, Any]:
     """A row for each network and setting, frames averaged."""
     clips = find_clips("folder", args.data / "val")
-    measures = Measures(with_ssim=False, frames=args.frames, tile_px=args.tile_size)
+    measures = Measures(with_ssim=False, frames=args.frames, tile_size=args.tile_size)
     rows = []
 
     def measure(name: str, model: SkipVSR, settings: Sequence[Setting]) -> None:
@@ -75,15 +76,15 @@ def measure_quality(args: argparse.Namespace) -> dict[str, Any]:
             rows.append({"network": name, **without_frames(row)})
             print(f"{name:32} {setting.label:18} {row.active_ratio:6.1%} {row.psnr_y:.3f} dB", flush=True)
 
-    ours = place(args.model, "cpu")
+    ours = load_model(args.model, device="cpu")
     measure("ours", ours, [Setting("full"), *(Setting(name, ratio) for name in OURS for ratio in RATIOS)])  # pyright: ignore[reportArgumentType]
     for path in args.static:
-        model = place(path, "cpu")
+        model = load_model(path, device="cpu")
         measure(f"static, {model.config.blocks} blocks", model, [Setting("full")])
     for path in args.paper:
-        model = place(path, "cpu")
+        model = load_model(path, device="cpu")
         seen = lr_clips(args.data / "train" / "clips", "bi", frames=8, most=8)
-        model.calibration = calibrate(model, seen, args.tile_size or Dial().tile_of(ours), budgets=sorted(RATIOS))
+        model.calibration = calibrate(model, seen, args.tile_size or Upscaler(ours).tile_size, budgets=sorted(RATIOS))
         measure(path.parent.parent.name, model, [Setting("full"), *(Setting("budget", ratio) for ratio in RATIOS)])
     return {"frames": args.frames, "rows": rows}
 
@@ -108,8 +109,10 @@ def measure_time(args: argparse.Namespace) -> dict[str, Any]:
         for tile_px in args.tiles
         for row in time_trunk(channels, blocks, tile_px, height, width)
     ]
-    networks = {"ours": place(args.model, "cpu")}
-    networks |= {f"static, {(model := place(path, 'cpu')).config.blocks} blocks": model for path in args.static}
+    networks = {"ours": load_model(args.model, device="cpu")}
+    networks |= {
+        f"static, {(model := load_model(path, device='cpu')).config.blocks} blocks": model for path in args.static
+    }
     clip = next(clip for clip in find_clips("folder", args.data / "val") if clip.name == "horsejump")
     frames = bicubic_downsample(lr_gt_clip(clip, "bi", 12)[1], 2)  # 180x320: as large a picture as people have
     return {
@@ -155,12 +158,13 @@ def time_trunk(channels: int, blocks: int, tile_px: int, height: int, width: int
 def time_networks(networks: dict[str, SkipVSR], frames: Tensor) -> list[dict[str, Any]]:
     """Seconds a frame of the whole network on a clip, without files."""
     work: dict[str, Callable[[], object]] = {}
+    one_window = StreamOptions(window=len(frames), lookahead=0, scene_detection=False)
     for name, model in networks.items():
         for ratio in (1.0, *RATIOS) if model.calibration is not None else (1.0,):
-            dial = Dial(budget=ratio)
+            upscaler = Upscaler(model, ComputeOptions(budget=ratio), one_window)
 
-            def run(model: SkipVSR = model, dial: Dial = dial) -> None:
-                for _ in upscale_stream(frames, model, Windows(len(frames)), routed=dial.turn(model)):
+            def run(upscaler: Upscaler = upscaler) -> None:
+                for _ in upscaler.stream(frames):
                     pass
 
             work[f"{name}|{ratio}"] = run
@@ -177,7 +181,7 @@ def time_networks(networks: dict[str, SkipVSR], frames: Tensor) -> list[dict[str
 
 def time_router(channels: int, blocks: int) -> list[dict[str, Any]]:
     """What a router's decisions for one trunk at 180x320 cost, against its blocks run densely."""
-    network = place(SkipVSR(VSRConfig(channels, blocks, router="gain")), "cpu")
+    network = prepare_model(SkipVSR(VSRConfig(channels, blocks, router="gain")))
     router, paper = network.router, MaskGenerator(channels)
     assert isinstance(router, GainRouter)
     height, width = SIZES[0]

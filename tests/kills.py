@@ -26,8 +26,8 @@ from skipvsr.video.write import EncodeOptions
 SETTINGS: dict[str, Any] = {
     "window": 2,
     "lookahead": 1,
-    "segment": 2,
-    "encode": EncodeOptions(codec="ffv1", pixel_format="yuv444p"),
+    "segment_length": 2,
+    "encoding": EncodeOptions(codec="ffv1", pixel_format="yuv444p"),
 }
 
 

@@ -82,7 +82,9 @@ def test_size_and_encoding_options(tmp_path: Path, model: str):
         run("upscale", source, out, *options, "--size", "100x80", "--codec", "ffv1", "--pixel-format", "yuv444p") == 0
     )
     assert (probe(out).width, probe(out).height, probe(out).pixel_format) == (100, 80, "yuv444p")
-    assert run("upscale", source, out, *options, "--window", 1, "--lookahead", 0, "--no-scene-cuts", "--crf", 30) == 0
+    assert (
+        run("upscale", source, out, *options, "--window", 1, "--lookahead", 0, "--no-scene-detection", "--crf", 30) == 0
+    )
     assert len(times(out)) == 2
 
 

@@ -19,14 +19,16 @@ from skipvsr.cli.main import main
 from skipvsr.errors import CheckpointError, ConfigError
 from skipvsr.evaluation.calibrate import calibrate
 from skipvsr.inference.controllers import LEAST_BUDGET, BudgetController, SpeedController
-from skipvsr.inference.options import Dial
+from skipvsr.inference.options import ComputeOptions, StreamOptions
+from skipvsr.inference.policies import make_policy
 from skipvsr.inference.routed import RoutedTrunks
 from skipvsr.inference.streaming import Windows, upscale_stream
+from skipvsr.inference.upscaler import Upscaler
 from skipvsr.models.router import Calibration, GainRouter
 from skipvsr.models.vsr import SkipVSR, VSRConfig
 from skipvsr.routing.grid import TileGrid
-from skipvsr.routing.learned import GainThreshold
-from skipvsr.routing.policies import FixedBlocks
+from skipvsr.routing.learned import DifferenceThreshold, GainThreshold
+from skipvsr.routing.policies import FixedBlocks, all_blocks
 from skipvsr.routing.trace import RoutingTrace, Tally, TracedTrunk
 from tests.conftest import make_network
 from tests.media import make_video, picture
@@ -85,36 +87,36 @@ def test_impossible_tables(tile_px: int, budgets: tuple[float, ...], thresholds:
 
 def test_the_dial_says_what_is_wrong():
     with pytest.raises(ConfigError, match="more than one"):
-        Dial(threshold=1.0, budget=0.5)
+        ComputeOptions(threshold=1.0, budget=0.5)
     for bad in (-1.0, float("nan")):
         with pytest.raises(ConfigError, match="threshold is"):
-            Dial(threshold=bad)
+            ComputeOptions(threshold=bad)
     for bad in (0.0, 1.5, float("nan")):
         with pytest.raises(ConfigError, match="budget is"):
-            Dial(budget=bad)
+            ComputeOptions(budget=bad)
     with pytest.raises(ConfigError, match="tiles"):
-        Dial(budget=0.5, tile_px=1)
+        ComputeOptions(budget=0.5, tile_size=1)
     with pytest.raises(ConfigError, match="no router"):
-        Dial(budget=0.5).turn(make_network(VSRConfig(4, 1, "light", "light")))
+        Upscaler(make_network(VSRConfig(4, 1, "light", "light")), ComputeOptions(budget=0.5))
     with pytest.raises(ConfigError, match="calibrate"):
-        Dial(budget=0.5).turn(routed_network(None))
+        Upscaler(routed_network(None), ComputeOptions(budget=0.5))
 
 
 def test_everything_needs_no_router():
     plain = make_network(VSRConfig(4, 1, "light", "light"))
-    for dial in (Dial(), Dial(threshold=0.0), Dial(budget=1.0)):
-        assert dial.turn(plain) is None
+    for compute in (ComputeOptions(), ComputeOptions(threshold=0.0), ComputeOptions(budget=1.0)):
+        assert not compute.skips
+        assert make_policy(plain, compute) is all_blocks
 
 
 def test_a_budget_is_the_threshold_of_the_table():
-    routed = Dial(budget=0.5).turn(routed_network())
-    assert routed is not None
-    assert isinstance(routed.policy, GainThreshold)
-    assert routed.policy.threshold == pytest.approx(1.0)
-    assert routed.tile_px == 16
-    override = Dial(threshold=3.0, tile_px=8).turn(routed_network(None))
-    assert override is not None
-    assert override.tile_px == 8
+    upscaler = Upscaler(routed_network(), ComputeOptions(budget=0.5))
+    policy = upscaler.make_policy()
+    assert isinstance(policy, GainThreshold)
+    assert policy.threshold == pytest.approx(1.0)
+    assert upscaler.tile_size == 16
+    override = Upscaler(routed_network(None), ComputeOptions(threshold=3.0, tile_size=8))
+    assert override.tile_size == 8
 
 
 @pytest.mark.parametrize("fixed", [0.0, 0.02, 0.05])
@@ -166,7 +168,8 @@ def test_forward_decisions_do_not_depend_on_windows():
     passes = []
     for windows in (Windows(3, 8), Windows(11, 0)):
         trace = RoutingTrace()
-        list(upscale_stream(frames, network, windows, routed=Dial(threshold=2.0).turn(network, trace)))
+        stream = StreamOptions(windows.window, windows.lookahead, scene_detection=False)
+        list(Upscaler(network, ComputeOptions(threshold=2.0), stream).stream(frames, trace))
         passes.append([trunk.mask for trunk in trace.trunks if trunk.direction == "forward"])
     assert len(passes[0]) == 11
     assert all(torch.equal(one, two) for one, two in zip(*passes, strict=True))
@@ -217,10 +220,9 @@ def test_the_papers_router_is_calibrated_too():
             list(skipvsr.upscale_frames(clip, network, budget=budget, trace=tally))
             ratios.append(tally.active_ratio)
         assert sum(ratios) / 2 == pytest.approx(budget, abs=0.1)
-    dial = Dial(target_fps=5)
-    controller = dial.controller(network, dial.turn(network), 4, Tally())
-    assert controller is not None
-    assert controller.policy.threshold == 0
+    policy = Upscaler(network, ComputeOptions(target_fps=5)).make_policy()
+    assert isinstance(policy, DifferenceThreshold)
+    assert policy.threshold == 0
 
 
 def test_a_model_without_router_cannot_be_calibrated():

@@ -29,6 +29,7 @@ from skipvsr.evaluation.evaluate import Measures, evaluate, evaluate_clip
 from skipvsr.evaluation.metrics import crop_border, luma, psnr, psnr_y, quantize, seam_ratio, ssim, temporal_error
 from skipvsr.evaluation.settings import Setting, parse_setting
 from skipvsr.evaluation.side_by_side import seconds_side_by_side
+from skipvsr.inference.options import StreamOptions
 from skipvsr.inference.routed import RoutedTrunks
 from skipvsr.models.resize import bicubic_upsample
 from skipvsr.models.router import Calibration, GainRouter
@@ -97,7 +98,7 @@ def test_temporal_error_sees_flicker_only():
 
 def test_a_row_is_what_the_pieces_give(clips: list[Clip]):
     model = network()
-    row = evaluate(model, clips, Pairs("bi"), [Setting("gradient", 0.5)], Measures(tile_px=8))[0]
+    row = evaluate(model, clips, Pairs("bi"), [Setting("gradient", 0.5)], Measures(tile_size=8))[0]
     for clip, score in zip(clips, row.clips, strict=True):
         lr, gt = lr_gt_clip(clip, "bi")
         trace = RoutingTrace()
@@ -130,7 +131,7 @@ def test_costs_are_counted_by_part(clips: list[Clip]):
         Setting("gradient", 0.5, "patch"),
         Setting("full"),
     ):
-        measures = Measures(tile_px=8, with_ssim=False)
+        measures = Measures(tile_size=8, with_ssim=False)
         score = evaluate_clip(model, clips[0], Pairs("bi"), setting, measures)
         assert score.gmacs_per_frame == pytest.approx(sum(score.gmacs.values()) - score.gmacs["extra"])
         assert set(score.gmacs) == {"flow", "trunk_inputs", "blocks", "reconstruction", "router", "overlap", "extra"}
@@ -148,9 +149,11 @@ def test_costs_are_counted_by_part(clips: list[Clip]):
             assert score.gmacs["extra"] == 0
             assert score.gmacs_per_frame * 1e9 == pytest.approx(cost.total)
     setting = Setting("gradient", 0.5)
-    score = evaluate_clip(model, clips[0], Pairs("bi"), setting, Measures(tile_px=8, with_ssim=False))
+    score = evaluate_clip(model, clips[0], Pairs("bi"), setting, Measures(tile_size=8, with_ssim=False))
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        model(lr[None], setting.routed(model, RoutingTrace(), 8, lambda: pytest.fail("no oracle here")))
+        one_window = StreamOptions(window=len(lr), lookahead=0, scene_detection=False)
+        upscaler = setting.upscaler(model, one_window, 8, lambda: pytest.fail("no oracle here"))
+        list(upscaler.stream(lr, RoutingTrace()))
     counted = counter.get_flop_counts()["Global"][torch.ops.aten.convolution] / 2
     flow = 8 * cost_per_frame(CONFIG, *lr.shape[-2:]).flow / 2  # 4 pairs of frames, two passes each
     everything = 5 * 1e9 * (sum(score.gmacs.values()) - score.gmacs["flow"]) + flow
@@ -159,7 +162,7 @@ def test_costs_are_counted_by_part(clips: list[Clip]):
 
 def test_times_by_part_add_up(clips: list[Clip]):
     score = evaluate_clip(
-        network(calibrated=True), clips[0], Pairs("bi"), Setting("budget", 0.3), Measures(tile_px=8, with_ssim=False)
+        network(calibrated=True), clips[0], Pairs("bi"), Setting("budget", 0.3), Measures(tile_size=8, with_ssim=False)
     )
     assert set(score.seconds) == {"flow", "trunks", "router", "reconstruction"}
     assert all(0 < times["median"] <= times["p90"] for times in score.seconds.values())
@@ -186,11 +189,11 @@ def test_times_side_by_side(monkeypatch: pytest.MonkeyPatch):
     """Each round takes all in turn; the first does not count, and of the others the median does."""
     clock, taken = [0.0], iter([9.0, 9.0, 1.0, 20.0, 7.0, 30.0, 2.0, 40.0])
 
-    def stream(frames, *_, **__):
+    def stream(upscaler, frames, *_, **__):
         clock[0] += next(taken)
         yield from frames
 
-    monkeypatch.setattr("skipvsr.evaluation.side_by_side.upscale_stream", stream)
+    monkeypatch.setattr("skipvsr.evaluation.settings.Upscaler.stream", stream)
     monkeypatch.setattr("skipvsr.evaluation.side_by_side.time.perf_counter", lambda: clock[0])
     model, clip = network(calibrated=True), torch.rand(4, 3, 16, 24)
     runs = [(model, Setting("full")), (model, Setting("budget", 0.3))]

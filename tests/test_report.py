@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from skipvsr.cli.main import main
-from skipvsr.inference.options import Dial
+from skipvsr.inference.options import ComputeOptions
 from skipvsr.models.vsr import VSRConfig
 from skipvsr.report import published
 from skipvsr.report.inspect import feature_differences, patch_psnr, run_routed
@@ -104,11 +104,11 @@ def test_patch_psnr_by_hand():
 def test_what_ran_is_counted_by_block_and_by_place():
     network = make_network(VSRConfig(6, 4, "light", "light", "gain"), seed=2)
     lr = torch.rand(5, 3, 32, 48)
-    whole = run_routed(network, lr, Dial())
+    whole = run_routed(network, lr, ComputeOptions())
     assert whole.ratio == 1
     assert (whole.per_block == 1).all()
     assert (whole.depth == 1).all()
-    part = run_routed(network, lr, Dial(threshold=0.7, tile_px=8))
+    part = run_routed(network, lr, ComputeOptions(threshold=0.7, tile_size=8))
     assert part.per_block.shape == (2, 4)
     assert part.depth.shape == (5, 32, 48)
     assert part.per_block.mean().item() == pytest.approx(part.ratio, abs=1e-6)

@@ -6,22 +6,22 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from skipvsr.errors import OutputError, ResourceError
-from skipvsr.inference.patched import Patched
-from skipvsr.inference.streaming import Windows, upscale_stream
 from skipvsr.models.router import Calibration
 from skipvsr.models.vsr import SkipVSR, VSRConfig
 from skipvsr.upscale.job import upscale_video
 from skipvsr.upscale.progress import Progress
 from skipvsr.video.images import write_image
-from skipvsr.video.open import read_clip
+from skipvsr.video.open import open_reader, read_clip
 from skipvsr.video.segments import decoding_times
 from skipvsr.video.write import EncodeOptions
 from tests import kills
@@ -70,7 +70,7 @@ def film(path: Path) -> Path:
 @pytest.mark.parametrize(("ending", "frames"), [("mp4", 1), ("mp4", 8), ("mp4", 20), ("mkv", 13)])
 def test_a_job_goes_on_where_it_was_stopped(tmp_path: Path, tiny: SkipVSR, ending: str, frames: int):
     source = film(tmp_path / "in.mp4")
-    settings: dict[str, Any] = {"window": 2, "lookahead": 3, "segment": 4}
+    settings: dict[str, Any] = {"window": 2, "lookahead": 3, "segment_length": 4}
     upscale_video(source, tmp_path / f"whole.{ending}", tiny, **settings)
     place = tmp_path / f"out.{ending}"
     with pytest.raises(StoppedError) as stopped:
@@ -96,7 +96,7 @@ def test_a_job_goes_on_where_it_was_stopped(tmp_path: Path, tiny: SkipVSR, endin
 def test_what_routing_remembers_is_kept(tmp_path: Path, router: str, dial: dict[str, float]):
     network = routed_network(router)
     source = film(tmp_path / "in.mp4")
-    settings: dict[str, Any] = {"window": 2, "lookahead": 1, "segment": 3, "encode": LOSSLESS, **dial}
+    settings: dict[str, Any] = {"window": 2, "lookahead": 1, "segment_length": 3, "encoding": LOSSLESS, **dial}
     whole = upscale_video(source, tmp_path / "whole.mkv", network, **settings)
     with pytest.raises(StoppedError):
         upscale_video(source, tmp_path / "out.mkv", network, **settings, on_progress=stop_after(15))
@@ -111,7 +111,7 @@ def test_a_folder_of_images_goes_on(tmp_path: Path, tiny: SkipVSR):
     (tmp_path / "in").mkdir()
     for index in range(9):
         write_image(tmp_path / "in" / f"{index:03d}.png", picture(index))
-    settings: dict[str, Any] = {"window": 2, "lookahead": 1, "segment": 2}
+    settings: dict[str, Any] = {"window": 2, "lookahead": 1, "segment_length": 2}
     upscale_video(tmp_path / "in", tmp_path / "whole", tiny, **settings)
     with pytest.raises(StoppedError):
         upscale_video(tmp_path / "in", tmp_path / "out", tiny, **settings, on_progress=stop_after(7))
@@ -126,12 +126,12 @@ def test_a_folder_of_images_goes_on(tmp_path: Path, tiny: SkipVSR):
 
 def test_other_settings_do_not_go_on_and_do_not_destroy(tmp_path: Path, tiny: SkipVSR):
     source, place = film(tmp_path / "in.mp4"), tmp_path / "out.mkv"
-    settings: dict[str, Any] = {"window": 2, "lookahead": 1, "segment": 2}
+    settings: dict[str, Any] = {"window": 2, "lookahead": 1, "segment_length": 2}
     with pytest.raises(StoppedError):
         upscale_video(source, place, tiny, **settings, on_progress=stop_after(9))
     kept = sorted(path.name for path in unfinished(place).iterdir())
     with pytest.raises(OutputError, match=r"whose lookahead was 1 and not 2; .*--no-resume"):
-        upscale_video(source, place, tiny, window=2, lookahead=2, segment=2)
+        upscale_video(source, place, tiny, window=2, lookahead=2, segment_length=2)
     with pytest.raises(OutputError, match="whose model was"):
         upscale_video(source, place, make_network(tiny.config, seed=5), **settings)
     with pytest.raises(OutputError, match="trace and overlay"):
@@ -146,8 +146,8 @@ def test_other_settings_do_not_go_on_and_do_not_destroy(tmp_path: Path, tiny: Sk
 def test_starting_over(tmp_path: Path, tiny: SkipVSR):
     source, place = film(tmp_path / "in.mp4"), tmp_path / "out.mkv"
     with pytest.raises(StoppedError):
-        upscale_video(source, place, tiny, window=2, segment=2, on_progress=stop_after(9))
-    report = upscale_video(source, place, tiny, window=3, segment=2, resume=False)
+        upscale_video(source, place, tiny, window=2, segment_length=2, on_progress=stop_after(9))
+    report = upscale_video(source, place, tiny, window=3, segment_length=2, resume=False)
     assert (report.resumed_at, report.frames) == (0, 21)
     assert not unfinished(place).exists()
 
@@ -156,10 +156,12 @@ def test_damaged_work_is_done_again(tmp_path: Path):
     source, place = film(tmp_path / "in.mp4"), tmp_path / "out.mkv"
     for damage in ("000000.packets", "000000.json", "manifest.json", "state-*"):
         with pytest.raises(StoppedError):
-            upscale_video(source, place, "bicubic", window=2, segment=2, overwrite=True, on_progress=stop_after(9))
+            upscale_video(
+                source, place, "bicubic", window=2, segment_length=2, overwrite=True, on_progress=stop_after(9)
+            )
         damaged = next(unfinished(place).glob(damage))
         damaged.write_bytes(damaged.read_bytes()[:-3])
-        report = upscale_video(source, place, "bicubic", window=2, segment=2, overwrite=True)
+        report = upscale_video(source, place, "bicubic", window=2, segment_length=2, overwrite=True)
         assert (report.resumed_at, report.frames) == (0, 21)
         assert times(place) == times(source)
 
@@ -186,50 +188,73 @@ def test_a_disk_that_fills_up_stops_the_job_early_and_keeps_what_is_done(
     with monkeypatch.context() as patch:
         patch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 100})())
         with pytest.raises(OutputError, match=r"the disk is nearly full: .* at least 1 MiB more"):
-            upscale_video(source, place, "bicubic", window=2, segment=4)
-    assert upscale_video(source, place, "bicubic", window=2, segment=4).resumed_at == 4
+            upscale_video(source, place, "bicubic", window=2, segment_length=4)
+    assert upscale_video(source, place, "bicubic", window=2, segment_length=4).resumed_at == 4
 
 
-class Hungry:
-    """Streams as always, but runs out of memory where windows are longer than `window`, or on whole frames if it is 0."""
+@dataclass
+class SmallMachine:
+    """A network whose memory runs out beyond so many backward steps in a row, or on frames of more than so many pixels."""
 
-    def __init__(self, window: int) -> None:
-        self.window = window
-        self.attempts: list[str] = []
+    network: SkipVSR
+    most_steps: int = 1000
+    most_pixels: int = 1_000_000
+    steps: int = 0
 
-    def __call__(self, frames, model, windows: Windows, **settings):
-        self.attempts.append(f"{type(model).__name__} {windows.window}")
-        enough = windows.window <= self.window or isinstance(model, Patched)
-        for number, result in enumerate(upscale_stream(frames, model, windows, **settings)):
-            if number == (7 if len(self.attempts) == 1 else 1) and not enough:
-                raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory")
-            yield result
+    def backward(self, frame: torch.Tensor, state: torch.Tensor | None, *rest: Any, **named: Any) -> torch.Tensor:
+        self.steps = 1 if state is None else self.steps + 1
+        if self.steps > self.most_steps or frame.shape[-2] * frame.shape[-1] > self.most_pixels:
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory")
+        return SkipVSR.propagate_backward(self.network, frame, state, *rest, **named)
 
 
+SHORTER, TILES = (
+    "memory ran out; going on with shorter windows",
+    "memory ran out; going on with blended tiles of 64 pixels",
+)
+
+
+@pytest.mark.parametrize(
+    ("limits", "messages", "most_error"),
+    [({"most_steps": 4}, [SHORTER], 0.4), ({"most_pixels": 5000}, [SHORTER, SHORTER, TILES], 1.5)],
+)
 def test_where_memory_runs_out_less_is_taken(
-    tmp_path: Path, tiny: SkipVSR, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    tiny: SkipVSR,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    limits: dict[str, int],
+    messages: list[str],
+    most_error: float,
 ):
+    """The stream goes on from where it is, with the source open as it was, and no frame is lost."""
     source = make_video(tmp_path / "in.mp4", [picture(index, 96, 80) for index in range(10)], options={"crf": "10"})
-    settings: dict[str, Any] = {"window": 4, "lookahead": 2, "segment": 2, "encode": LOSSLESS}
+    settings: dict[str, Any] = {"window": 4, "lookahead": 2, "segment_length": 2, "encoding": LOSSLESS}
     upscale_video(source, tmp_path / "whole.mkv", tiny, **settings)
     expected = read_clip(tmp_path / "whole.mkv").astype(int)
-    for window, attempts, error in ((2, ["SkipVSR 4", "SkipVSR 2"], 0.3), (0, None, 1.5)):
-        hungry = Hungry(window)
-        monkeypatch.setattr("skipvsr.upscale.job.upscale_stream", hungry)
-        monkeypatch.setattr("skipvsr.upscale.job._TILES_PX", (64, 48))
-        report = upscale_video(source, tmp_path / f"{window}.mkv", tiny, **settings)
-        assert hungry.attempts == (attempts or ["SkipVSR 4", "SkipVSR 2", "SkipVSR 1", "Patched 1"])
-        assert report.frames == 10
-        difference = np.abs(read_clip(tmp_path / f"{window}.mkv").astype(int) - expected)
-        # What lies beyond the lookahead, or beyond a tile, is missed a little.
-        assert difference.mean() < error
-        assert times(tmp_path / f"{window}.mkv") == times(source)
-    assert "memory ran out; going on with shorter windows" in caplog.messages
-    assert "memory ran out; going on with blended tiles of 64 pixels" in caplog.messages
-    hungry = Hungry(0)
-    monkeypatch.setattr("skipvsr.upscale.job.upscale_stream", hungry)
+    opened = []
+    monkeypatch.setattr(
+        "skipvsr.upscale.request.open_reader", lambda *args, **named: opened.append(1) or open_reader(*args, **named)
+    )
+    monkeypatch.setattr("skipvsr.inference.memory.TILE_SIDES_PX", (64, 48))
+    monkeypatch.setattr(tiny, "propagate_backward", SmallMachine(tiny, **limits).backward)
+    report = upscale_video(source, tmp_path / "small.mkv", tiny, **settings)
+    assert report.frames == 10
+    assert len(opened) == 1
+    assert caplog.messages == messages
+    # What lies beyond the lookahead, or beyond a tile, is missed a little.
+    assert np.abs(read_clip(tmp_path / "small.mkv").astype(int) - expected).mean() < most_error
+    assert times(tmp_path / "small.mkv") == times(source)
+
+
+def test_where_nothing_saves_memory_the_job_says_so(
+    tmp_path: Path, tiny: SkipVSR, monkeypatch: pytest.MonkeyPatch
+):  # fmt: skip
+    source = make_video(tmp_path / "in.mp4", [picture(index, 96, 80) for index in range(4)])
+    monkeypatch.setattr(tiny, "propagate_backward", SmallMachine(tiny, most_pixels=5000).backward)
     with pytest.raises(ResourceError, match="even with windows of one frame"):
-        upscale_video(source, tmp_path / "never.mkv", tiny, **settings, trace=tmp_path / "trace.npz")
+        upscale_video(source, tmp_path / "never.mkv", tiny, trace=tmp_path / "trace.npz")
+    assert not (tmp_path / "never.mkv").exists()
 
 
 def test_decoding_times_rise_and_are_never_late():

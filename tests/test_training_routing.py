@@ -13,7 +13,9 @@ from torch import Tensor
 from skipvsr.data.crops import Batch
 from skipvsr.evaluation.oracle import OracleGains
 from skipvsr.inference import masked
+from skipvsr.inference.options import ComputeOptions
 from skipvsr.inference.routed import RoutedTrunks
+from skipvsr.inference.upscaler import Upscaler
 from skipvsr.models.router import GainRouter, MaskGenerator
 from skipvsr.models.vsr import SkipVSR, VSRConfig
 from skipvsr.routing.grid import TileGrid
@@ -229,11 +231,10 @@ def test_the_papers_pictures_of_the_last_feature_are_the_result():
 
 def test_a_high_threshold_skips_after_the_first_frame():
     network = make_network(VSRConfig(4, 3, "light", "light", "paper"))
-    from skipvsr.inference.options import Dial
 
     trace = RoutingTrace()
     with torch.inference_mode():
-        network(make_batch().lr, Dial(threshold=0.999).turn(network, trace))
+        list(Upscaler(network, ComputeOptions(threshold=0.999)).stream(make_batch().lr[0], trace))
     ratios = [trunk.active_ratio for trunk in trace.trunks]
     assert ratios[0] == ratios[3] == 1
     assert max(ratios[1:3] + ratios[4:]) < 0.5

@@ -168,7 +168,7 @@ def test_the_disk_of_an_output_is_foreseen(tmp_path: Path):
     """Of noise, for which no codec can do anything, and of a smooth picture."""
     noise = list(np.random.default_rng(0).integers(0, 256, (6, 48, 64, 3), dtype=np.uint8))
     source = make_video(tmp_path / "in.mp4", noise)
-    upscale_video(source, tmp_path / "out.mkv", "bicubic", encode=EncodeOptions(codec="ffv1", pixel_format="yuv444p"))
+    upscale_video(source, tmp_path / "out.mkv", "bicubic", encoding=EncodeOptions(codec="ffv1", pixel_format="yuv444p"))
     foreseen = disk_bytes(6, 192, 256, tmp_path / "out.mkv", EncodeOptions(codec="ffv1"))
     assert 0.3 < (tmp_path / "out.mkv").stat().st_size / foreseen < 2
     assert disk_bytes(6, 192, 256, tmp_path / "out.mp4") < foreseen / 10

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from skipvsr.upscale.scenes import SceneCuts
+from skipvsr.inference.scenes import SceneCuts
 
 
 def texture(seed: int, height: int = 90, width: int = 400) -> torch.Tensor:

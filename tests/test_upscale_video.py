@@ -57,7 +57,7 @@ def test_a_phone_video(tmp_path: Path, tiny: SkipVSR):
 
 def test_the_picture_is_what_the_network_says(tmp_path: Path, tiny: SkipVSR):
     source = make_video(tmp_path / "in.mkv", 7, codec="ffv1", pixel_format="yuv444p", options={})
-    upscale_video(source, tmp_path / "out.mkv", tiny, encode=LOSSLESS)
+    upscale_video(source, tmp_path / "out.mkv", tiny, encoding=LOSSLESS)
     with torch.inference_mode():
         lr = torch.from_numpy(read_clip(source)).permute(0, 3, 1, 2).float() / 255
         expected = (tiny(lr[None])[0].clamp(0, 1) * 255).round().permute(0, 2, 3, 1).numpy()
@@ -69,14 +69,14 @@ def test_scenes_do_not_mix(tmp_path: Path, tiny: SkipVSR):
     dark = [picture(index) // 4 for index in range(5)]
     light = [255 - picture(index) // 4 for index in range(4)]
     source = make_video(tmp_path / "in.mkv", dark + light, codec="ffv1", pixel_format="yuv444p", options={})
-    assert upscale_video(source, tmp_path / "both.mkv", tiny, encode=LOSSLESS).scenes == 2
+    assert upscale_video(source, tmp_path / "both.mkv", tiny, encoding=LOSSLESS).scenes == 2
     parts = []
     for name, frames in (("dark", dark), ("light", light)):
         part = make_video(tmp_path / f"{name}.mkv", frames, codec="ffv1", pixel_format="yuv444p", options={})
-        upscale_video(part, tmp_path / f"{name}-x4.mkv", tiny, encode=LOSSLESS)
+        upscale_video(part, tmp_path / f"{name}-x4.mkv", tiny, encoding=LOSSLESS)
         parts.append(read_clip(tmp_path / f"{name}-x4.mkv"))
     assert np.array_equal(read_clip(tmp_path / "both.mkv"), np.concatenate(parts))
-    assert upscale_video(source, tmp_path / "one.mkv", tiny, encode=LOSSLESS, scene_cuts=False).scenes == 1
+    assert upscale_video(source, tmp_path / "one.mkv", tiny, encoding=LOSSLESS, scene_detection=False).scenes == 1
     assert not np.array_equal(read_clip(tmp_path / "one.mkv"), np.concatenate(parts))
 
 

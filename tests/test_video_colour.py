@@ -103,7 +103,7 @@ def test_patches_and_ramps_come_out_within_one_code_value(
     planes = [[image[..., 0], image[::step, ::step, 1], image[::step, ::step, 2]] for image in stored]
     source = write_codes(tmp_path / "in.mkv", [frame_of(each, pixel_format, colour) for each in planes])
     encode = EncodeOptions(codec="ffv1", pixel_format=pixel_format)
-    upscale_video(source, tmp_path / "out.mkv", "bicubic", encode=encode)
+    upscale_video(source, tmp_path / "out.mkv", "bicubic", encoding=encode)
     assert probe(tmp_path / "out.mkv").colour == colour
     found = read_codes(tmp_path / "out.mkv")
     assert len(found) == len(exact)
@@ -124,7 +124,7 @@ def test_x264_at_quality_0_stores_the_patches_within_one_code_value(tmp_path: Pa
     exact = [np.rint(formula(np.array(patch, float), BT709, colour_range, 8)).clip(0, 255) for patch in PATCHES]
     frames = [[np.full((32, 64), y), np.full((16, 32), cb), np.full((16, 32), cr)] for y, cb, cr in exact]
     source = write_codes(tmp_path / "in.mkv", [frame_of(planes, "yuv420p", colour) for planes in frames])
-    upscale_video(source, tmp_path / "out.mp4", "bicubic", encode=EncodeOptions(crf=0))
+    upscale_video(source, tmp_path / "out.mp4", "bicubic", encoding=EncodeOptions(crf=0))
     assert probe(tmp_path / "out.mp4").colour == colour
     found = read_codes(tmp_path / "out.mp4")
     for planes, wanted in zip(found, exact, strict=True):
@@ -222,7 +222,7 @@ def test_one_or_two_frames_go_through_x265(tmp_path: Path, frames: int):
     # Memory that was never set is sometimes right by chance, more often in large pictures.
     for attempt in range(8):
         destination = tmp_path / f"{attempt}.mp4"
-        upscale_video(source, destination, "bicubic", size=OutputSize(32, 64), encode=encode)
+        upscale_video(source, destination, "bicubic", size=OutputSize(32, 64), encoding=encode)
         with av.open(str(destination)) as container:
             packets = [(packet.pts, packet.dts) for packet in container.demux(video=0) if packet.size]
         assert len(packets) == frames
@@ -236,7 +236,7 @@ def test_all_ten_bits_arrive(tmp_path: Path):
     grey = np.full((16, 32), 512)
     source = write_codes(tmp_path / "in.mkv", [frame_of([luma, grey, grey], "yuv420p10le", colour)])
     encode = EncodeOptions(codec="libx265", crf=0, preset="ultrafast")
-    upscale_video(source, tmp_path / "out.mkv", "bicubic", encode=encode)
+    upscale_video(source, tmp_path / "out.mkv", "bicubic", encoding=encode)
     ((found, cb, cr),) = read_codes(tmp_path / "out.mkv")
     wanted = 400 + (np.arange(256) + 0.5) / 4 - 0.5
     assert np.abs(found - wanted)[:, 16:-16].max() <= 1
@@ -274,8 +274,8 @@ def test_hdr_stays_hdr(tmp_path: Path, transfer: int):
 def test_hdr_goes_out_with_eight_bits_only_where_that_was_asked_for(tmp_path: Path):
     source = deep_video(tmp_path / "in.mkv", PQ)
     with pytest.raises(ConfigError, match="mpeg4 stores only 8 bits"):
-        upscale_video(source, tmp_path / "out.mkv", "bicubic", encode=EncodeOptions(codec="mpeg4"))
-    upscale_video(source, tmp_path / "out.mkv", "bicubic", encode=EncodeOptions(pixel_format="yuv420p"))
+        upscale_video(source, tmp_path / "out.mkv", "bicubic", encoding=EncodeOptions(codec="mpeg4"))
+    upscale_video(source, tmp_path / "out.mkv", "bicubic", encoding=EncodeOptions(pixel_format="yuv420p"))
     info = probe(tmp_path / "out.mkv")
     assert (info.bit_depth, info.colour.transfer) == (8, PQ)
 
@@ -295,7 +295,7 @@ def test_a_description_that_changes_midway_is_followed(tmp_path: Path):
     pixels = np.full((32, 48, 3), (40, 160, 220), np.uint8)
     parts = [part(tmp_path / "a.h264", pixels, 1, LIMITED), part(tmp_path / "b.h264", pixels, 6, FULL)]
     source = joined(tmp_path / "in.h264", *parts)
-    upscale_video(source, tmp_path / "out.mp4", "bicubic", encode=EncodeOptions(crf=1))
+    upscale_video(source, tmp_path / "out.mp4", "bicubic", encoding=EncodeOptions(crf=1))
     for path in (source, tmp_path / "out.mp4"):
         with VideoReader(path) as reader:
             assert (reader.info.colour.matrix, reader.info.colour.range) == (1, LIMITED)
@@ -320,7 +320,7 @@ def test_ycgco_keeps_its_colours(tmp_path: Path):
     source = part(tmp_path / "in.mp4", pixels, YCGCO, FULL)
     with VideoReader(source) as reader:
         assert np.abs(next(iter(reader)).pixels.astype(int) - pixels).max() <= 2
-    upscale_video(source, tmp_path / "out.mp4", "bicubic", encode=EncodeOptions(crf=1))
+    upscale_video(source, tmp_path / "out.mp4", "bicubic", encoding=EncodeOptions(crf=1))
     with VideoReader(tmp_path / "out.mp4") as reader:
         assert reader.info.colour.matrix == YCGCO
         assert np.abs(next(iter(reader)).pixels.astype(int) - pixels[0, 0]).max() <= 3

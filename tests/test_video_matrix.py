@@ -117,7 +117,7 @@ def test_every_kind_comes_through(tmp_path: Path, made: Kind):
     source = make_video(tmp_path / made.name, pictures, **made.settings)
     ending = f".{made.output}" if made.output else source.suffix
     destination = tmp_path / f"out{ending}"
-    report = upscale_video(source, destination, "bicubic", window=3, segment=4)
+    report = upscale_video(source, destination, "bicubic", window=3, segment_length=4)
     assert report.frames == made.frames
 
     with open_reader(source) as before, open_reader(destination) as after:

@@ -244,7 +244,7 @@ def test_sound_is_in_time_after_three_hours(tmp_path: Path, before: str, after: 
             packet.pts = packet.dts = 1024 * number
             output.mux(packet)
     destination = tmp_path / f"out.{after}"
-    upscale_video(source, destination, "bicubic", scene_cuts=False)
+    upscale_video(source, destination, "bicubic", scene_detection=False)
     for kind in ("video", "audio"):
         old, new = packets(source, kind), packets(destination, kind)
         assert max(old)[0] > 3600 * hours - 400

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from skipvsr.errors import SkipVSRError
     from skipvsr.models.vsr import SkipVSR, VSRConfig
     from skipvsr.upscale.frames import upscale_frames
-    from skipvsr.upscale.job import UpscaleReport, upscale_video
+    from skipvsr.upscale.job import upscale_video
     from skipvsr.upscale.progress import Progress
+    from skipvsr.upscale.request import UpscaleReport
     from skipvsr.upscale.size import OutputSize
     from skipvsr.video.write import EncodeOptions
 
@@ -29,7 +30,7 @@ _HOMES = {
     "Progress": "skipvsr.upscale.progress",
     "SkipVSR": "skipvsr.models.vsr",
     "SkipVSRError": "skipvsr.errors",
-    "UpscaleReport": "skipvsr.upscale.job",
+    "UpscaleReport": "skipvsr.upscale.request",
     "VSRConfig": "skipvsr.models.vsr",
     "load_model": "skipvsr.checkpoints.load",
     "upscale_frames": "skipvsr.upscale.frames",

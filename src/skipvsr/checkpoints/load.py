@@ -10,6 +10,7 @@ import torch
 from skipvsr.checkpoints.foreign import read_foreign
 from skipvsr.checkpoints.native import CONFIG, Checkpoint, build, read_folder
 from skipvsr.errors import ModelError
+from skipvsr.inference.device import prepare_model
 from skipvsr.models.bicubic import Bicubic
 from skipvsr.models.vsr import SkipVSR
 
@@ -18,20 +19,22 @@ BICUBIC = "bicubic"
 _HUB_ID = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 
 
-def load_model(source: str | Path, *, device: str | torch.device = "cpu") -> SkipVSR:
+def load_model(source: str | Path, *, device: str | torch.device = "auto") -> SkipVSR:
     """A network ready to run, in eval mode.
 
     Args:
         source: the name of a packaged model ("compact"), "bicubic" (no network), a model folder, a checkpoint file of BasicSR
             or mmagic, or a Hub id ("owner/name" or "owner/name@revision"), which is downloaded once.
-        device: where to put it.
+        device: where to put it; "auto": a GPU if there is one.
 
     Raises:
         ModelError: there is no such model, or the Hub cannot be reached.
         CheckpointError: it is there, and damaged or no network that this package has.
     """
     network = Bicubic().eval() if source == BICUBIC else build(read_checkpoint(source))
-    return network.to(device)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return prepare_model(network, device)
 
 
 def read_checkpoint(source: str | Path) -> Checkpoint:

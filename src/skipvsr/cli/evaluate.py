@@ -36,7 +36,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--degradation", default="bi", help="bi, bd, bd-duf or video (%(default)s)")
     parser.add_argument("--lr", choices=("bi", "bd"), help="use the small frames that the dataset comes with")
     parser.add_argument("--model", default="compact", help="as for upscale, or 'bicubic' (%(default)s)")
-    parser.add_argument("--device", help="cpu, cuda, cuda:1 ... (a GPU if there is one)")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 ... (auto: a GPU if there is one)")
 
     what = parser.add_argument_group("settings (everything runs, if none is given)")
     what.add_argument("--budget", type=float, nargs="+", default=[], metavar="B")
@@ -80,7 +80,6 @@ def command(args: argparse.Namespace) -> None:
     from skipvsr.evaluation.evaluate import LOOKAHEAD, WINDOW, Measures
     from skipvsr.evaluation.results import Evaluation, ProcessGroup, markdown, parts_table, write_text
     from skipvsr.inference.streaming import Windows
-    from skipvsr.upscale.job import place
 
     if args.degradation not in DEGRADATIONS:
         raise ConfigError(f"degradation is {args.degradation!r}; it must be one of {', '.join(DEGRADATIONS)}")
@@ -90,7 +89,7 @@ def command(args: argparse.Namespace) -> None:
         WINDOW if args.window is None else args.window, LOOKAHEAD if args.lookahead is None else args.lookahead
     )
     group = ProcessGroup.of_launcher(cpu=args.device == "cpu")
-    model = None if args.model == "bicubic" else place(load_model(args.model), args.device)
+    model = None if args.model == "bicubic" else load_model(args.model, device=args.device)
     clips = find_clips(args.dataset, args.clips, lr=args.lr)
     settings = _settings(args)
     measures = Measures(

@@ -17,13 +17,16 @@ from tqdm import tqdm
 
 from skipvsr.checkpoints.load import load_model
 from skipvsr.errors import BatchError, ConfigError, InputError
-from skipvsr.inference.options import Dial, Tiling
+from skipvsr.inference.options import ComputeOptions, Precision, StreamOptions, Tiling
 from skipvsr.inference.patched import PATCH_BATCH_SIZE
 from skipvsr.inference.streaming import DEFAULT_LOOKAHEAD
+from skipvsr.inference.upscaler import Upscaler
 from skipvsr.upscale.batch import Outcome, Task, is_batch, plan, upscale_many
-from skipvsr.upscale.job import UpscaleReport, place, upscale_video
+from skipvsr.upscale.job import upscale_video
+from skipvsr.upscale.options import OutputOptions
 from skipvsr.upscale.plan import Estimate, estimate
 from skipvsr.upscale.progress import Progress
+from skipvsr.upscale.request import UpscaleReport
 from skipvsr.upscale.size import OutputSize
 from skipvsr.video.errors import PIPE
 from skipvsr.video.write import EncodeOptions
@@ -62,7 +65,10 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--no-resume", action="store_true", help="start over, whatever an interrupted run has finished of OUT"
     )
-    parser.add_argument("--device", help="cpu, cuda, cuda:1 ... (a GPU if there is one)")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 ... (auto: a GPU if there is one)")
+    parser.add_argument(
+        "--precision", choices=get_args(Precision), help="of weights and features (as the model is stored: fp32)"
+    )
 
     part = parser.add_argument_group("what of a video is taken")
     part.add_argument("--start", type=_seconds, metavar="TIME", help="first frame: seconds or [HH:]MM:SS[.mmm]")
@@ -88,6 +94,9 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         choices=get_args(Tiling),
         default="frame",
         help="frame: tiles that see their neighbours; patch: the paper's isolated patches (%(default)s)",
+    )
+    compute.add_argument(
+        "--tile-size", type=int, metavar="PX", help="longest side of a tile (as the model was calibrated)"
     )
     compute.add_argument(
         "--patch-batch-size", type=int, metavar="N", default=PATCH_BATCH_SIZE, help="patches at once (%(default)s)"
@@ -118,12 +127,12 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         help="frames the backward recurrence starts beyond a window (%(default)s)",
     )
     stream.add_argument(
-        "--segment",
+        "--segment-length",
         type=int,
         metavar="N",
         help="frames that are finished at a time, for going on after an interruption",
     )
-    stream.add_argument("--no-scene-cuts", action="store_true", help="treat the whole input as one scene")
+    stream.add_argument("--no-scene-detection", action="store_true", help="treat the whole input as one scene")
 
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--quiet", action="store_true", help="print nothing but errors")
@@ -148,27 +157,44 @@ def command(args: argparse.Namespace) -> None:
         _one(args)
 
 
-def _settings(args: argparse.Namespace) -> dict[str, Any]:
+def _options(args: argparse.Namespace) -> dict[str, Any]:
     """What `upscale_video` takes, of all inputs alike."""
     return {
+        "compute": _compute(args),
+        "stream": _stream(args),
+        "output": _output(args),
         "start": args.start,
         "end": args.end,
         "deinterlace": not args.no_deinterlace,
-        "window": args.window,
-        "lookahead": args.lookahead,
-        "scene_cuts": not args.no_scene_cuts,
-        "threshold": args.threshold,
-        "budget": args.budget,
-        "target_fps": args.target_fps,
-        "tiling": args.tiling,
-        "patch_batch_size": args.patch_batch_size,
-        "size": _output_size(args),
-        "encode": EncodeOptions(codec=args.codec, crf=args.crf, pixel_format=args.pixel_format, preset=args.preset),
-        "overwrite": args.overwrite,
-        "resume": not args.no_resume,
-        "segment": args.segment,
-        "device": args.device,
     }
+
+
+def _compute(args: argparse.Namespace) -> ComputeOptions:
+    return ComputeOptions(
+        budget=args.budget,
+        threshold=args.threshold,
+        target_fps=args.target_fps,
+        tile_size=args.tile_size,
+        tiling=args.tiling,
+        patch_batch_size=args.patch_batch_size,
+        device=args.device,
+        precision=args.precision,
+    )
+
+
+def _stream(args: argparse.Namespace) -> StreamOptions:
+    return StreamOptions(window=args.window, lookahead=args.lookahead, scene_detection=not args.no_scene_detection)
+
+
+def _output(args: argparse.Namespace) -> OutputOptions:
+    encoding = EncodeOptions(codec=args.codec, crf=args.crf, pixel_format=args.pixel_format, preset=args.preset)
+    return OutputOptions(
+        size=_output_size(args),
+        encoding=encoding,
+        overwrite=args.overwrite,
+        resume=not args.no_resume,
+        segment_length=args.segment_length,
+    )
 
 
 def _output_size(args: argparse.Namespace) -> OutputSize:
@@ -182,7 +208,7 @@ def _one(args: argparse.Namespace) -> None:
             args.sources[0],
             args.destination,
             args.model,
-            **_settings(args),
+            **_options(args),
             trace=args.trace,
             overlay=args.overlay,
             on_progress=display.update,
@@ -214,7 +240,7 @@ def _many(args: argparse.Namespace) -> None:
         args.model,
         on_start=start,
         on_progress=lambda progress: display.update(progress),
-        **_settings(args),
+        **_options(args),
     )
     try:
         for outcome in outcomes:
@@ -250,22 +276,18 @@ def _say(args: argparse.Namespace, event: str, task: Task, message: str) -> None
 
 def _dry_run(args: argparse.Namespace) -> None:
     """What would be done, a line for each file; nothing is written."""
-    network = place(load_model(args.model), args.device)
-    dial = Dial(
-        args.threshold, args.budget, args.target_fps, tiling=args.tiling, patch_batch_size=args.patch_batch_size
-    )
+    compute = _compute(args)
+    upscaler = Upscaler(load_model(args.model, device=compute.device), compute, _stream(args))
     if PIPE in args.sources:
         raise ConfigError("standard input cannot be looked at before it is read; give a file")
     batch = _is_batch(args.sources)
     tasks = plan(args.sources, args.destination) if batch else [Task(args.sources[0], args.destination)]
-    settings = _settings(args)
     for task in tasks:
         if task.destination.exists() and not args.overwrite:
             print(f"{task.destination}: exists already, {'skipped' if batch else 'refused'}")
             continue
         try:
-            asked = {name: settings[name] for name in ("start", "end", "window", "lookahead", "size", "encode")}
-            found = estimate(task.source, task.destination, network, dial, **asked)
+            found = estimate(task.source, task.destination, upscaler, _output(args), start=args.start, end=args.end)
         except InputError as error:
             print(_about(task.source, error))
             continue

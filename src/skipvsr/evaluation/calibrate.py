@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from skipvsr.errors import ConfigError
+from skipvsr.inference.policies import threshold_policy
 from skipvsr.inference.routed import RoutedTrunks
-from skipvsr.models.flow import warp
-from skipvsr.models.router import Calibration, GainRouter, MaskGenerator
+from skipvsr.models.router import Calibration, GainRouter
 from skipvsr.models.vsr import SkipVSR
-from skipvsr.routing.learned import DifferenceThreshold, Gains, ask
+from skipvsr.routing.learned import Gains, ask
 from skipvsr.routing.policies import Decide, Policy, TrunkStep, by_depth
 from skipvsr.routing.trace import Tally
 
@@ -120,16 +120,13 @@ def _gain_thresholds(runs: _Runs, budgets: Sequence[float]) -> list[float]:
 
 
 def _difference_thresholds(runs: _Runs, budgets: Sequence[float]) -> list[float]:
-    router = runs.model.router
-    assert isinstance(router, MaskGenerator)
-    align = warp if router.warped else None
     found = []
     most = 1.0
     for budget in budgets:  # rising, so that thresholds fall
         low, high = 0.0, most
         for _ in range(HALVINGS):
             middle = (low + high) / 2
-            ratios = [ratio for _, ratio in runs.under(lambda at=middle: DifferenceThreshold(router, at, align=align))]
+            ratios = [ratio for _, ratio in runs.under(lambda at=middle: threshold_policy(runs.model, at))]
             ratio = sum(ratios) / len(ratios)
             low, high = (middle, high) if ratio > budget else (low, middle)
             if abs(ratio - budget) <= _NEAR:

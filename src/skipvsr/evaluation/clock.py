@@ -78,6 +78,14 @@ class PartTimes:
             found[part]["p90"] += float(np.percentile(warm, 90)) * per_frame
         return dict(found)
 
+    def around_network(self, network: Recurrence) -> Recurrence:
+        """The network, with the time of its parts noted."""
+        return TimedNetwork(network, self)
+
+    def around_routing(self, routed: RoutedTrunks) -> RoutedTrunks:
+        """The same decisions, with their time noted."""
+        return replace(routed, policy=_TimedPolicy(routed.policy, self))
+
     def _now(self) -> float:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
@@ -101,28 +109,33 @@ class TimedNetwork:
             return self.network.estimate_flow(reference, support)
 
     def propagate_backward(
-        self, frame: Tensor, state: Tensor | None, flow: Tensor | None, run: RunTrunk | None = None
+        self,
+        frame: Tensor,
+        state: Tensor | None,
+        flow: Tensor | None,
+        run: RunTrunk | None = None,
+        number: int = -1,
     ) -> Tensor:
         """As the network's."""
         with self.times.measure_trunk("backward"):
-            return self.network.propagate_backward(frame, state, flow, run)
+            return self.network.propagate_backward(frame, state, flow, run, number)
 
     def propagate_forward(
-        self, frame: Tensor, state: Tensor | None, flow: Tensor | None, run: RunTrunk | None = None
+        self,
+        frame: Tensor,
+        state: Tensor | None,
+        flow: Tensor | None,
+        run: RunTrunk | None = None,
+        number: int = -1,
     ) -> Tensor:
         """As the network's."""
         with self.times.measure_trunk("forward"):
-            return self.network.propagate_forward(frame, state, flow, run)
+            return self.network.propagate_forward(frame, state, flow, run, number)
 
     def reconstruct(self, frame: Tensor, backward: Tensor, forward: Tensor) -> Tensor:
         """As the network's."""
         with self.times.measure("reconstruction"):
             return self.network.reconstruct(frame, backward, forward)
-
-
-def timed_routing(routed: RoutedTrunks, times: PartTimes) -> RoutedTrunks:
-    """The same decisions, and their time."""
-    return replace(routed, policy=_TimedPolicy(routed.policy, times))
 
 
 @dataclass(frozen=True)

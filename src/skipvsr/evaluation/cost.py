@@ -6,6 +6,8 @@ from dataclasses import astuple, dataclass, fields
 
 from torch import nn
 
+from skipvsr.inference.upscaler import Upscaler
+from skipvsr.models.bicubic import Bicubic
 from skipvsr.models.flow import PyramidFlow, light_flow, spynet
 from skipvsr.models.router import LOOK_PX, GainRouter
 from skipvsr.models.vsr import VSRConfig
@@ -78,6 +80,23 @@ def cost_per_frame(config: VSRConfig, height: int, width: int, *, tiles: int = 0
         reconstruction=pixels * reconstruction,
         router=2 * _router_macs(config, height, width, tiles) if tiles else 0,
     )
+
+
+def stream_cost(upscaler: Upscaler, height: int, width: int) -> Cost:
+    """Cost of a frame of a stream with every block; patches are counted with what they have in common.
+
+    Args:
+        upscaler: the model and what it was asked for; the router's decisions count where it is asked.
+        height, width: of the low-resolution frames.
+    """
+    if isinstance(upscaler.model, Bicubic):
+        return Cost(0, 0, 0, 0)
+    config, routes = upscaler.model.config, upscaler.routes
+    patches = upscaler.patch_grid(height, width)
+    if patches is not None:
+        one = cost_per_frame(config, patches.patch_height, patches.patch_width, tiles=int(routes))
+        return one.times(patches.patches)
+    return cost_per_frame(config, height, width, tiles=upscaler.tile_grid(height, width).tiles if routes else 0)
 
 
 def _router_macs(config: VSRConfig, height: int, width: int, tiles: int) -> int:

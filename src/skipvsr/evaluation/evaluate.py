@@ -16,13 +16,13 @@ from torch import Tensor
 from skipvsr.data.clips import Clip
 from skipvsr.data.pairs import Pairs
 from skipvsr.errors import ConfigError
-from skipvsr.evaluation.clock import PartTimes, PeakMemory, TimedNetwork, timed_routing
+from skipvsr.evaluation.clock import PartTimes, PeakMemory
 from skipvsr.evaluation.cost import Cost, cost_per_frame
 from skipvsr.evaluation.metrics import crop_border, luma, psnr, quantize, seam_ratio, ssim, temporal_error
 from skipvsr.evaluation.oracle import OracleGains
 from skipvsr.evaluation.settings import Setting
+from skipvsr.inference.options import StreamOptions
 from skipvsr.inference.patched import PatchGrid
-from skipvsr.inference.streaming import Windows, upscale_stream
 from skipvsr.inference.tiled import extra_macs
 from skipvsr.models.blocks import SCALE
 from skipvsr.models.resize import bicubic_upsample
@@ -45,7 +45,7 @@ class Measures:
         with_ssim: SSIM too (slow).
         middle_only: mirror the clip, T -> 2T, and measure its middle frame alone: Vimeo-90K-T's convention.
         frames: the first so many frames of each clip; 0: all.
-        tile_px: most pixels a side of a tile; None: as the model was calibrated.
+        tile_size: longest side of a tile; None: as the model was calibrated.
         window, lookahead: frames, see `Windows`; clips of up to `window` frames are one.
     """
 
@@ -54,7 +54,7 @@ class Measures:
     with_ssim: bool = True
     middle_only: bool = False
     frames: int = 0
-    tile_px: int | None = None
+    tile_size: int | None = None
     window: int = WINDOW
     lookahead: int = LOOKAHEAD
 
@@ -248,6 +248,7 @@ class _Run:
         self.borders: tuple[list[int], list[int]] = ([], [])
         self._model, self._setting, self._measures = model, setting, measures
         self._size = (0, 0)
+        self._tiles: TileGrid | None = None
 
     def results(self, frames: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
         """Result and ground truth of each frame, (3, 4H, 4W) in [0, 1] both."""
@@ -266,13 +267,17 @@ class _Run:
             lr, gt = (torch.stack(list(part)).to(like) for part in zip(*known, strict=True))
             return OracleGains(model.with_router("none").to(like).eval(), lr[None], gt[None])
 
-        routed = self._setting.routed(model, self.sums, self._measures.tile_px, oracle)
+        stream = StreamOptions(self._measures.window, self._measures.lookahead, scene_detection=False)
+        gains = oracle() if self._setting.policy == "oracle" else None
+        upscaler = self._setting.upscaler(model, stream, self._measures.tile_size, lambda: gains)
         source = iter(known or frames)
         first = next(source, None)
         if first is None:
             return
         self._size = (first[0].shape[-2], first[0].shape[-1])
-        self.borders = self._find_borders()
+        self._tiles = upscaler.tile_grid(*self._size)
+        lines = (upscaler.patch_grid(*self._size) or self._tiles).borders
+        self.borders = ([SCALE * row for row in lines[0]], [SCALE * column for column in lines[1]])
         waiting: deque[Tensor] = deque()
 
         def lrs() -> Iterator[Tensor]:
@@ -280,9 +285,7 @@ class _Run:
                 waiting.append(gt)
                 yield lr
 
-        network = TimedNetwork(self._setting.dial().around(model, *self._size), self.times)
-        windows = Windows(self._measures.window, self._measures.lookahead)
-        for result in upscale_stream(lrs(), network, windows, routed=timed_routing(routed, self.times)):
+        for result in upscaler.stream(lrs(), self.sums, instrument=self.times):
             gt = waiting.popleft()
             yield result.float().to(gt.device), gt
 
@@ -300,18 +303,11 @@ class _Run:
             one = cost_per_frame(model.config, patches.patch_height, patches.patch_width, tiles=int(asked))
             overlap = one.times(patches.patches).at_ratio(ratio) - cost.at_ratio(ratio)
         else:
-            cost = cost_per_frame(model.config, *self._size, tiles=self._tiles().tiles if asked else 0)
+            cost = cost_per_frame(
+                model.config, *self._size, tiles=self._tiles.tiles if asked and self._tiles is not None else 0
+            )
         parts = cost.by_part(ratio) | {"overlap": overlap, "extra": self.sums.extra_macs / frames}
         return {name: macs / 1e9 for name, macs in parts.items()}
-
-    def _tiles(self) -> TileGrid:
-        assert self._model is not None
-        return TileGrid.of(*self._size, self._setting.dial(self._measures.tile_px).tile_of(self._model))
-
-    def _find_borders(self) -> tuple[list[int], list[int]]:
-        borders = (PatchGrid(*self._size) if self._setting.tiling == "patch" else self._tiles()).borders
-        rows, columns = ([SCALE * line for line in lines] for lines in borders)
-        return rows, columns
 
 
 @dataclass

@@ -42,7 +42,9 @@ class OracleGains:
     def __post_init__(self) -> None:
         kept = {"backward": self._backward, "forward": self._forward}
 
-        def run(trunk: Trunk, direction: Direction, frame: Tensor, state: Tensor, flow: Tensor | None) -> Tensor:
+        def run(
+            trunk: Trunk, direction: Direction, frame: Tensor, state: Tensor, flow: Tensor | None, number: int
+        ) -> Tensor:
             kept[direction].append(trunk(frame, state))
             return kept[direction][-1]
 

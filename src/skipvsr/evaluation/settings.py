@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
 
 from skipvsr.errors import ConfigError
-from skipvsr.inference.options import Dial, Tiling
-from skipvsr.inference.routed import RoutedTrunks
+from skipvsr.inference.options import ComputeOptions, StreamOptions, Tiling
+from skipvsr.inference.upscaler import Upscaler
 from skipvsr.models.router import GainRouter
 from skipvsr.models.vsr import SkipVSR
 from skipvsr.routing.learned import GainBudget, Gains
 from skipvsr.routing.policies import FixedBlocks, GradientRank, Policy, RandomBlocks
-from skipvsr.routing.trace import Trace
 
 PolicyName = Literal[
     "full", "threshold", "budget", "budget-frame", "gradient", "random", "uniform", "shallow", "deep", "oracle"
@@ -46,7 +45,7 @@ class Setting:
     def __post_init__(self) -> None:
         if self.policy not in POLICIES:
             raise ConfigError(f"the policy is {self.policy!r}; choose one of {', '.join(POLICIES)}")
-        self.dial()
+        self.compute()
         if self.policy not in ("full", "threshold") and not 0 < self.value <= 1:
             raise ConfigError(f"{self.policy}: the ratio is {self.value}; it must be above 0 and at most 1")
         if self.policy == "oracle" and self.tiling == "patch":
@@ -58,31 +57,30 @@ class Setting:
         name = self.policy if self.policy == "full" else f"{self.policy} {self.value:g}"
         return name if self.tiling == "frame" else f"{name}, patches"
 
-    def dial(self, tile_px: int | None = None) -> Dial:
-        """The dial as far as it knows the policy; all of it for the others."""
+    def compute(self, tile_size: int | None = None) -> ComputeOptions:
+        """The options, as far as they know the policy; every block for the others."""
         threshold = self.value if self.policy == "threshold" else None
         budget = self.value if self.policy == "budget" else None
-        return Dial(threshold, budget, tile_px=tile_px, tiling=self.tiling)
+        return ComputeOptions(budget=budget, threshold=threshold, tile_size=tile_size, tiling=self.tiling)
 
-    def routed(self, model: SkipVSR, trace: Trace, tile_px: int | None, oracle: Callable[[], Gains]) -> RoutedTrunks:
-        """How the model's trunks run, fresh for one clip.
+    def upscaler(
+        self, model: SkipVSR, stream: StreamOptions, tile_size: int | None, oracle: Callable[[], Gains | None]
+    ) -> Upscaler:
+        """The model at this setting.
 
         Args:
-            model: whose.
-            trace: what ran is added to it.
-            tile_px: most pixels a side of a tile; None: as the model was calibrated.
+            model: as it is to run.
+            stream: how clips are cut.
+            tile_size: longest side of a tile; None: as the model was calibrated.
             oracle: makes the true gains of the clip.
 
         Raises:
             ConfigError: the model has no router, or not the one or the table that the policy needs.
         """
-        dial = self.dial(tile_px)
-        routed = dial.turn(model, trace, trace_all=True)
-        assert routed is not None
-        policy = self._policy(model, oracle)
-        return routed if policy is None else replace(routed, policy=policy)
+        make = None if self.policy in ("full", "threshold", "budget") else lambda: self._policy(model, oracle)
+        return Upscaler(model, self.compute(tile_size), stream, policy=make)
 
-    def _policy(self, model: SkipVSR, oracle: Callable[[], Gains]) -> Policy | None:
+    def _policy(self, model: SkipVSR, oracle: Callable[[], Gains | None]) -> Policy:
         match self.policy:
             case "budget-frame":
                 if not isinstance(model.router, GainRouter):
@@ -95,8 +93,10 @@ class Setting:
             case "uniform" | "shallow" | "deep":
                 return FixedBlocks(self.policy, self.value)
             case "oracle":
-                return GainBudget(oracle(), self.value)
-        return None
+                gains = oracle()
+                assert gains is not None
+                return GainBudget(gains, self.value)
+        raise AssertionError(self.policy)
 
 
 def parse_setting(text: str, tiling: Tiling = "frame") -> Setting:

@@ -11,10 +11,9 @@ from torch import Tensor
 
 from skipvsr.errors import ConfigError
 from skipvsr.evaluation.settings import Setting
-from skipvsr.inference.streaming import Windows, upscale_stream
+from skipvsr.inference.options import StreamOptions
 from skipvsr.models.vsr import SkipVSR
 from skipvsr.routing.learned import Gains
-from skipvsr.routing.trace import Tally
 
 ROUNDS = 5
 
@@ -42,10 +41,10 @@ def seconds_side_by_side(
 
 def _seconds(model: SkipVSR, setting: Setting, clip: Tensor) -> float:
     device = next(model.parameters()).device
-    network = setting.dial().around(model, clip.shape[-2], clip.shape[-1])
-    routed = setting.routed(model, Tally(), None, _no_oracle)
+    one_window = StreamOptions(window=len(clip), lookahead=0, scene_detection=False)
+    upscaler = setting.upscaler(model, one_window, None, _no_oracle)
     started = time.perf_counter()
-    for _ in upscale_stream(clip, network, Windows(len(clip), 0), routed=routed):
+    for _ in upscaler.stream(clip):
         pass
     if device.type == "cuda":
         torch.cuda.synchronize(device)

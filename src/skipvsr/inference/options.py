@@ -1,50 +1,50 @@
-"""The dial: how much of the network runs, and on what: whole frames, or the paper's patches."""
+"""What a run is asked for: how much of the network runs and where, and how a stream is cut into windows."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import partial
-from typing import Literal, get_args
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, TypedDict, TypeVar, get_args
+
+import torch
 
 from skipvsr.errors import ConfigError
-from skipvsr.inference import tiled
-from skipvsr.inference.controllers import BudgetController, SpeedController
-from skipvsr.inference.patched import PATCH_BATCH_SIZE, PATCH_PX, Patched, PatchGrid
-from skipvsr.inference.routed import RoutedTrunks
-from skipvsr.models.flow import warp
-from skipvsr.models.router import MaskGenerator
-from skipvsr.models.vsr import Recurrence, SkipVSR
-from skipvsr.routing.learned import DifferenceThreshold, GainThreshold
-from skipvsr.routing.policies import Policy, all_blocks
-from skipvsr.routing.trace import Tally, Trace
+from skipvsr.inference.patched import PATCH_BATCH_SIZE
+from skipvsr.inference.streaming import DEFAULT_LOOKAHEAD, Windows, default_window
+from skipvsr.models.vsr import VSRConfig
 
-DEFAULT_TILE_PX = 24
 Tiling = Literal["frame", "patch"]
+Precision = Literal["fp32", "bf16", "fp16"]
+AUTO = "auto"
 
 
 @dataclass(frozen=True)
-class Dial:
-    """How much of the network is to run; with nothing set, all of it.
+class ComputeOptions:
+    """How much of the network runs, and where. With nothing set, every block runs.
 
     Args:
-        threshold: blocks run where the router expects more than this of them; 0 runs everything.
-        budget: ratio of the residual blocks' work, in (0, 1]; needs a calibrated model.
-        target_fps: frames per second to keep to, by turning the budget as the video runs; needs a calibrated model.
-        tile_px: most pixels a side of a tile; None: as the model was calibrated.
-        tiling: "frame", tiles of a frame that see their neighbours; or "patch", the paper's isolated patches, one decision
-            each.
-        patch_batch_size: patches at once.
+        budget: ratio of the residual blocks' work that may run, in (0, 1]; needs a calibrated model.
+        threshold: a block runs on a tile where the router's score exceeds this (the paper's alpha); 0 runs everything.
+        target_fps: frames per second to keep to, by changing the budget while the video runs; needs a calibrated model.
+        tile_size: longest side of a tile in low-resolution pixels; None: as the model was calibrated.
+        tiling: "frame", tiles that see their true neighbours; or "patch", the paper's isolated patches of 48 pixels.
+        patch_batch_size: patches that are computed at a time.
+        device: "cpu", "cuda", "cuda:1", ...; "auto": a GPU if there is one for a model given by its name, and where it is for a
+            model that is loaded already.
+        precision: of weights and features; flow and warping stay fp32. None: as the model is (fp32 for a model given by name).
 
     Raises:
-        ConfigError: more than one of the first three is set, or one is out of its range.
+        ConfigError: more than one of the first three is set, or a value is out of its range.
     """
 
-    threshold: float | None = None
     budget: float | None = None
+    threshold: float | None = None
     target_fps: float | None = None
-    tile_px: int | None = None
+    tile_size: int | None = None
     tiling: Tiling = "frame"
     patch_batch_size: int = PATCH_BATCH_SIZE
+    device: str | torch.device = AUTO
+    precision: Precision | None = None
 
     def __post_init__(self) -> None:
         if sum(value is not None for value in (self.threshold, self.budget, self.target_fps)) > 1:
@@ -55,77 +55,85 @@ class Dial:
             raise ConfigError(f"the budget is {self.budget}; it must be above 0 and at most 1")
         if self.target_fps is not None and not self.target_fps > 0:
             raise ConfigError(f"the target is {self.target_fps} frames per second; it must be above 0")
-        if self.tile_px is not None and self.tile_px < 4:
-            raise ConfigError(f"tiles are {self.tile_px} pixels; they must be at least 4")
-        if self.tiling not in get_args(Tiling):
-            raise ConfigError(f"the tiling is {self.tiling!r}; choose one of {', '.join(get_args(Tiling))}")
+        if self.tile_size is not None and self.tile_size < 4:
+            raise ConfigError(f"tiles are {self.tile_size} pixels; they must be at least 4")
         if self.patch_batch_size < 1:
             raise ConfigError(f"{self.patch_batch_size} patches in a batch; it must be at least 1")
+        _check_choice("tiling", self.tiling, get_args(Tiling))
+        if self.precision is not None:
+            _check_choice("precision", self.precision, get_args(Precision))
 
-    def around(self, model: SkipVSR, height: int, width: int) -> Recurrence:
-        """What streams frames of this size: the model itself, or its patches."""
-        if self.tiling == "frame":
-            return model
-        return Patched(model, PatchGrid(height, width), self.patch_batch_size)
+    @property
+    def skips(self) -> bool:
+        """Whether a router is asked; otherwise every block runs."""
+        return bool(self.threshold) or self.target_fps is not None or self.budget not in (None, 1)
 
-    def tile_of(self, model: SkipVSR) -> int:
-        """Most pixels a side of the tiles of whole frames."""
-        return self.tile_px or (model.calibration.tile_px if model.calibration else DEFAULT_TILE_PX)
 
-    def turn(self, model: SkipVSR, trace: Trace | None = None, *, trace_all: bool = False) -> RoutedTrunks | None:
-        """How the model's trunks are to run; None where everything does.
+@dataclass(frozen=True)
+class StreamOptions:
+    """How a stream is cut.
 
-        Args:
-            model: whose.
-            trace: what ran is added to it.
-            trace_all: also where everything runs.
+    Args:
+        window: frames per window; None: by `default_window`, from the size of the frames.
+        lookahead: frames beyond a window's end from which the backward recurrence starts.
+        scene_detection: find scene cuts, and let no state cross them.
 
-        Raises:
-            ConfigError: the model has no router, or a budget is asked of one that was never calibrated.
-        """
-        calibration = model.calibration
-        tile_px = self.tile_of(model)
-        execute = tiled.run_blocks
-        if self.tiling == "patch":
-            tile_px, execute = PATCH_PX, partial(tiled.run_blocks, patch_batch_size=self.patch_batch_size)
-        if self.target_fps is None and not self.threshold and (self.budget is None or self.budget == 1):
-            return RoutedTrunks(all_blocks, tile_px, execute, trace) if trace_all else None
-        if model.router is None:
-            raise ConfigError(
-                "this model has no router: it runs whole, or not at all; leave the budget and threshold out, or use "
-                "a model that has one (skipvsr models)"
-            )
-        threshold = self.threshold or 0.0
-        if self.budget is not None or self.target_fps is not None:
-            if calibration is None:
-                raise ConfigError("this model is not calibrated; run 'skipvsr calibrate', or give --threshold")
-            threshold = calibration.threshold_for(self.budget or 1.0)
-        if isinstance(model.router, MaskGenerator):
-            align = warp if model.router.warped else None
-            policy: Policy = DifferenceThreshold(model.router, threshold, align=align)
-        else:
-            policy = GainThreshold(model.router, threshold)
-        return RoutedTrunks(policy, tile_px, execute, trace)
+    Raises:
+        ConfigError: window under 1 or lookahead under 0.
+    """
 
-    def controller(
-        self, model: SkipVSR, routed: RoutedTrunks | None, every: int, tally: Tally
-    ) -> SpeedController | BudgetController | None:
-        """What turns the threshold as the video runs, where a frame rate or a budget was asked for.
+    window: int | None = None
+    lookahead: int = DEFAULT_LOOKAHEAD
+    scene_detection: bool = True
 
-        Args:
-            model: whose table is followed.
-            routed: what `turn` gave.
-            every: frames between two looks.
-            tally: counts what runs.
-        """
-        if (
-            routed is None
-            or model.calibration is None
-            or not isinstance(routed.policy, GainThreshold | DifferenceThreshold)
-        ):
-            return None
-        if self.target_fps is not None:
-            return SpeedController(routed.policy, model.calibration, self.target_fps, every)
-        if self.budget is not None:
-            return BudgetController(routed.policy, model.calibration, self.budget, tally, every)
-        return None
+    def __post_init__(self) -> None:
+        Windows(1 if self.window is None else self.window, self.lookahead)
+
+    def windows(self, config: VSRConfig, height: int, width: int) -> Windows:
+        """The windows for a network and frames of this size."""
+        window = default_window(config, height, width) if self.window is None else self.window
+        return Windows(window, self.lookahead)
+
+
+class ComputeShorthands(TypedDict, total=False):
+    """The fields of `ComputeOptions` as keywords of a function."""
+
+    budget: float | None
+    threshold: float | None
+    target_fps: float | None
+    tile_size: int | None
+    tiling: Tiling
+    patch_batch_size: int
+    device: str | torch.device
+    precision: Precision | None
+
+
+class StreamShorthands(ComputeShorthands, total=False):
+    """Those of `ComputeOptions` and of `StreamOptions`."""
+
+    window: int | None
+    lookahead: int
+    scene_detection: bool
+
+
+Options = TypeVar("Options")
+
+
+def with_shorthands(options: Options, keywords: Mapping[str, Any]) -> Options:
+    """The options, a frozen dataclass, with those of the keywords that are fields of it."""
+    names = {field.name for field in fields(options)}  # pyright: ignore[reportArgumentType] - a dataclass
+    chosen = {name: value for name, value in keywords.items() if name in names}
+    return replace(options, **chosen) if chosen else options  # pyright: ignore[reportType,reportArgumentType,reportCallIssue]
+
+
+def check_keywords(function: str, keywords: Mapping[str, Any], *options: object) -> None:
+    """Raise TypeError where a keyword is a field of none of the options, as Python does for an unknown argument."""
+    names = [field.name for option in options for field in fields(option)]  # pyright: ignore[reportArgumentType]
+    unknown = next((name for name in keywords if name not in names), None)
+    if unknown is not None:
+        raise TypeError(f"{function}() has no argument {unknown!r}; options are {', '.join(sorted(names))}")
+
+
+def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ConfigError(f"the {name} is {value!r}; choose one of {', '.join(allowed)}")

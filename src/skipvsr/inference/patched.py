@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -133,16 +134,26 @@ class Patched:
         return self._in_parts(self.network.estimate_flow, self.grid.cut(reference), self.grid.cut(support))
 
     def propagate_backward(
-        self, frame: Tensor, state: Tensor | None, flow: Tensor | None, run: RunTrunk | None = None
+        self,
+        frame: Tensor,
+        state: Tensor | None,
+        flow: Tensor | None,
+        run: RunTrunk | None = None,
+        number: int = -1,
     ) -> Tensor:
         """As the network's, on the patches."""
-        return self._propagate(self.network.propagate_backward, frame, state, flow, run)
+        return self._propagate(partial(self.network.propagate_backward, number=number), frame, state, flow, run)
 
     def propagate_forward(
-        self, frame: Tensor, state: Tensor | None, flow: Tensor | None, run: RunTrunk | None = None
+        self,
+        frame: Tensor,
+        state: Tensor | None,
+        flow: Tensor | None,
+        run: RunTrunk | None = None,
+        number: int = -1,
     ) -> Tensor:
         """As the network's, on the patches."""
-        return self._propagate(self.network.propagate_forward, frame, state, flow, run)
+        return self._propagate(partial(self.network.propagate_forward, number=number), frame, state, flow, run)
 
     def reconstruct(self, frame: Tensor, backward: Tensor, forward: Tensor) -> Tensor:
         """The whole frame, (1, 3, 4H, 4W)."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch import Tensor
 
 from skipvsr.inference import tiled
 from skipvsr.models.blocks import ResidualBlock, Trunk
 from skipvsr.routing.grid import TileGrid
+from skipvsr.routing.learned import DifferenceThreshold
 from skipvsr.routing.policies import Decide, Policy, TrunkStep
 from skipvsr.routing.trace import Direction, Trace, TracedTrunk
 
@@ -25,20 +26,25 @@ class RoutedTrunks:
         tile_px: most pixels a side of a tile.
         execute: how they run: `tiled.run_blocks`, or `masked.run_blocks`, the reference.
         trace: what ran is added to it, where there is one.
-        frame: number of the frame, for the trace.
     """
 
     policy: Policy
     tile_px: int
     execute: RunBlocks = tiled.run_blocks
     trace: Trace | None = None
-    frame: int = -1
 
-    def at(self, frame: int) -> RoutedTrunks:
-        """The same, for the frame of this number."""
-        return replace(self, frame=frame)
+    def remembered(self) -> dict[str, Tensor]:
+        """What the policy knows of the frame before: what going on from here needs."""
+        return self.policy.memory() if isinstance(self.policy, DifferenceThreshold) else {}
 
-    def __call__(self, trunk: Trunk, direction: Direction, frame: Tensor, state: Tensor, flow: Tensor | None) -> Tensor:
+    def recall(self, memory: dict[str, Tensor]) -> None:
+        """Go on from what `remembered` gave."""
+        if isinstance(self.policy, DifferenceThreshold):
+            self.policy.recall(memory)
+
+    def __call__(
+        self, trunk: Trunk, direction: Direction, frame: Tensor, state: Tensor, flow: Tensor | None, number: int = -1
+    ) -> Tensor:
         """The new state (N, C, H, W); see `RunTrunk`."""
         entering = trunk.enter(frame, state)
         grid = TileGrid.of(frame.shape[-2], frame.shape[-1], self.tile_px)
@@ -46,5 +52,5 @@ class RoutedTrunks:
         decide = self.policy(TrunkStep(direction, frame, entering, flow, grid, len(blocks)))
         leaving, mask = self.execute(blocks, entering, decide, grid)
         if self.trace is not None:
-            self.trace.add(TracedTrunk(self.frame, direction, mask.detach().cpu(), grid))
+            self.trace.add(TracedTrunk(number, direction, mask.detach().cpu(), grid))
         return leaving

@@ -8,25 +8,25 @@ network gives on the whole scene; in a longer one only the backward state differ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from skipvsr.errors import ConfigError, ShapeError
+from skipvsr.inference.patched import Patched
 from skipvsr.inference.routed import RoutedTrunks
-from skipvsr.models.blocks import SCALE
+from skipvsr.inference.strips import reconstruct_in_strips
 from skipvsr.models.vsr import Recurrence, VSRConfig, check_clip
+
+Result = TypeVar("Result")
 
 DEFAULT_LOOKAHEAD = 4
 MAX_WINDOW = 32
 MIN_WINDOW = 4
 STATE_BYTES = 1 << 30
-# The reconstruction's largest features of so many pixels take 1 GiB at 64 channels.
-STRIP_PIXELS = 1 << 18
-# Low-resolution pixels beyond which nothing changes a pixel of the reconstruction's result (its convolutions reach 2 of them).
-RECONSTRUCTION_HALO_PX = 4
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,7 @@ def upscale_stream(
     routed: RoutedTrunks | None = None,
     start: Position | None = None,
     at_position: Callable[[Position], None] | None = None,
+    recover: Recover | None = None,
 ) -> Iterator[Tensor]:
     """Frames (3, H, W) in, frames (3, 4H, 4W) out, one for one and in order; RGB in [0, 1], results not clamped.
 
@@ -102,112 +103,150 @@ def upscale_stream(
         windows: how the stream is cut. At most `window + lookahead` frames and their states are held.
         starts_scene: called once on each frame in order; True where a new scene starts. None: one scene throughout.
         routed: how the trunks run; None: every block everywhere.
-        start: go on here. All frames are given nevertheless, because cuts are found by those before; their results are not
-            repeated. What a policy remembers of them is for the caller to restore.
+        start: go on here. All frames are given nevertheless, because scene cuts are found by those before; their results are
+            not repeated. What a policy remembers of them is for the caller to restore.
         at_position: called wherever the stream could go on later, when all frames before it were taken from the iterator.
+        recover: called where memory runs out; what it returns is used from there on. None: the error is passed on.
 
     Raises:
         ShapeError: a frame is not (3, H, W), under 16 pixels a side, or of another size than the first.
     """
-    parameter = next(model.parameters())
-    at_position = at_position or _ignore
-    start = start or Position(0, None)
-    pending: list[_Pending] = []
-    state = start.state
-    last: Tensor | None = None
+    stream = _Stream(model, windows, routed, start or Position(0, None), at_position or _ignore, recover)
+    return stream.results(frames, starts_scene)
 
-    for number, frame in enumerate(frames):
-        current = _as_batch(frame, like=parameter, last=last)
-        cut = starts_scene is not None and starts_scene(current[0]) and last is not None
-        if number < start.number:
+
+class Recover(Protocol):
+    """Says how a stream goes on where memory ran out."""
+
+    def __call__(self, windows: Windows, height: int, width: int) -> tuple[Windows, Patched | None]:
+        """Smaller windows, and patches in the place of whole frames of this size (None: as before). Raises ResourceError."""
+        ...
+
+
+class _Stream:
+    """The state of `upscale_stream`: frames whose results are still to come, and the forward state of the one before."""
+
+    def __init__(
+        self,
+        model: Recurrence,
+        windows: Windows,
+        routed: RoutedTrunks | None,
+        start: Position,
+        at_position: Callable[[Position], None],
+        recover: Recover | None,
+    ) -> None:
+        self._model, self._windows, self._routed = model, windows, routed
+        self._start, self._at_position, self._recover = start, at_position, recover
+        self._state = start.state
+        self._next = start.number
+        self._pending: list[_Pending] = []
+
+    def results(self, frames: Iterable[Tensor], starts_scene: Callable[[Tensor], bool] | None) -> Iterator[Tensor]:
+        parameter = next(self._model.parameters())
+        last: Tensor | None = None
+        for number, frame in enumerate(frames):
+            current = _as_batch(frame, like=parameter, last=last)
+            cut = starts_scene is not None and starts_scene(current[0]) and last is not None
+            if number < self._start.number:
+                last = current
+                continue
+            if cut:
+                yield from self._finish_scene()
+                last = None
+            self._append(current, number, last)
             last = current
-            continue
-        if cut:
-            yield from _drain(model, pending, windows.window, state, routed, at_position)
-            pending, state, last = [], None, None
-        entry = _Pending(current, number)
+            # More frames than a window and its lookahead: the scene goes on, as the newest frame shows.
+            while len(self._pending) > self._windows.window + self._windows.lookahead:
+                yield from self._advance()
+                self._at_position(Position(self._next, self._state))
+        yield from self._finish_scene()
+
+    def _append(self, frame: Tensor, number: int, last: Tensor | None) -> None:
+        entry = _Pending(frame, number)
         if last is not None:
-            to_next, entry.to_previous = _flows(model, last, current)
-            if pending:
-                pending[-1].to_next = to_next
-        pending.append(entry)
-        last = current
-        if len(pending) > windows.window + windows.lookahead:
-            # The scene goes on beyond the lookahead: the newest frame says so, and has no other part in this window.
-            state = yield from _advance(model, pending[:-1], windows.window, state, routed)
-            del pending[: windows.window]
-            at_position(Position(pending[0].number, state))
-    yield from _drain(model, pending, windows.window, state, routed, at_position)
+            to_next, entry.to_previous = self._retry(lambda: _flows(self._model, last, frame))
+            if self._pending:
+                self._pending[-1].to_next = to_next
+        self._pending.append(entry)
 
+    def _finish_scene(self) -> Iterator[Tensor]:
+        """Results of all pending frames, the last of a scene, in windows, so that no more states are held than before."""
+        while self._pending:
+            yield from self._advance()
+            self._at_position(Position(self._next, self._state if self._pending else None))
+        self._state = None
 
-def _drain(
-    model: Recurrence,
-    pending: list[_Pending],
-    window: int,
-    state: Tensor | None,
-    routed: RoutedTrunks | None,
-    at_position: Callable[[Position], None],
-) -> Iterator[Tensor]:
-    """Results of all pending frames, the last of a scene, in windows, so that no more states are held than before."""
-    while pending:
-        state = yield from _advance(model, pending, window, state, routed)
-        done, pending = pending[:window], pending[window:]
-        at_position(Position(done[-1].number + 1, state if pending else None))
+    def _advance(self) -> Iterator[Tensor]:
+        """Yield the results of a window; where memory runs out, of its first frames, and be thriftier from then on."""
+        memory = None if self._routed is None else self._routed.remembered()
+        try:
+            for result in self._window():
+                yield result
+                memory = None if self._routed is None else self._routed.remembered()
+            return
+        except (MemoryError, RuntimeError) as error:
+            if self._recover is None or not is_out_of_memory(error):
+                raise
+        # Outside of the handler, where nothing holds on to what the window had in memory.
+        if self._routed is not None and memory is not None:
+            self._routed.recall(memory)
+        self._shrink()
+
+    @torch.inference_mode()
+    def _window(self) -> Iterator[Tensor]:
+        """Results of the next window.
+
+        The backward recurrence starts at the end of the lookahead; only its states within the window are kept.
+        """
+        model, run = self._model, self._routed
+        entries = self._pending[: self._windows.window + self._windows.lookahead]
+        count = min(self._windows.window, len(entries))
+        backward: list[Tensor] = []
+        behind: Tensor | None = None
+        for index in reversed(range(len(entries))):
+            entry = entries[index]
+            behind = model.propagate_backward(entry.frame, behind, entry.to_next, run, entry.number)
+            if index < count:
+                backward.append(behind)
+        for entry in entries[:count]:
+            state = model.propagate_forward(entry.frame, self._state, entry.to_previous, run, entry.number)
+            result = reconstruct_in_strips(model, entry.frame, backward.pop(), state)[0]
+            self._state, self._next = state, entry.number + 1
+            del self._pending[0]
+            yield result
+
+    def _retry(self, work: Callable[[], Result]) -> Result:
+        """Do some work, again with less memory where it runs out."""
+        while True:
+            try:
+                return work()
+            except (MemoryError, RuntimeError) as error:
+                if self._recover is None or not is_out_of_memory(error):
+                    raise
+            self._shrink()
+
+    def _shrink(self) -> None:
+        """Go on with less memory: shorter windows, or patches, for which states and flows are cut."""
+        assert self._recover is not None
+        frame = self._pending[0].frame
+        self._windows, patched = self._recover(self._windows, frame.shape[-2], frame.shape[-1])
+        if patched is None:
+            return
+        before, self._model = self._model, patched
+
+        def cut(values: Tensor | None) -> Tensor | None:
+            if values is None:
+                return None
+            whole = before.grid.merge(values, scale=1) if isinstance(before, Patched) else values
+            return patched.grid.cut(whole)
+
+        self._state = cut(self._state)
+        for entry in self._pending:
+            entry.to_previous, entry.to_next = cut(entry.to_previous), cut(entry.to_next)
 
 
 def _ignore(position: Position) -> None:
     """What is called where nobody wants to know."""
-
-
-@torch.inference_mode()
-def _advance(
-    model: Recurrence, pending: list[_Pending], count: int, state: Tensor | None, routed: RoutedTrunks | None
-) -> Generator[Tensor, None, Tensor | None]:
-    """Yield the results of the first `count` pending frames, and return the forward state of the last of them.
-
-    The backward recurrence starts at the last pending frame; only the states of the first `count` are kept.
-    """
-    backward: list[Tensor] = []
-    behind: Tensor | None = None
-    for index in reversed(range(len(pending))):
-        entry = pending[index]
-        run = routed and routed.at(entry.number)
-        behind = model.propagate_backward(entry.frame, behind, entry.to_next, run)
-        if index < count:
-            backward.append(behind)
-    for entry in pending[:count]:
-        state = model.propagate_forward(entry.frame, state, entry.to_previous, routed and routed.at(entry.number))
-        yield reconstruct_in_strips(model, entry.frame, backward.pop(), state)[0]
-    return state
-
-
-def reconstruct_in_strips(
-    model: Recurrence, frame: Tensor, backward: Tensor, forward: Tensor, *, most_pixels: int = STRIP_PIXELS
-) -> Tensor:
-    """`model.reconstruct`, for a large frame a few rows at a time: at four times the size its features would fill 8 GB.
-
-    The rows of a strip see those around it, so that the picture is the same.
-
-    Args:
-        model: the network; the states of patches are small already and go as they are.
-        frame, backward, forward: as for `SkipVSR.reconstruct`.
-        most_pixels: low-resolution pixels of a strip.
-    """
-    height, width = frame.shape[-2:]
-    if height * width <= most_pixels or backward.shape[-2:] != frame.shape[-2:]:
-        return model.reconstruct(frame, backward, forward)
-    rows = max(1, most_pixels // width)
-    result = None
-    for top in range(0, height, rows):
-        bottom = min(top + rows, height)
-        above, below = max(0, top - RECONSTRUCTION_HALO_PX), min(height, bottom + RECONSTRUCTION_HALO_PX)
-        strip = model.reconstruct(*(part[..., above:below, :] for part in (frame, backward, forward)))
-        inner = strip[..., SCALE * (top - above) : SCALE * (bottom - above), :]
-        if result is None:
-            result = inner.new_empty(*inner.shape[:2], SCALE * height, SCALE * width)
-        result[..., SCALE * top : SCALE * bottom, :] = inner
-    assert result is not None
-    return result
 
 
 @torch.inference_mode()
@@ -225,3 +264,10 @@ def _as_batch(frame: Tensor, like: Tensor, last: Tensor | None) -> Tensor:
         raise ShapeError(f"a frame has shape {tuple(frame.shape)}; it must be (3, height, width), RGB in [0, 1]")
     check_clip(frame[None, None])
     return frame[None].to(device=like.device, dtype=like.dtype)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out: Python's own, a GPU's, or that of torch's allocator on the CPU."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and "allocate memory" in str(error)
+    )

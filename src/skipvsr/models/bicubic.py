@@ -28,13 +28,23 @@ class Bicubic(SkipVSR):
         return reference[:, :0]
 
     def propagate_backward(
-        self, frame: Tensor, state: Tensor | None, flow: Tensor | None, run: RunTrunk | None = None
+        self,
+        frame: Tensor,
+        state: Tensor | None,
+        flow: Tensor | None,
+        run: RunTrunk | None = None,
+        number: int = -1,
     ) -> Tensor:
         """Nothing: (N, 0, H, W)."""
         return frame[:, :0]
 
     def propagate_forward(
-        self, frame: Tensor, state: Tensor | None, flow: Tensor | None, run: RunTrunk | None = None
+        self,
+        frame: Tensor,
+        state: Tensor | None,
+        flow: Tensor | None,
+        run: RunTrunk | None = None,
+        number: int = -1,
     ) -> Tensor:
         """Nothing: (N, 0, H, W)."""
         return frame[:, :0]

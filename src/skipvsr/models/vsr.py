@@ -25,8 +25,13 @@ Direction = Literal["backward", "forward"]
 class RunTrunk(Protocol):
     """How a trunk is run: `skipvsr.inference.routed.RoutedTrunks` skips blocks; None runs everything."""
 
-    def __call__(self, trunk: Trunk, direction: Direction, frame: Tensor, state: Tensor, flow: Tensor | None) -> Tensor:
-        """The new state (N, C, H, W) from the frame (N, 3, H, W), the aligned state and the flow that aligned it."""
+    def __call__(
+        self, trunk: Trunk, direction: Direction, frame: Tensor, state: Tensor, flow: Tensor | None, number: int
+    ) -> Tensor:
+        """The new state (N, C, H, W) from the frame (N, 3, H, W), the aligned state and the flow that aligned it.
+
+        `number` is that of the frame, from 0; -1 where the caller does not say.
+        """
         ...
 
 
@@ -38,11 +43,21 @@ class Recurrence(Protocol):
     def estimate_flow(self, reference: Tensor, support: Tensor) -> Tensor: ...
 
     def propagate_backward(
-        self, frame: Tensor, state: Tensor | None, flow: Tensor | None, run: RunTrunk | None = None
+        self,
+        frame: Tensor,
+        state: Tensor | None,
+        flow: Tensor | None,
+        run: RunTrunk | None = None,
+        number: int = -1,
     ) -> Tensor: ...
 
     def propagate_forward(
-        self, frame: Tensor, state: Tensor | None, flow: Tensor | None, run: RunTrunk | None = None
+        self,
+        frame: Tensor,
+        state: Tensor | None,
+        flow: Tensor | None,
+        run: RunTrunk | None = None,
+        number: int = -1,
     ) -> Tensor: ...
 
     def reconstruct(self, frame: Tensor, backward: Tensor, forward: Tensor) -> Tensor: ...
@@ -170,13 +185,13 @@ class SkipVSR(nn.Module):
         backward: list[Tensor] = [x[0]] * length
         state = None
         for t in reversed(range(length)):
-            state = self.propagate_backward(x[t], state, to_next[t] if t + 1 < length else None, run)
+            state = self.propagate_backward(x[t], state, to_next[t] if t + 1 < length else None, run, t)
             backward[t] = state
 
         outputs: list[Tensor] = []
         state = None
         for t in range(length):
-            state = self.propagate_forward(x[t], state, to_previous[t - 1] if t > 0 else None, run)
+            state = self.propagate_forward(x[t], state, to_previous[t - 1] if t > 0 else None, run, t)
             outputs.append(self.reconstruct(x[t], backward[t], state))
         return torch.stack(outputs, dim=1)
 
@@ -201,16 +216,26 @@ class SkipVSR(nn.Module):
         return self.flow(reference, support)
 
     def propagate_backward(
-        self, frame: Tensor, state: Tensor | None, flow: Tensor | None, run: RunTrunk | None = None
+        self,
+        frame: Tensor,
+        state: Tensor | None,
+        flow: Tensor | None,
+        run: RunTrunk | None = None,
+        number: int = -1,
     ) -> Tensor:
         """One step of the backward recurrence: the state of frame t from that of frame t+1 (None: start from zero)."""
-        return self._propagate("backward", frame, state, flow, run)
+        return self._propagate("backward", frame, state, flow, run, number)
 
     def propagate_forward(
-        self, frame: Tensor, state: Tensor | None, flow: Tensor | None, run: RunTrunk | None = None
+        self,
+        frame: Tensor,
+        state: Tensor | None,
+        flow: Tensor | None,
+        run: RunTrunk | None = None,
+        number: int = -1,
     ) -> Tensor:
         """One step of the forward recurrence: the state of frame t from that of frame t-1 (None: start from zero)."""
-        return self._propagate("forward", frame, state, flow, run)
+        return self._propagate("forward", frame, state, flow, run, number)
 
     def reconstruct(self, frame: Tensor, backward: Tensor, forward: Tensor) -> Tensor:
         """Frame (N, 3, H, W) and its two states (N, C, H, W) -> (N, 3, 4H, 4W)."""
@@ -218,14 +243,20 @@ class SkipVSR(nn.Module):
         return self.reconstruction(backward, forward) + base
 
     def _propagate(
-        self, direction: Direction, frame: Tensor, state: Tensor | None, flow: Tensor | None, run: RunTrunk | None
+        self,
+        direction: Direction,
+        frame: Tensor,
+        state: Tensor | None,
+        flow: Tensor | None,
+        run: RunTrunk | None,
+        number: int,
     ) -> Tensor:
         trunk = self.backward_trunk if direction == "backward" else self.forward_trunk
         if state is None or flow is None:
             state, flow = frame.new_zeros(frame.shape[0], self.config.channels, *frame.shape[-2:]), None
         else:
             state = warp(state, flow)
-        return trunk(frame, state) if run is None else run(trunk, direction, frame, state, flow)
+        return trunk(frame, state) if run is None else run(trunk, direction, frame, state, flow, number)
 
 
 def check_clip(frames: Tensor) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from skipvsr.checkpoints.load import load_model
 from skipvsr.checkpoints.native import store_calibration
 from skipvsr.data.clips import Clip
 from skipvsr.data.datasets import find_clips
@@ -21,7 +22,6 @@ from skipvsr.inference.patched import PATCH_PX
 from skipvsr.models.vsr import SkipVSR
 from skipvsr.report.presets import Preset, TestSet, check_variants
 from skipvsr.training.loop import train
-from skipvsr.upscale.job import place
 
 # The ratios of blocks that give the paper's six costs (100, 96, 88, 78, 63, 43 %): inputs and reconstruction are a quarter.
 BUDGETS = (1.0, 0.947, 0.84, 0.707, 0.507, 0.24)
@@ -67,7 +67,7 @@ class Experiment:
         key = (variant, degradation)
         if key not in self._models:
             folder = self._trained(variant, degradation)
-            model = place(folder, None)
+            model = load_model(folder)
             if model.router is not None and model.calibration is None:
                 self.say(f"calibrating {variant}")
                 seen = [self.clip(frames=6)[0]] if self.preset.name == "smoke" else self._seen(degradation)

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from skipvsr.evaluation.metrics import quantize
-from skipvsr.inference.options import Dial
+from skipvsr.inference.options import ComputeOptions, StreamOptions
 from skipvsr.inference.patched import STRIDE_PX
+from skipvsr.inference.upscaler import Upscaler
 from skipvsr.models.blocks import SCALE, Trunk
 from skipvsr.models.vsr import Direction, SkipVSR
 from skipvsr.routing.grid import TileGrid
@@ -35,23 +36,19 @@ class Routed:
 
 
 @torch.inference_mode()
-def run_routed(model: SkipVSR, lr: Tensor, dial: Dial) -> Routed:
+def run_routed(model: SkipVSR, lr: Tensor, compute: ComputeOptions) -> Routed:
     """Super-resolve a clip (T, 3, H, W), tiles of whole frames, and keep what ran."""
     trace = RoutingTrace()
-    routed = dial.turn(model, trace, trace_all=True)
-    assert routed is not None
-    result = quantize(model(lr[None], routed)[0])
+    one_window = StreamOptions(window=len(lr), lookahead=0, scene_detection=False)
+    result = quantize(torch.stack(list(Upscaler(model, compute, one_window).stream(lr, trace))))
     per_block = [
         torch.stack([trunk.mask.float().mean(dim=(1, 2, 3)) for trunk in trace.trunks if trunk.direction == direction])
         for direction in ("backward", "forward")
     ]
     depths = LatestDepths()
-    length = len(lr)
-    for index, trunk in enumerate(trace.trunks):
-        # The network's own forward pass does not number its frames: backward from the last, then forward.
-        number = length - 1 - index if index < length else index - length
-        depths.add(type(trunk)(number, trunk.direction, trunk.mask, trunk.grid))
-    depth = torch.stack([depths.take(number) for number in range(length)])
+    for trunk in trace.trunks:
+        depths.add(trunk)
+    depth = torch.stack([depths.take(number) for number in range(len(lr))])
     return Routed(result, trace.active_ratio, torch.stack([ratio.mean(dim=0) for ratio in per_block]), depth)
 
 
@@ -70,7 +67,9 @@ def feature_differences(model: SkipVSR, lr: Tensor, tile_px: int = STRIDE_PX) ->
     """
     found: list[Tensor] = []
 
-    def run(trunk: Trunk, direction: Direction, frame: Tensor, state: Tensor, flow: Tensor | None) -> Tensor:
+    def run(
+        trunk: Trunk, direction: Direction, frame: Tensor, state: Tensor, flow: Tensor | None, number: int
+    ) -> Tensor:
         state = trunk.enter(frame, state)
         grid = TileGrid.of(frame.shape[-2], frame.shape[-1], tile_px)
         changes = []

@@ -12,7 +12,7 @@ from torch import Tensor
 from skipvsr.errors import ConfigError
 from skipvsr.evaluation.metrics import psnr
 from skipvsr.evaluation.settings import Setting
-from skipvsr.inference.options import Dial
+from skipvsr.inference.options import ComputeOptions
 from skipvsr.models.blocks import SCALE
 from skipvsr.models.resize import bicubic_upsample
 from skipvsr.report.experiment import BUDGETS, Experiment
@@ -28,7 +28,7 @@ def fig1(experiment: Experiment, stem: Path) -> list[Path]:
     """PSNR of each patch of a frame."""
     lr, gt = experiment.clip()
     middle = len(lr) // 2
-    result = run_routed(experiment.model("backbone"), lr, Dial()).result
+    result = run_routed(experiment.model("backbone"), lr, ComputeOptions()).result
     method = f"BasicVSR, {psnr(result[middle], gt[middle], 1.0).item():.2f} dB"
     return patch_psnr_map(stem, picture(gt[middle]), patch_psnr(result[middle], gt[middle]).numpy(), method)
 
@@ -67,7 +67,7 @@ def fig5(experiment: Experiment, stem: Path) -> list[Path]:
     model = experiment.model("paper")
     table = model.calibration
     assert table is not None
-    routed = run_routed(model, lr, Dial(threshold=table.threshold_for(BUDGETS[4]), tile_px=table.tile_px))
+    routed = run_routed(model, lr, ComputeOptions(threshold=table.threshold_for(BUDGETS[4]), tile_size=table.tile_px))
     middle = len(lr) // 2
     return routing_statistics(
         stem, routed.per_block.numpy(), feature_differences(model, lr).numpy(), picture(gt[middle]),
@@ -92,7 +92,7 @@ def fig6(experiment: Experiment, stem: Path) -> list[Path]:
         model = experiment.model(variant)
         for budget in (1.0, BUDGETS[4], BUDGETS[5]):
             threshold = 0.0 if budget == 1 or model.calibration is None else model.calibration.threshold_for(budget)
-            routed = run_routed(model, lr, Dial(threshold=threshold))
+            routed = run_routed(model, lr, ComputeOptions(threshold=threshold))
             label = f"{name}, {routed.ratio:.0%}"
             shown[label] = psnr(routed.result[middle], gt[middle], 1.0).item()
             title = _named(label, routed.result[middle], gt[middle])

@@ -9,9 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from skipvsr.checkpoints.load import load_model
 from skipvsr.errors import ConfigError, InputError, OutputError, SkipVSRError
+from skipvsr.inference.options import ComputeOptions, StreamOptions, with_shorthands
 from skipvsr.models.vsr import SkipVSR
-from skipvsr.upscale.job import UpscaleReport, place, upscale_video
+from skipvsr.upscale.job import upscale_video
+from skipvsr.upscale.options import OutputOptions
+from skipvsr.upscale.request import UpscaleReport
 from skipvsr.video.images import READ
 from skipvsr.video.write import CONTAINERS
 
@@ -96,9 +100,11 @@ def upscale_many(
     folder: str | Path,
     model: SkipVSR | str | Path = "compact",
     *,
-    overwrite: bool = False,
+    compute: ComputeOptions | None = None,
+    stream: StreamOptions | None = None,
+    output: OutputOptions | None = None,
     on_start: Callable[[Task], object] | None = None,
-    **settings: Any,
+    **options: Any,
 ) -> Iterator[Outcome]:
     """Upscale many files into a folder, one after the other. What exists there is skipped, and what fails does not stop the
     others.
@@ -108,9 +114,9 @@ def upscale_many(
         folder: the output, made if it is missing; trees keep their structure. Videos whose container is not written go into
             Matroska.
         model: a model, or what `load_model` takes; loaded once.
-        overwrite: do again what exists.
+        compute, stream, output: the options; None: their defaults. With `overwrite`, what exists is done again.
         on_start: called before each file that is worked on.
-        settings: as for `upscale_video`, but for trace and overlay.
+        options: as for `upscale_video`, but for trace and overlay.
 
     Yields:
         An outcome for each file, as it is done.
@@ -119,9 +125,11 @@ def upscale_many(
         InputError, ConfigError, OutputError, ModelError: before the first file, as `plan` and `load_model` do.
     """
     tasks = plan([Path(source) for source in sources], Path(folder))
-    network = place(model, settings.pop("device", None))
+    output = with_shorthands(output or OutputOptions(), options)
+    compute = with_shorthands(compute or ComputeOptions(), options)
+    network = model if isinstance(model, SkipVSR) else load_model(model, device=compute.device)
     for task in tasks:
-        if task.destination.exists() and not overwrite:
+        if task.destination.exists() and not output.overwrite:
             yield Outcome(task)
             continue
         if on_start is not None:
@@ -131,7 +139,9 @@ def upscale_many(
                 task.destination.parent.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise OutputError(f"{task.destination.parent} cannot be made ({error.strerror})") from error
-            report = upscale_video(task.source, task.destination, network, overwrite=overwrite, **settings)
+            report = upscale_video(
+                task.source, task.destination, network, compute=compute, stream=stream, output=output, **options
+            )
         except ConfigError:
             raise
         except SkipVSRError as error:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from itertools import chain
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, Unpack
 
 import numpy as np
 import torch
@@ -14,13 +14,17 @@ from torch import Tensor
 
 from skipvsr.checkpoints.load import load_model
 from skipvsr.errors import ShapeError
-from skipvsr.inference.options import Dial, Tiling
-from skipvsr.inference.patched import PATCH_BATCH_SIZE
-from skipvsr.inference.routed import RoutedTrunks
-from skipvsr.inference.streaming import DEFAULT_LOOKAHEAD, Windows, default_window, upscale_stream
-from skipvsr.models.vsr import SkipVSR, check_clip
-from skipvsr.routing.trace import Tally, Trace, Traces
-from skipvsr.upscale.scenes import SceneCuts
+from skipvsr.evaluation.trace_file import TraceWriter
+from skipvsr.inference.options import (
+    ComputeOptions,
+    StreamOptions,
+    StreamShorthands,
+    check_keywords,
+    with_shorthands,
+)
+from skipvsr.inference.upscaler import Upscaler
+from skipvsr.models.vsr import SkipVSR
+from skipvsr.routing.trace import Trace
 
 AnyFrame = TypeVar("AnyFrame", np.ndarray, Tensor)
 
@@ -32,57 +36,41 @@ def upscale_frames(
     frames: Iterable[AnyFrame],
     model: SkipVSR | str | Path = "compact",
     *,
-    window: int | None = None,
-    lookahead: int = DEFAULT_LOOKAHEAD,
-    scene_cuts: bool = True,
-    threshold: float | None = None,
-    budget: float | None = None,
-    tiling: Tiling = "frame",
-    patch_batch_size: int = PATCH_BATCH_SIZE,
-    trace: Trace | None = None,
+    compute: ComputeOptions | None = None,
+    stream: StreamOptions | None = None,
+    trace: Trace | str | Path | None = None,
+    **options: Unpack[StreamShorthands],
 ) -> Iterator[AnyFrame]:
-    """Super-resolve a stream of frames x4, of any length, in fixed memory. Settings are checked at once.
+    """Super-resolve a stream of frames x4, of any length, in fixed memory. Options are checked at once.
 
     Args:
         frames: numpy arrays (H, W, 3), RGB, uint8 or uint16 over their full range or floating point in [0, 1]; or torch
             tensors (3, H, W), RGB in [0, 1]. All of one size, each side at least 16 pixels. Taken as they are needed.
-        model: a model, used where it is and in its dtype; or what `load_model` takes.
-        window: frames per window; None: by `default_window`.
-        lookahead: frames beyond a window from which the backward recurrence starts.
-        scene_cuts: find scene cuts, and let nothing cross them.
-        threshold: blocks run where the model's router expects more than this of them; 0 runs everything.
-        budget: ratio of the residual blocks' work that may run, in (0, 1]; give this or a threshold, or neither.
-        tiling: "frame", or "patch": the paper's isolated patches of 48 pixels.
-        patch_batch_size: patches at once.
-        trace: what ran is added to it (`skipvsr.routing.trace`).
+        model: a model, or what `load_model` takes.
+        compute, stream: the options; None: their defaults.
+        trace: what ran is added to it; or a file for that, complete after the last frame (`skipvsr.evaluation.trace_file`).
+        options: single fields of the two options, such as `budget=0.5`, which go before those of the objects.
 
     Returns:
         One frame for each frame, in order, of the same kind and dtype, clamped to its range: (4H, 4W, 3) or (3, 4H, 4W).
 
     Raises:
         ShapeError: a frame is not of the shape, size or dtype described above.
-        ConfigError: window under 1, lookahead under 0, or a threshold or budget that is out of range or that the model
-            cannot follow.
+        ConfigError: an option is out of its range, or one that the model cannot follow.
         ModelError: the model cannot be found or read.
+        OutputError: the trace cannot be written.
     """
-    network = model if isinstance(model, SkipVSR) else load_model(model)
-    dial = Dial(threshold, budget, tiling=tiling, patch_batch_size=patch_batch_size)
-    tally = Tally()
-    traces = Traces((tally,) if trace is None else (tally, trace))
-    routed = dial.turn(network, traces, trace_all=trace is not None)
-    Windows(1 if window is None else window, lookahead)
-    return _results(frames, network, window, lookahead, SceneCuts() if scene_cuts else None, dial, routed, tally)
+    compute, stream = compute or ComputeOptions(), stream or StreamOptions()
+    check_keywords("upscale_frames", options, compute, stream)
+    compute, stream = with_shorthands(compute, options), with_shorthands(stream, options)
+    network = model if isinstance(model, SkipVSR) else load_model(model, device=compute.device)
+    upscaler = Upscaler(network, compute, stream)
+    writer = TraceWriter(trace) if isinstance(trace, str | Path) else None
+    return _results(frames, upscaler, trace if writer is None else writer, writer)  # pyright: ignore[reportArgumentType]
 
 
 def _results(
-    frames: Iterable[AnyFrame],
-    network: SkipVSR,
-    window: int | None,
-    lookahead: int,
-    starts_scene: SceneCuts | None,
-    dial: Dial,
-    routed: RoutedTrunks | None,
-    tally: Tally,
+    frames: Iterable[AnyFrame], upscaler: Upscaler, trace: Trace | None, writer: TraceWriter | None
 ) -> Iterator[AnyFrame]:
     kinds: deque[AnyFrame] = deque()
 
@@ -93,21 +81,9 @@ def _results(
             # Whoever makes the frames may use their memory again for the next.
             yield tensor.clone() if tensor is frame else tensor
 
-    stream = tensors()
-    first = next(stream, None)
-    if first is None:
-        return
-    check_clip(first[None, None])
-    if window is None:
-        window = default_window(network.config, first.shape[-2], first.shape[-1])
-    stream = chain((first,), stream)
-    windows = Windows(window, lookahead)
-    recurrence = dial.around(network, first.shape[-2], first.shape[-1])
-    controller = dial.controller(network, routed, window, tally)
-    for result in upscale_stream(stream, recurrence, windows, starts_scene=starts_scene, routed=routed):
-        if controller is not None:
-            controller.frame_done(0.0)  # only budgets here, which do not look at the time
-        yield from_tensor(result, like=kinds.popleft())
+    with writer or nullcontext():
+        for result in upscaler.stream(tensors(), trace):
+            yield from_tensor(result, like=kinds.popleft())
 
 
 def to_tensor(frame: np.ndarray | Tensor) -> Tensor:

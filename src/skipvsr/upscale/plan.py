@@ -12,12 +12,15 @@ from pathlib import Path
 import psutil
 import torch
 
-from skipvsr.inference.options import Dial
-from skipvsr.inference.streaming import DEFAULT_LOOKAHEAD, STRIP_PIXELS, Windows, default_window, upscale_stream
+from skipvsr.inference.options import StreamOptions
+from skipvsr.inference.streaming import Windows
+from skipvsr.inference.strips import STRIP_PIXELS
+from skipvsr.inference.upscaler import Upscaler
 from skipvsr.models.blocks import SCALE
-from skipvsr.models.vsr import SkipVSR, VSRConfig
+from skipvsr.models.vsr import VSRConfig
 from skipvsr.upscale.frames import to_tensor
-from skipvsr.upscale.size import OutputSize, output_size
+from skipvsr.upscale.options import OutputOptions
+from skipvsr.upscale.size import output_size
 from skipvsr.video.open import open_reader
 from skipvsr.video.prefetch import DEPTH
 from skipvsr.video.probe import VideoInfo
@@ -101,50 +104,40 @@ def disk_bytes(frames: int, height: int, width: int, destination: Path, encode: 
 def estimate(
     source: str | Path,
     destination: str | Path,
-    model: SkipVSR,
-    dial: Dial,
+    upscaler: Upscaler,
+    output: OutputOptions,
     *,
     start: float | None = None,
     end: float | None = None,
-    window: int | None = None,
-    lookahead: int = DEFAULT_LOOKAHEAD,
-    size: OutputSize | None = None,
-    encode: EncodeOptions | None = None,
 ) -> Estimate:
     """What a job will take; runs the network on a few frames, and writes nothing.
 
     Args:
         source: a video file or a folder of images.
         destination: where it would be written.
-        model: where it will run.
-        dial: how much of it.
+        upscaler: the model and its options.
+        output: how it would be written.
         start, end: seconds, of the part that would be upscaled.
-        window: frames per window; None: by `default_window`.
-        lookahead: frames.
-        size: what the result is resized to; None: four times the input.
-        encode: the encoder.
 
     Raises:
         InputError, DecodeError: the source cannot be read.
-        ConfigError: a setting that the model cannot follow.
     """
     with open_reader(source, start, end) as reader:
         info = reader.info
-        chosen = window or default_window(model.config, info.height, info.width)
-        windows = Windows(chosen, lookahead)
+        windows = upscaler.windows(info.height, info.width)
         frames = [to_tensor(frame.pixels) for frame in islice(reader, _TRIED_FRAMES)]
-    seconds = _seconds_per_frame(frames, model, dial)
+    seconds = _seconds_per_frame(frames, upscaler)
     # The backward recurrence, about a third of the work, runs over the lookahead too.
-    seconds *= 1 + lookahead / chosen / 3
-    height, width = output_size(size or OutputSize(), info)
+    seconds *= 1 + windows.lookahead / windows.window / 3
+    height, width = output_size(output.size, info)
     count = info.frame_count
     return Estimate(
         info=info,
         output_size=(width, height),
-        window=chosen,
-        memory_bytes=memory_bytes(model.config, info.height, info.width, windows, width * height),
+        window=windows.window,
+        memory_bytes=memory_bytes(upscaler.model.config, info.height, info.width, windows, width * height),
         memory_available=psutil.virtual_memory().available,
-        disk_bytes=None if count is None else disk_bytes(count, height, width, Path(destination), encode),
+        disk_bytes=None if count is None else disk_bytes(count, height, width, Path(destination), output.encoding),
         seconds_per_frame=seconds,
         seconds=None if count is None else count * seconds,
     )
@@ -172,13 +165,13 @@ def warn_of_shortage(memory: int, disk: int | None, folder: Path) -> None:
         )  # fmt: skip
 
 
-def _seconds_per_frame(frames: list[torch.Tensor], model: SkipVSR, dial: Dial) -> float:
-    height, width = frames[0].shape[-2:]
-    recurrence = dial.around(model, height, width)
+def _seconds_per_frame(frames: list[torch.Tensor], upscaler: Upscaler) -> float:
+    one_window = StreamOptions(window=len(frames), lookahead=0, scene_detection=False)
+    timed = Upscaler(upscaler.model, upscaler.compute, one_window)
     best = float("inf")
     for _ in range(2):  # the first run prepares convolutions
         start = time.perf_counter()
-        for _ in upscale_stream(frames, recurrence, Windows(len(frames), 0), routed=dial.turn(model)):
+        for _ in timed.stream(frames):
             pass
         best = min(best, (time.perf_counter() - start) / len(frames))
     return best

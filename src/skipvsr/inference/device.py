@@ -1,0 +1,41 @@
+"""A model made ready to run: on its device, in its precision, in the memory format that convolutions like best."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import torch
+
+from skipvsr.errors import ConfigError
+from skipvsr.inference.options import AUTO, Precision
+from skipvsr.models.vsr import SkipVSR
+
+_DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def prepare_model(
+    model: SkipVSR, device: str | torch.device = AUTO, precision: Precision | None = None
+) -> SkipVSR:  # fmt: skip
+    """The model in eval mode on the device; in another precision a copy, so that the caller's weights stay as they are.
+
+    Args:
+        model: moved if need be.
+        device: "auto" leaves it where it is.
+        precision: None leaves its dtype.
+
+    Raises:
+        ConfigError: the device is not there.
+    """
+    if precision is not None and next(model.parameters()).dtype != _DTYPES[precision]:
+        model = deepcopy(model).to(_DTYPES[precision])
+    if device != AUTO:
+        try:
+            model = model.to(device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise ConfigError(
+                f"cannot use the device {str(device)!r} ({reason}); choose cpu, or cuda with a GPU and a build of torch for it "
+                "(README, Install)"
+            ) from error
+    # The weights alone decide in which memory format convolutions run; the results do not change.
+    return model.to(memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue] - the stubs forget it

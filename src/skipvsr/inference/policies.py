@@ -1,0 +1,48 @@
+"""From a model's router to the policy that asks it: the only place that tells the kinds of routers apart."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from skipvsr.errors import ConfigError
+from skipvsr.inference.options import ComputeOptions
+from skipvsr.models.flow import warp
+from skipvsr.models.router import MaskGenerator
+from skipvsr.models.vsr import SkipVSR
+from skipvsr.routing.learned import DifferenceThreshold, GainThreshold
+from skipvsr.routing.policies import Policy, all_blocks
+
+ThresholdPolicy: TypeAlias = GainThreshold | DifferenceThreshold
+
+
+def threshold_policy(model: SkipVSR, threshold: float) -> ThresholdPolicy:
+    """The policy that runs a block where the score of the model's router exceeds the threshold.
+
+    Raises:
+        ConfigError: the model has no router.
+    """
+    router = model.router
+    if router is None:
+        raise ConfigError(
+            "this model has no router: every block runs, or none; leave budget and threshold out, or use a model that has one "
+            "(skipvsr models)"
+        )
+    if isinstance(router, MaskGenerator):
+        return DifferenceThreshold(router, threshold, align=warp if router.warped else None)
+    return GainThreshold(router, threshold)
+
+
+def make_policy(model: SkipVSR, compute: ComputeOptions) -> Policy:
+    """The policy that the options ask for, new, so that it remembers nothing.
+
+    Raises:
+        ConfigError: the model has no router, or a budget is asked of a model that was never calibrated.
+    """
+    if not compute.skips:
+        return all_blocks
+    threshold = compute.threshold or 0.0
+    if compute.threshold is None and model.router is not None:
+        if model.calibration is None:
+            raise ConfigError("this model is not calibrated; run 'skipvsr calibrate', or give --threshold")
+        threshold = model.calibration.threshold_for(compute.budget or 1.0)
+    return threshold_policy(model, threshold)

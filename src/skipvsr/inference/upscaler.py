@@ -1,0 +1,292 @@
+"""The hinge of the house: a model and its options become something that turns frames into frames."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
+from typing import Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from skipvsr.inference import tiled
+from skipvsr.inference.controllers import BudgetController, SpeedController
+from skipvsr.inference.device import prepare_model
+from skipvsr.inference.memory import MemoryFallback
+from skipvsr.inference.options import ComputeOptions, StreamOptions
+from skipvsr.inference.patched import PATCH_PX, Patched, PatchGrid
+from skipvsr.inference.policies import make_policy
+from skipvsr.inference.routed import RoutedTrunks
+from skipvsr.inference.scenes import SceneCuts
+from skipvsr.inference.streaming import Position, Windows, upscale_stream
+from skipvsr.models.vsr import Recurrence, SkipVSR, check_clip
+from skipvsr.routing.grid import TileGrid
+from skipvsr.routing.learned import DifferenceThreshold, GainThreshold
+from skipvsr.routing.policies import Policy
+from skipvsr.routing.trace import Tally, Trace, Traces
+
+Value = TypeVar("Value")
+DEFAULT_TILE_PX = 24
+
+
+class Instrument(Protocol):
+    """Looks on while a stream runs: wraps what runs in something that measures it."""
+
+    def around_network(self, network: Recurrence) -> Recurrence: ...
+
+    def around_routing(self, routed: RoutedTrunks) -> RoutedTrunks: ...
+
+
+@dataclass(frozen=True)
+class StreamState:
+    """All that going on with a stream later takes.
+
+    Args:
+        number: of the next frame.
+        numbers: by name: what ran so far, and what the controller of the budget knows.
+        tensors: by name, on the CPU: the forward state, and what the router's policy remembers.
+    """
+
+    number: int
+    numbers: dict[str, float] = field(default_factory=dict)
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+
+
+# Number of the next frame, and what makes the state at this moment (copying it takes time).
+AtPosition = Callable[[int, Callable[[], StreamState]], None]
+
+
+class Upscaler:
+    """A model with its options, ready to turn any number of streams of frames into streams of frames.
+
+    It alone knows routing, patches, controllers, precision and devices: files, evaluation and all other uses feed it and take
+    from it.
+
+    Args:
+        model: moved and converted as the options say (`prepare_model`).
+        compute: how much of it runs, and where; None: every block, where the model is.
+        stream: how streams are cut; None: by default.
+        policy: makes a policy for each stream, in the place of the one that asks the model's router; for experiments.
+
+    Raises:
+        ConfigError: the device is not there, or the model cannot follow the options.
+    """
+
+    def __init__(
+        self,
+        model: SkipVSR,
+        compute: ComputeOptions | None = None,
+        stream: StreamOptions | None = None,
+        *,
+        policy: Callable[[], Policy] | None = None,
+    ) -> None:
+        self.compute = compute or ComputeOptions()
+        self.stream_options = stream or StreamOptions()
+        self.model = prepare_model(model, self.compute.device, self.compute.precision)
+        self.routes = policy is not None or self.compute.skips
+        self.make_policy = policy or partial(make_policy, self.model, self.compute)
+        if policy is None:
+            self.make_policy()  # what is wrong with the options is said now
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.model.parameters()).device
+
+    @property
+    def tile_size(self) -> int:
+        """Longest side of a tile of whole frames, in low-resolution pixels."""
+        calibration = self.model.calibration
+        return self.compute.tile_size or (calibration.tile_px if calibration else DEFAULT_TILE_PX)
+
+    def windows(self, height: int, width: int) -> Windows:
+        """How a stream of frames of this size is cut."""
+        return self.stream_options.windows(self.model.config, height, width)
+
+    def patch_grid(self, height: int, width: int) -> PatchGrid | None:
+        """The isolated patches of frames of this size; None where whole frames are computed."""
+        return PatchGrid(height, width) if self.compute.tiling == "patch" else None
+
+    def tile_grid(self, height: int, width: int) -> TileGrid:
+        """The tiles of whole frames of this size."""
+        return TileGrid.of(height, width, self.tile_size)
+
+    def stream(
+        self,
+        frames: Iterable[Tensor],
+        trace: Trace | None = None,
+        start: StreamState | None = None,
+        *,
+        at_position: AtPosition | None = None,
+        instrument: Instrument | None = None,
+    ) -> FrameStream:
+        """Super-resolve a stream of frames, of any length, in fixed memory.
+
+        Args:
+            frames: (3, H, W), RGB in [0, 1], all of one size, each side at least 16 pixels; taken as they are needed.
+            trace: what ran is added to it.
+            start: go on from here; all frames are given again, the results before it are not repeated.
+            at_position: called wherever the stream could go on later, when all frames before it were taken from the iterator.
+            instrument: looks on.
+
+        Returns:
+            An iterator of frames (3, 4H, 4W), one for one and in order, not clamped.
+
+        Raises:
+            ShapeError: while iterating: a frame of another shape or size.
+            ResourceError: while iterating: memory ran out, and nothing was left that would save any.
+        """
+        return FrameStream(self, frames, trace, start, at_position, instrument)
+
+
+class FrameStream(Iterator[Tensor]):
+    """The results of `Upscaler.stream`, and how it stands.
+
+    Attributes:
+        tally: how much ran.
+        scenes: found so far; 1 where scene cuts are not looked for.
+    """
+
+    def __init__(
+        self,
+        upscaler: Upscaler,
+        frames: Iterable[Tensor],
+        trace: Trace | None,
+        start: StreamState | None,
+        at_position: AtPosition | None,
+        instrument: Instrument | None,
+    ) -> None:
+        self.tally = Tally()
+        self.scenes = 1
+        self._upscaler, self._trace = upscaler, trace
+        self._start, self._at_position, self._instrument = start, at_position, instrument
+        self._routed = self._make_routed()
+        self._controller: SpeedController | BudgetController | None = None
+        policy = None if self._routed is None else self._routed.policy
+        # Where a router compares frames, or somebody looks at tiles, blended tiles cannot stand in for the whole frame.
+        whole = isinstance(policy, DifferenceThreshold) or upscaler.compute.tiling == "patch" or trace is not None
+        tile_px = 0 if start is None else int(start.numbers.get("tile_px", 0))
+        self._fallback = MemoryFallback(tiles_allowed=not whole, tile_px=tile_px)
+        self._results = self._run(iter(frames))
+        self._since: float | None = None
+
+    def __next__(self) -> Tensor:
+        now = time.perf_counter()
+        if self._controller is not None and self._since is not None:
+            self._controller.frame_done(now - self._since)
+        self._since = now
+        return next(self._results)
+
+    def _make_routed(self) -> RoutedTrunks | None:
+        """How the trunks run, with a policy that remembers nothing yet; None where everything runs and nobody looks."""
+        upscaler, compute = self._upscaler, self._upscaler.compute
+        if not upscaler.routes and self._trace is None:
+            return None
+        traces = Traces((self.tally,) if self._trace is None else (self.tally, self._trace))
+        if compute.tiling == "patch":
+            execute = partial(tiled.run_blocks, patch_batch_size=compute.patch_batch_size)
+            return RoutedTrunks(upscaler.make_policy(), PATCH_PX, execute, traces)
+        return RoutedTrunks(upscaler.make_policy(), upscaler.tile_size, tiled.run_blocks, traces)
+
+    def _run(self, frames: Iterator[Tensor]) -> Iterator[Tensor]:
+        first = next(frames, None)
+        if first is None:
+            return
+        check_clip(first[None, None])
+        height, width = first.shape[-2:]
+        windows = self._upscaler.windows(height, width)
+        network = self._network(height, width)
+        self._controller = self._make_controller(windows.window)
+        position = None if self._start is None else self._restore(self._start)
+        if position is not None and isinstance(network, Patched) and position.state is not None:
+            position = _in_patches(position, network)
+        routed = self._routed
+        if self._instrument is not None:
+            network = self._instrument.around_network(network)
+            routed = routed and self._instrument.around_routing(routed)
+        yield from upscale_stream(
+            chain((first,), frames),
+            network,
+            windows,
+            starts_scene=self._count_scenes(SceneCuts()) if self._upscaler.stream_options.scene_detection else None,
+            routed=routed,
+            start=position,
+            at_position=self._tell_position,
+            recover=self._recover,
+        )
+
+    def _network(self, height: int, width: int) -> Recurrence:
+        model, grid = self._upscaler.model, self._upscaler.patch_grid(height, width)
+        if grid is not None:
+            return Patched(model, grid, self._upscaler.compute.patch_batch_size)
+        return self._blended(height, width) if self._fallback.tile_px else model
+
+    def _blended(self, height: int, width: int) -> Patched:
+        return Patched(self._upscaler.model, self._fallback.grid(height, width), patch_batch_size=1, all_at_once=False)
+
+    def _recover(self, windows: Windows, height: int, width: int) -> tuple[Windows, Patched | None]:
+        before = self._fallback.tile_px
+        windows = self._fallback.shrink(windows)
+        return windows, self._blended(height, width) if self._fallback.tile_px != before else None
+
+    def _make_controller(self, window: int) -> SpeedController | BudgetController | None:
+        """What changes the threshold while the video runs, where a frame rate or a budget was asked for."""
+        compute, calibration = self._upscaler.compute, self._upscaler.model.calibration
+        policy = None if self._routed is None else self._routed.policy
+        if calibration is None or not isinstance(policy, GainThreshold | DifferenceThreshold):
+            return None
+        if compute.target_fps is not None:
+            return SpeedController(policy, calibration, compute.target_fps, window)
+        if compute.budget is not None:
+            return BudgetController(policy, calibration, compute.budget, self.tally, window)
+        return None
+
+    def _count_scenes(self, detector: SceneCuts) -> Callable[[Tensor], bool]:
+        def starts_scene(frame: Tensor) -> bool:
+            cut = detector(frame)
+            self.scenes += cut
+            return cut
+
+        return starts_scene
+
+    def _tell_position(self, position: Position) -> None:
+        if self._at_position is not None:
+            self._at_position(position.number, partial(self._state_at, position))
+
+    def _state_at(self, position: Position) -> StreamState:
+        numbers = {
+            "passes": float(self.tally.passes),
+            "ratios": self.tally.ratios,
+            "tile_px": float(self._fallback.tile_px),
+        }
+        if self._controller is not None:
+            numbers |= {f"controller.{name}": value for name, value in self._controller.state().items()}
+        tensors = {} if position.state is None else {"state": position.state}
+        if position.state is not None and self._routed is not None:
+            tensors |= {f"memory.{name}": value for name, value in self._routed.remembered().items()}
+        copies = {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
+        return StreamState(position.number, numbers, copies)
+
+    def _restore(self, state: StreamState) -> Position:
+        self.tally.passes, self.tally.ratios = int(state.numbers["passes"]), state.numbers["ratios"]
+        if self._controller is not None:
+            self._controller.restore(_under("controller.", state.numbers))
+        tensors = {name: tensor.to(self._upscaler.device) for name, tensor in state.tensors.items()}
+        if self._routed is not None:
+            self._routed.recall(_under("memory.", tensors))
+        return Position(state.number, tensors.get("state"))
+
+
+def _in_patches(position: Position, network: Patched) -> Position:
+    """The position with its state cut into patches, where it is that of a whole frame."""
+    assert position.state is not None
+    if position.state.shape[0] == network.grid.patches:
+        return position
+    return Position(position.number, network.grid.cut(position.state))
+
+
+def _under(prefix: str, values: dict[str, Value]) -> dict[str, Value]:
+    return {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}

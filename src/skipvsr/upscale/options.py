@@ -1,0 +1,46 @@
+"""What an output is to be: its size and encoding, and what happens to what is there already."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from skipvsr.errors import ConfigError
+from skipvsr.inference.options import StreamShorthands
+from skipvsr.upscale.size import OutputSize
+from skipvsr.video.write import EncodeOptions
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """How an output is written.
+
+    Args:
+        size: resize the x4 result to this; by default it is left as it is.
+        encoding: codec, constant rate factor and pixel format; by default H.264, visually lossless.
+        overwrite: replace an existing output.
+        resume: go on with what an interrupted run has finished of this output; False: throw it away and start over.
+        segment_length: frames that are finished at a time, or up to a window more; None: by `default_segment_length`.
+
+    Raises:
+        ConfigError: a segment of less than one frame.
+    """
+
+    size: OutputSize = field(default_factory=OutputSize)
+    encoding: EncodeOptions = field(default_factory=EncodeOptions)
+    overwrite: bool = False
+    resume: bool = True
+    segment_length: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.segment_length is not None and self.segment_length < 1:
+            raise ConfigError(f"a segment is {self.segment_length} frames; it must be at least 1")
+
+
+class VideoShorthands(StreamShorthands, total=False):
+    """The fields of `ComputeOptions`, `StreamOptions` and `OutputOptions` as keywords of a function."""
+
+    size: OutputSize
+    encoding: EncodeOptions
+    overwrite: bool
+    resume: bool
+    segment_length: int | None
