@@ -1,10 +1,12 @@
-"""Video super-resolution x4 with a dial for compute.
+"""Video super-resolution x4, with a budget for compute.
 
 import skipvsr
 
 model = skipvsr.load_model("compact")
 skipvsr.upscale_video("in.mp4", "out.mp4", model=model, on_progress=print)
-for frame in skipvsr.upscale_frames(frames, model): ...
+for frame in skipvsr.upscale_frames(frames, model, budget=0.5): ...
+engine = skipvsr.Upscaler(model, skipvsr.ComputeOptions(budget=0.5))
+for frame in engine.stream(frames): ...
 """
 
 from __future__ import annotations
@@ -14,39 +16,97 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from skipvsr.checkpoints.load import load_model
-    from skipvsr.errors import SkipVSRError
+    from skipvsr.errors import (
+        BatchError,
+        CheckpointError,
+        ConfigError,
+        DataError,
+        DecodeError,
+        InputError,
+        ModelError,
+        OutputError,
+        ResourceError,
+        ShapeError,
+        SkipVSRError,
+        TrainingError,
+    )
+    from skipvsr.inference.options import ComputeOptions, StreamOptions
+    from skipvsr.inference.upscaler import Upscaler
     from skipvsr.models.vsr import SkipVSR, VSRConfig
+    from skipvsr.routing.trace import RoutingTrace
+    from skipvsr.upscale.batch import upscale_many
     from skipvsr.upscale.frames import upscale_frames
     from skipvsr.upscale.job import upscale_video
+    from skipvsr.upscale.options import OutputOptions
     from skipvsr.upscale.progress import Progress
     from skipvsr.upscale.request import UpscaleReport
     from skipvsr.upscale.size import OutputSize
+    from skipvsr.video.open import probe
+    from skipvsr.video.probe import VideoInfo
     from skipvsr.video.write import EncodeOptions
 
 # Where each public name lives. They are imported when first used, so that `import skipvsr` costs nothing.
 _HOMES = {
+    "BatchError": "skipvsr.errors",
+    "CheckpointError": "skipvsr.errors",
+    "ComputeOptions": "skipvsr.inference.options",
+    "ConfigError": "skipvsr.errors",
+    "DataError": "skipvsr.errors",
+    "DecodeError": "skipvsr.errors",
     "EncodeOptions": "skipvsr.video.write",
+    "InputError": "skipvsr.errors",
+    "ModelError": "skipvsr.errors",
+    "OutputError": "skipvsr.errors",
+    "OutputOptions": "skipvsr.upscale.options",
     "OutputSize": "skipvsr.upscale.size",
     "Progress": "skipvsr.upscale.progress",
+    "ResourceError": "skipvsr.errors",
+    "RoutingTrace": "skipvsr.routing.trace",
+    "ShapeError": "skipvsr.errors",
     "SkipVSR": "skipvsr.models.vsr",
     "SkipVSRError": "skipvsr.errors",
+    "StreamOptions": "skipvsr.inference.options",
+    "TrainingError": "skipvsr.errors",
     "UpscaleReport": "skipvsr.upscale.request",
+    "Upscaler": "skipvsr.inference.upscaler",
     "VSRConfig": "skipvsr.models.vsr",
+    "VideoInfo": "skipvsr.video.probe",
     "load_model": "skipvsr.checkpoints.load",
+    "probe": "skipvsr.video.open",
     "upscale_frames": "skipvsr.upscale.frames",
+    "upscale_many": "skipvsr.upscale.batch",
     "upscale_video": "skipvsr.upscale.job",
 }
 
 __all__ = [
+    "BatchError",
+    "CheckpointError",
+    "ComputeOptions",
+    "ConfigError",
+    "DataError",
+    "DecodeError",
     "EncodeOptions",
+    "InputError",
+    "ModelError",
+    "OutputError",
+    "OutputOptions",
     "OutputSize",
     "Progress",
+    "ResourceError",
+    "RoutingTrace",
+    "ShapeError",
     "SkipVSR",
     "SkipVSRError",
+    "StreamOptions",
+    "TrainingError",
     "UpscaleReport",
+    "Upscaler",
     "VSRConfig",
+    "VideoInfo",
     "load_model",
+    "probe",
     "upscale_frames",
+    "upscale_many",
     "upscale_video",
 ]
 

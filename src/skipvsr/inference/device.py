@@ -26,16 +26,22 @@ def prepare_model(
     Raises:
         ConfigError: the device is not there.
     """
-    if precision is not None and next(model.parameters()).dtype != _DTYPES[precision]:
-        model = deepcopy(model).to(_DTYPES[precision])
-    if device != AUTO:
-        try:
-            model = model.to(device)
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
-            raise ConfigError(
-                f"cannot use the device {str(device)!r} ({reason}); choose cpu, or cuda with a GPU and a build of torch for it "
-                "(README, Install)"
-            ) from error
-    # The weights alone decide in which memory format convolutions run; the results do not change.
-    return model.to(memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue] - the stubs forget it
+    # Converted in the caller's inference mode, the weights could never be trained again.
+    with torch.inference_mode(mode=False):
+        if precision is not None and next(model.parameters()).dtype != _DTYPES[precision]:
+            model = deepcopy(model).to(_DTYPES[precision])
+        model = _moved(model, device)
+        # The weights alone decide in which memory format convolutions run; the results do not change.
+        return model.to(memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue] - the stubs forget it
+
+
+def _moved(model: SkipVSR, device: str | torch.device) -> SkipVSR:
+    if device == AUTO:
+        return model
+    try:
+        return model.to(device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"cannot use the device {str(device)!r} ({reason}); choose cpu, or cuda with a GPU and a build of torch for it"
+        ) from error

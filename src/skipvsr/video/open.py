@@ -16,6 +16,7 @@ from skipvsr.video.errors import PIPE, reading, writing
 from skipvsr.video.frame import Frame
 from skipvsr.video.images import READ, ImageFolderReader, ImageFolderWriter, check_replaceable, read_image
 from skipvsr.video.pipe import PipeWriter
+from skipvsr.video.probe import VideoInfo
 from skipvsr.video.read import VideoReader
 from skipvsr.video.segments import Segment
 from skipvsr.video.write import EncodeOptions, VideoWriter
@@ -55,6 +56,16 @@ def open_reader(
     if start is not None or end is not None:
         raise ConfigError(f"{path} is a folder of images, in which there is no time; leave out start and end")
     return ImageFolderReader(path)
+
+
+def probe(path: str | Path) -> VideoInfo:
+    """What a video file or a folder of images holds: size, frames, times, colour, sound.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    with open_reader(path) as reader:
+        return reader.info
 
 
 def open_writer(
