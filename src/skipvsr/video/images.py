@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
@@ -37,7 +38,10 @@ _WRITTEN = {
     ".jpeg": ("mjpeg", "yuvj444p", "yuvj444p", "", ""),
 }
 READ = (*_WRITTEN, ".webp")
+_LOG = logging.getLogger("skipvsr")
 _JPEG = (".jpg", ".jpeg")
+# Where profiles stand: before the pixels, but for large EXIF previews.
+_HEADER_BYTES = 1 << 18
 # TIFF: the tag of the compression, and its values for JPEG.
 _COMPRESSION, _JPEG_INSIDE = 259, (6, 7)
 
@@ -59,6 +63,11 @@ class ImageFolderReader:
             if first is None:
                 raise InputError(f"{self.files[0]} holds no picture; is it complete?")
             info = describe(self.files[0], container, container.streams.video[0], first)
+        if _has_colour_profile(self.files[0]):
+            _LOG.warning(
+                "%s has a colour profile (ICC): its values are upscaled as they are, and the profile is not in the output",
+                self.files[0].name,
+            )
         height, width = _upright(np.empty((first.height, first.width, 3), np.uint8), first).shape[:2]
         self.info = VideoInfo(
             path=self.path,
@@ -283,6 +292,13 @@ def _image_files(folder: Path) -> list[Path]:
 
 def _is_image_file(path: Path) -> bool:
     return path.suffix.lower() in READ and not path.name.startswith(".") and path.is_file()
+
+
+def _has_colour_profile(path: Path) -> bool:
+    """Whether a PNG or JPEG names an ICC profile before its pixels."""
+    with reading(path), path.open("rb") as file:
+        start = file.read(_HEADER_BYTES)
+    return b"iCCP" in start[: start.find(b"IDAT")] or b"ICC_PROFILE\0" in start
 
 
 def _natural_key(file: Path) -> tuple[tuple[int, str], ...]:

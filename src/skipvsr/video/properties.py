@@ -55,12 +55,14 @@ def chroma_location(frame: av.VideoFrame) -> str:
 
 
 def side_data(frame: av.VideoFrame, kind: Type) -> bytes | None:
-    """Data of one kind that came with a frame; None where there is none."""
+    """Data of one kind that came with a frame; None where there is none, and for ICC profiles."""
+    # PyAV 18.1 frees the metadata of side data twice. Only an ICC profile has some (its name), and ends the process.
+    safe = _through(frame, [("sidedata", f"mode=delete:type={Type.ICC_PROFILE.value}")])
     try:
-        found = frame.side_data.get(kind)  # pyright: ignore[reportCallIssue, reportArgumentType]
+        found = safe.side_data.get(kind)  # pyright: ignore[reportCallIssue, reportArgumentType]
     except ValueError:
         # A kind without a name (31: EXIF) is among them.
-        named = _through(frame, [("sidedata", f"mode=delete:type={unnamed}") for unnamed in _UNNAMED])
+        named = _through(safe, [("sidedata", f"mode=delete:type={unnamed}") for unnamed in _UNNAMED])
         found = named.side_data.get(kind)  # pyright: ignore[reportCallIssue, reportArgumentType]
     return None if found is None else bytes(found)
 
