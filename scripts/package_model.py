@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 
 import torch
+from torch import Tensor
 
 from skipvsr.checkpoints.native import Checkpoint, build, read_folder, save_folder
 from skipvsr.data.pairs import lr_clips, lr_gt_clip
@@ -20,7 +22,7 @@ from skipvsr.evaluation.cost import cost_per_frame
 from skipvsr.evaluation.metrics import psnr_y, quantize
 from skipvsr.models.resize import bicubic_upsample
 from skipvsr.models.router import Calibration
-from skipvsr.training.config import TrainingConfig, read_config
+from skipvsr.training.config import Optimisation, TrainingConfig, read_config
 from skipvsr.training.data import gather_clips
 
 UNITS = {
@@ -54,25 +56,27 @@ def main() -> None:
     best = max(logs[-1], key=lambda row: row["validation"]["psnr_y"])
     checkpoint = read_folder(stages[-1] / "best")
     assert checkpoint.provenance["iterations"] == best["step"]
-    bicubic = score_bicubic(config)
+    dtype = torch.float16 if args.half else torch.float32
+    stored = {name: weights.to(dtype).float() for name, weights in checkpoint.weights.items()}
+    network = build(replace(checkpoint, weights=stored))
+    bicubic, reached = score(config, bicubic_upsample), score(config, lambda lr: network(lr[None])[0])
     provenance = {
         "command": " ".join(["skipvsr train", args.config.as_posix(), *(f"--set {text}" for text in args.overrides)]),
         "commit": args.commit,
         "iterations": {stage.kind: log[-1]["step"] for stage, log in zip(config.stages, logs, strict=True)},
         "data": describe_data(config),
         "validation": {
-            "luma_psnr": round(best["validation"]["psnr_y"], 3),
+            "luma_psnr": round(mean(reached.values()), 3),
             "luma_psnr_of_bicubic": round(mean(bicubic.values()), 3),
-            "clips": {name: round(values["psnr_y"], 3) for name, values in best["clips"].items()},
+            "clips": {name: round(value, 3) for name, value in reached.items()},
         },
     }
     table = None
     if args.calibrate is not None:
         clips = lr_clips(args.calibrate, config.data.degradation, frames=12, most=24)
-        table = calibrate(build(checkpoint), clips, args.tile_size)
+        table = calibrate(network, clips, args.tile_size)
         provenance["calibration"] = f"{len(clips)} clips x 12 frames of {args.calibrate.as_posix()}"
     card = write_card(args.destination.name, args.about, config, checkpoint, provenance, bicubic, logs, table)
-    dtype = torch.float16 if args.half else torch.float32
     save_folder(
         Checkpoint(checkpoint.config, checkpoint.weights, provenance, table),
         args.destination, card=card, dtype=dtype, overwrite=True,
@@ -94,13 +98,20 @@ def read_validations(path: Path) -> list[dict]:
     return list({row["step"]: row for row in rows if "validation" in row}.values())
 
 
-def score_bicubic(config: TrainingConfig) -> dict[str, float]:
-    """Luma PSNR of MATLAB's bicubic on each validation clip, as the network is validated."""
+@torch.inference_mode()
+def score(config: TrainingConfig, upscale: Callable[[Tensor], Tensor]) -> dict[str, float]:
+    """Luma PSNR in dB on each validation clip, all of its frames, of what makes (T, 3, 4H, 4W) of (T, 3, H, W)."""
     scores = {}
     for clip in gather_clips(config.validation.clips):
-        lr, gt = lr_gt_clip(clip, config.data.degradation, config.validation.frames)
-        scores[clip.name] = psnr_y(quantize(bicubic_upsample(lr)), gt).mean().item()
+        lr, gt = lr_gt_clip(clip, config.data.degradation)
+        scores[clip.name] = psnr_y(quantize(upscale(lr)), gt).mean().item()
     return scores
+
+
+def schedule(settings: Optimisation) -> str:
+    """How the learning rate goes on, in words."""
+    words = " with a cosine" if settings.final_learning_rate < settings.learning_rate else ", constant"
+    return f"{words}, weights averaged at {settings.ema:g}" if settings.ema else words
 
 
 def write_card(
@@ -129,7 +140,7 @@ def write_card(
         frames = "pairs" if stage.kind == "flow" else f"clips x {stage.frames} frames"
         lines += [
             "", f"**{stage.kind}**: {log[-1]['step']:,} steps of {settings.batch} {frames} x {settings.crop} LR px, "
-            f"Adam {settings.learning_rate:g} with a cosine.", "",
+            f"Adam {settings.learning_rate:g}{schedule(settings)}.", "",
         ]  # fmt: skip
         measures = list(log[0]["validation"])
         lines += [
@@ -140,6 +151,8 @@ def write_card(
             f"| {row['step']:,} | " + " | ".join(f"{row['validation'][measure]:.3f}" for measure in measures) + " |"
             for row in log
         ]
+    if config.validation.frames:
+        lines += ["", f"(Validation while training: the first {config.validation.frames} frames of each clip.)"]
     lines += [
         "", "## What it reaches", "",
         f"Luma PSNR (BT.601, frames averaged per clip, prediction rounded to 8 bit) on clips that no training saw, "

@@ -19,6 +19,7 @@ BICUBIC = "bicubic"
 _HUB_ID = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 
 
+@torch.inference_mode(mode=False)  # weights made in the caller's inference mode could never be trained
 def load_model(source: str | Path, *, device: str | torch.device = "auto") -> SkipVSR:
     """A network ready to run, in eval mode.
 
