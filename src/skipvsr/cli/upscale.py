@@ -11,23 +11,23 @@ from dataclasses import asdict
 from datetime import timedelta
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Protocol, TextIO, get_args
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
-from tqdm import tqdm
-
-from skipvsr.checkpoints.load import load_model
+from skipvsr.cli.choices import LOOKAHEAD, PATCH_BATCH_SIZE, TILINGS
+from skipvsr.cli.show import add_json
 from skipvsr.errors import BatchError, ConfigError, InputError
-from skipvsr.inference.options import Dial, Tiling
-from skipvsr.inference.patched import PATCH_BATCH_SIZE
-from skipvsr.inference.streaming import DEFAULT_LOOKAHEAD
-from skipvsr.upscale.batch import Outcome, Task, is_batch, plan, upscale_many
-from skipvsr.upscale.job import UpscaleReport, place, upscale_video
-from skipvsr.upscale.plan import Estimate, estimate
-from skipvsr.upscale.progress import Progress
-from skipvsr.upscale.size import OutputSize
-from skipvsr.video.errors import PIPE
-from skipvsr.video.write import EncodeOptions
 
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from skipvsr.upscale.batch import Outcome, Task
+    from skipvsr.upscale.job import UpscaleReport
+    from skipvsr.upscale.plan import Estimate
+    from skipvsr.upscale.progress import Progress
+    from skipvsr.upscale.size import OutputSize
+
+# Standard input or output.
+_PIPE = Path("-")
 _MIB = 1 << 20
 _GIB = 1 << 30
 
@@ -36,7 +36,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     """Add this command to the command line."""
     parser = commands.add_parser(
         "upscale",
-        help="a video file or a folder of images -> the same, four times larger",
+        help="make a video or a folder of images four times larger",
         description="Super-resolve a video file or a folder of images x4. Sound, subtitles, timestamps, colour "
         "description, rotation and pixel aspect are kept. The output appears whole or not at all.",
     )
@@ -85,7 +85,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     )
     compute.add_argument(
         "--tiling",
-        choices=get_args(Tiling),
+        choices=TILINGS,
         default="frame",
         help="frame: tiles that see their neighbours; patch: the paper's isolated patches (%(default)s)",
     )
@@ -114,7 +114,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         "--lookahead",
         type=int,
         metavar="N",
-        default=DEFAULT_LOOKAHEAD,
+        default=LOOKAHEAD,
         help="frames the backward recurrence starts beyond a window (%(default)s)",
     )
     stream.add_argument(
@@ -127,7 +127,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--quiet", action="store_true", help="print nothing but errors")
-    output.add_argument("--json", action="store_true", help="print progress and result as JSON, one object a line")
+    add_json(output)
     parser.set_defaults(command=command)
     return parser
 
@@ -136,13 +136,13 @@ def command(args: argparse.Namespace) -> None:
     """Run the job and show how it goes."""
     if args.size is not None and args.height is not None:
         raise ConfigError("both --height and --size were given; give one of them")
-    if PIPE in args.sources and len(args.sources) > 1:
+    if _PIPE in args.sources and len(args.sources) > 1:
         raise ConfigError("standard input (-) and other inputs do not go together; give one of them")
-    if args.destination == PIPE and args.json:
+    if args.destination == _PIPE and args.json:
         raise ConfigError("standard output carries the video; leave --json out")
     if args.dry_run:
         _dry_run(args)
-    elif PIPE not in args.sources and _is_batch(args.sources):
+    elif _PIPE not in args.sources and _is_batch(args.sources):
         _many(args)
     else:
         _one(args)
@@ -150,6 +150,8 @@ def command(args: argparse.Namespace) -> None:
 
 def _settings(args: argparse.Namespace) -> dict[str, Any]:
     """What `upscale_video` takes, of all inputs alike."""
+    from skipvsr.video.write import EncodeOptions
+
     return {
         "start": args.start,
         "end": args.end,
@@ -172,10 +174,14 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _output_size(args: argparse.Namespace) -> OutputSize:
+    from skipvsr.upscale.size import OutputSize
+
     return args.size or OutputSize(height=args.height)
 
 
 def _one(args: argparse.Namespace) -> None:
+    from skipvsr.upscale.job import upscale_video
+
     display = _display(args)
     try:
         report = upscale_video(
@@ -193,11 +199,15 @@ def _one(args: argparse.Namespace) -> None:
 
 
 def _is_batch(sources: list[Path]) -> bool:
+    from skipvsr.upscale.batch import is_batch
+
     return len(sources) > 1 or (sources[0].is_dir() and is_batch(sources))
 
 
 def _many(args: argparse.Namespace) -> None:
     """Every file with a display of its own; what failed is listed at the end."""
+    from skipvsr.upscale.batch import upscale_many
+
     if args.trace is not None or args.overlay is not None:
         raise ConfigError("--trace and --overlay are files for one input; give one input")
     display: Display = Silent()
@@ -250,11 +260,17 @@ def _say(args: argparse.Namespace, event: str, task: Task, message: str) -> None
 
 def _dry_run(args: argparse.Namespace) -> None:
     """What would be done, a line for each file; nothing is written."""
+    from skipvsr.checkpoints.load import load_model
+    from skipvsr.inference.options import Dial
+    from skipvsr.upscale.batch import Task, plan
+    from skipvsr.upscale.job import place
+    from skipvsr.upscale.plan import estimate
+
     network = place(load_model(args.model), args.device)
     dial = Dial(
         args.threshold, args.budget, args.target_fps, tiling=args.tiling, patch_batch_size=args.patch_batch_size
     )
-    if PIPE in args.sources:
+    if _PIPE in args.sources:
         raise ConfigError("standard input cannot be looked at before it is read; give a file")
     batch = _is_batch(args.sources)
     tasks = plan(args.sources, args.destination) if batch else [Task(args.sources[0], args.destination)]
@@ -335,6 +351,8 @@ class Bar(Silent):
     def update(self, progress: Progress) -> None:
         """Move the bar on."""
         if self._bar is None:
+            from tqdm import tqdm
+
             self._bar = tqdm(
                 total=progress.frames_total,
                 initial=progress.frames_done,
@@ -388,8 +406,8 @@ class JsonLines(Silent):
             self._print("progress", asdict(progress))
 
     def report(self, report: UpscaleReport) -> None:
-        """Print an object with "event": "done"."""
-        self._print("done", {**asdict(report), "destination": str(report.destination)})
+        """Print an object with "event": "report"."""
+        self._print("report", {**asdict(report), "destination": str(report.destination)})
 
     def _print(self, event: str, values: dict[str, Any]) -> None:
         print(json.dumps({"event": event, **self._named, **values}), flush=True)
@@ -400,10 +418,12 @@ def _display(args: argparse.Namespace, source: Path | None = None) -> Display:
         return JsonLines(source)
     if args.quiet:
         return Silent()
-    return Bar(source, report_to=sys.stderr if args.destination == PIPE else None)
+    return Bar(source, report_to=sys.stderr if args.destination == _PIPE else None)
 
 
 def _size(text: str) -> OutputSize:
+    from skipvsr.upscale.size import OutputSize
+
     width, separator, height = text.lower().partition("x")
     if not (separator and width.isdecimal() and height.isdecimal()):
         raise argparse.ArgumentTypeError(f"{text!r} is not WIDTHxHEIGHT, as in 1920x1080")
