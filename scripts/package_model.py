@@ -53,9 +53,7 @@ def main() -> None:
     ]  # a run may not have come to its last stage yet
     config = replace(config, stages=config.stages[: len(stages)])
     logs = [read_validations(folder / "log.jsonl") for folder in stages]
-    best = max(logs[-1], key=lambda row: row["validation"]["psnr_y"])
     checkpoint = read_folder(stages[-1] / "best")
-    assert checkpoint.provenance["iterations"] == best["step"]
     dtype = torch.float16 if args.half else torch.float32
     stored = {name: weights.to(dtype).float() for name, weights in checkpoint.weights.items()}
     network = build(replace(checkpoint, weights=stored))

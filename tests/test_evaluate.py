@@ -243,7 +243,7 @@ def test_processes_share_the_clips(clips: list[Clip], tmp_path: Path):
     for processes in (1, 2):
         launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
         words = ["evaluate", tmp_path / "clips", "--model", tmp_path / "model", "--device", "cpu", "--policy", "full"]
-        words += ["deep:0.5", "--no-ssim", "--json", tmp_path / f"{processes}.json"]
+        words += ["deep:0.5", "--no-ssim", "--output", tmp_path / f"{processes}.json"]
         done = subprocess.run(
             [*launch, "-m", "skipvsr", *map(str, words)],
             env=environment, capture_output=True, text=True, timeout=300, check=False,
@@ -323,7 +323,7 @@ def test_settings():
 def test_from_the_command_line(clips: list[Clip], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     model = network(calibrated=True)
     save_folder(Checkpoint(CONFIG, dict(model.state_dict()), calibration=model.calibration), tmp_path / "model")
-    files = {name: tmp_path / f"result.{name}" for name in ("json", "markdown", "csv")}
+    files = {name: tmp_path / f"result.{name}" for name in ("output", "markdown", "csv")}
 
     def run(*words: object) -> tuple[int, str]:
         with pytest.raises(SystemExit) as ended:
@@ -336,7 +336,7 @@ def test_from_the_command_line(clips: list[Clip], tmp_path: Path, capsys: pytest
     code, shown = run(*words)
     assert code == 0, shown
     assert "budget 0.5" in shown
-    result = json.loads(files["json"].read_text())
+    result = json.loads(files["output"].read_text())
     assert [row["policy"] for row in result["rows"]] == ["budget", "full", "oracle"]
     assert all(len(clip["psnr_rgb"]) == 3 for row in result["rows"] for clip in row["clips"])
     full = evaluate(model, clips, Pairs("bi"), [Setting("full")], Measures(frames=3))[0]
@@ -349,10 +349,10 @@ def test_from_the_command_line(clips: list[Clip], tmp_path: Path, capsys: pytest
     # Resume: what is there is not computed again, and what is new joins it.
     result["rows"][1]["clips"][0]["psnr_rgb"] = [99.0] * 3
     del result["rows"][2]
-    files["json"].write_text(json.dumps(result))
+    files["output"].write_text(json.dumps(result))
     code, _ = run(*words)
     assert code == 0
-    again = json.loads(files["json"].read_text())
+    again = json.loads(files["output"].read_text())
     assert again["rows"][1]["clips"][0]["psnr_rgb"] == [99.0] * 3
     assert len(again["rows"]) == 3
     code, shown = run(*words, "--crop-border", 2)
@@ -360,7 +360,7 @@ def test_from_the_command_line(clips: list[Clip], tmp_path: Path, capsys: pytest
     assert "another" in shown
     code, _ = run(*words, "--overwrite")
     assert code == 0
-    assert json.loads(files["json"].read_text())["rows"][1]["clips"][0]["psnr_rgb"] != [99.0] * 3
+    assert json.loads(files["output"].read_text())["rows"][1]["clips"][0]["psnr_rgb"] != [99.0] * 3
 
 
 def test_what_goes_wrong(clips: list[Clip], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -372,9 +372,9 @@ def test_what_goes_wrong(clips: list[Clip], tmp_path: Path, capsys: pytest.Captu
 
     folder = tmp_path / "clips"
     assert "no such folder" in complaint(tmp_path / "missing", "--model", "bicubic")
-    assert "degradation is" in complaint(folder, "--model", "bicubic", "--degradation", "blur")
+    assert "choose from 'bi', 'bd'" in complaint(folder, "--model", "bicubic", "--degradation", "blur")
     (tmp_path / "note.json").write_text("{}")
-    assert "no result" in complaint(folder, "--model", "bicubic", "--json", tmp_path / "note.json")
+    assert "no result" in complaint(folder, "--model", "bicubic", "--output", tmp_path / "note.json")
     with pytest.raises(ConfigError, match="router"):
         evaluate_clip(network().with_router("none"), clips[0], Pairs(), Setting("threshold", 1.0))
     with pytest.raises(ConfigError, match="calibrate"):

@@ -67,10 +67,10 @@ def test_what_is_done_is_skipped_and_what_fails_stops_nobody(tmp_path: Path, cap
     assert [event["event"] for event in events if event["event"] != "progress"] == [
         "skipped",
         "skipped",
-        "done",
+        "report",
         "skipped",
     ]
-    assert {event["source"] for event in events if event["event"] == "done"} == {str(root / "broken.mp4")}
+    assert {event["source"] for event in events if event["event"] == "report"} == {str(root / "broken.mp4")}
     after = {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in before}
     assert after == before
 

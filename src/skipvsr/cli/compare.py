@@ -6,36 +6,54 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from skipvsr.report.compare import Look, compare
+from skipvsr.cli.show import add_json, print_event
 
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:
     """Add this command to the command line."""
     parser = commands.add_parser(
         "compare",
-        help="two or more videos beside one another, to look at",
-        description="Put videos or folders of images of one length side by side, or two with a wipe: as a video, or, if OUT is "
-        "an image, one frame of it. Ours or not; those smaller than the largest are resized to it.",
+        help="put videos beside one another, to look at them",
+        description="Put two or more videos or folders of images beside one another, or two into one frame with a moving "
+        "line between them (--wipe). All must have the same number of frames; smaller ones are enlarged to the largest. "
+        "OUT is a video, or a single image if it ends in .png or .jpg.",
     )
     parser.add_argument("sources", nargs="+", metavar="IN", type=Path, help="two or more videos or folders of images")
-    parser.add_argument("destination", metavar="OUT", type=Path, help="a video, a folder, or an image (.png)")
-    parser.add_argument("--frame", type=int, metavar="N", help="of an image, counted from 0 (the middle one)")
-    parser.add_argument("--wipe", action="store_true", help="both in one picture, with a line between them")
-    parser.add_argument("--crop", type=_crop, metavar="X,Y,W,H", help="show this part only")
-    parser.add_argument("--zoom", type=int, default=1, metavar="N", help="enlarge its pixels (%(default)s)")
-    parser.add_argument("--diff", action="store_true", help="add how much each differs from the first, in colour")
+    parser.add_argument(
+        "destination", metavar="OUT", type=Path, help="a video, a folder for images, or one image (.png, .jpg)"
+    )
+    parser.add_argument(
+        "--frame", type=int, metavar="N", help="if OUT is an image: which frame, from 0 (the middle one)"
+    )
+    parser.add_argument(
+        "--wipe", action="store_true", help="both in one frame, with a line between them that moves across"
+    )
+    parser.add_argument(
+        "--crop", type=_crop, metavar="X,Y,W,H", help="show only this part, in pixels of the largest input"
+    )
+    parser.add_argument("--zoom", type=int, default=1, metavar="N", help="enlarge each pixel N times (%(default)s)")
+    parser.add_argument(
+        "--diff", action="store_true", help="also show how much each input differs from the first, in colour"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
+    add_json(parser)
     parser.set_defaults(command=command)
     return parser
 
 
 def command(args: argparse.Namespace) -> None:
-    """Compare, and say what is where."""
+    """Compare, and say which input is where."""
+    from skipvsr.report.compare import Look, compare
+
     look = Look(wipe=args.wipe, crop=args.crop, zoom=args.zoom, diff=args.diff)
     count = compare(args.sources, args.destination, look, frame=args.frame, overwrite=args.overwrite)
-    names = (" | " if not args.wipe else " / ").join(source.name for source in args.sources)
-    heat = ", then how each differs from the first" if args.diff else ""
-    print(f"{args.destination}: {count:,} frame{'s' if count != 1 else ''}, from the left: {names}{heat}")
+    panels = [" / ".join(map(str, args.sources))] if args.wipe else list(map(str, args.sources))
+    if args.diff:
+        panels += [f"{source} - {args.sources[0]}" for source in args.sources[1:]]
+    if args.json:
+        print_event("report", destination=str(args.destination), frames=count, panels=panels)
+        return
+    print(f"{args.destination}: {count:,} frame{'s' if count != 1 else ''}; from left to right: {' | '.join(panels)}")
 
 
 def _crop(text: str) -> tuple[int, int, int, int]:

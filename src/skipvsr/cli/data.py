@@ -3,32 +3,36 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
+from skipvsr.cli.choices import DATASETS, FAMILIES
+from skipvsr.cli.show import add_json, print_event, progress_bar
 from skipvsr.errors import DataError
 
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:
     """Add this command to the command line."""
-    group = commands.add_parser("data", help="look after folders of clips").add_subparsers(
+    description = "Check folders of training and test clips."
+    group = commands.add_parser("data", help="check folders of clips", description=description).add_subparsers(
         required=True, metavar="COMMAND"
     )
     parser = group.add_parser(
         "check",
-        help="what is in a folder of clips, what is missing, and what is broken",
-        description="What is there, what is missing, which frames do not decode, and whether LR and HR agree in size "
-        "and phase. Exits with an error where there is a fault.",
+        help="list what is in a folder of clips, what is missing, and what is broken",
+        description="List what is in a folder of clips, what is missing, which frames do not decode, and whether "
+        "low-resolution and high-resolution frames agree in size and phase. The exit status is not 0 if there is a fault.",
     )
-    parser.add_argument("folder", metavar="DIR", type=Path)
-    parser.add_argument("--dataset", help="reds, vimeo, vid4, udm10, spmcs, folder ... (told by what is in the folder)")
-    parser.add_argument("--quick", action="store_true", help="decode the first, middle and last image of a clip only")
-    parser.add_argument("--json", action="store_true", help="one JSON object a line instead of text")
+    parser.add_argument("folder", metavar="DIR", type=Path, help="the folder of a dataset, or any folder of clips")
+    names = (*FAMILIES, *DATASETS)
+    parser.add_argument(
+        "--dataset", choices=names, metavar="NAME", help=f"{', '.join(names)} (told by what is in the folder)"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="decode only the first, middle and last image of each folder"
+    )
+    add_json(parser)
     parser.set_defaults(command=command)
     return parser
 
@@ -37,16 +41,18 @@ def command(args: argparse.Namespace) -> None:
     """Check a folder and print the report."""
     from skipvsr.data.check import check_folder
 
-    with tqdm(unit=" clips", leave=False, disable=args.json or not sys.stderr.isatty()) as bar:
+    with progress_bar("clips", hidden=args.json) as bar:
 
         def advance(name: str) -> None:
             bar.set_postfix_str(name)
             bar.update()
+            if args.json:
+                print_event("progress", clip=name)
 
         report = check_folder(args.folder, args.dataset, every_frame=not args.quick, on_clip=advance)
     if args.json:
-        print(json.dumps({"event": "report", **asdict(report), "root": str(report.root)}))
+        print_event("report", **{**asdict(report), "root": str(report.root)})
     else:
         print(report)
     if not report.ok:
-        raise DataError(f"{args.folder} has {report.count}; they are listed above")
+        raise DataError(f"{args.folder} has {report.count}; see the list above")

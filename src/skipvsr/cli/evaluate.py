@@ -1,20 +1,28 @@
-"""`skipvsr evaluate CLIPS...`."""
+"""`skipvsr evaluate CLIPS`."""
 
 from __future__ import annotations
 
 import argparse
-import csv
 import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
+from skipvsr.cli.choices import (
+    DATASETS,
+    DEGRADATIONS,
+    EVALUATION_LOOKAHEAD,
+    EVALUATION_WINDOW,
+    LR_KINDS,
+    TILINGS,
+)
+from skipvsr.cli.show import add_json, print_event, progress_bar
 from skipvsr.errors import ConfigError
 
 if TYPE_CHECKING:
+    from skipvsr.data.clips import Clip
     from skipvsr.evaluation.evaluate import Row
+    from skipvsr.evaluation.results import Evaluation, ProcessGroup
     from skipvsr.evaluation.settings import Setting
 
 _COLUMNS = (
@@ -27,111 +35,110 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     """Add this command to the command line."""
     parser = commands.add_parser(
         "evaluate",
-        help="PSNR, SSIM, cost and time of a model on clips with ground truth",
-        description="Run a model at any number of settings on clips with ground truth. Clips are high-resolution: they are "
-        "made small by the degradation, or have small versions of their own. Goes on where it stopped, with --json.",
+        help="measure PSNR, SSIM, cost and time of a model",
+        description="Run a model at any number of settings on clips with ground truth. The clips are high-resolution; "
+        "their low-resolution frames are made by a degradation, or come with the dataset (--lr). With --output, an "
+        "interrupted evaluation continues where it stopped.",
     )
-    parser.add_argument("clips", metavar="DIR", type=Path, help="the dataset's folder, or any folder of clips")
-    parser.add_argument("--dataset", default="folder", help="folder, reds4, vid4, udm10, vimeo-test ... (%(default)s)")
-    parser.add_argument("--degradation", default="bi", help="bi, bd, bd-duf or video (%(default)s)")
-    parser.add_argument("--lr", choices=("bi", "bd"), help="use the small frames that the dataset comes with")
+    parser.add_argument("clips", metavar="CLIPS", type=Path, help="the folder of a dataset, or any folder of clips")
+    parser.add_argument(
+        "--dataset", choices=DATASETS, default="folder", metavar="NAME",
+        help=f"how the folder is laid out: {', '.join(DATASETS)} (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--degradation", choices=DEGRADATIONS, default="bi", help="how low-resolution frames are made (%(default)s)"
+    )
+    parser.add_argument("--lr", choices=LR_KINDS, help="use the low-resolution frames that come with the dataset")
     parser.add_argument("--model", default="compact", help="as for upscale, or 'bicubic' (%(default)s)")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 ... (auto: a GPU if there is one)")
-
-    what = parser.add_argument_group("settings (everything runs, if none is given)")
-    what.add_argument("--budget", type=float, nargs="+", default=[], metavar="B")
-    what.add_argument("--threshold", type=float, nargs="+", default=[], metavar="A")
-    what.add_argument(
-        "--policy", nargs="+", default=[], metavar="NAME:share",
-        help="full, budget-frame:0.5, gradient:0.5, random:0.5, uniform:0.5, shallow:0.5, deep:0.5, oracle:0.5",
-    )  # fmt: skip
-    what.add_argument("--tiling", nargs="+", choices=("frame", "patch"), default=["frame"])
-    what.add_argument(
-        "--tile-size", type=int, metavar="PX", help="most pixels a side of a tile (as the model was calibrated)"
-    )
-
-    how = parser.add_argument_group("measures")
-    how.add_argument("--frames", type=int, default=0, metavar="N", help="the first so many of each clip (all)")
-    how.add_argument("--crop-border", type=int, default=0, metavar="PX", help="leave out at each side (%(default)s)")
-    how.add_argument("--no-quantize", action="store_true", help="do not round to 8 bit first")
-    how.add_argument("--no-ssim", action="store_true", help="PSNR only, which is much faster")
-
-    how.add_argument("--window", type=int, metavar="N", help="frames per window; longer clips are streamed (128)")
-    how.add_argument("--lookahead", type=int, metavar="N", help="frames beyond a window (16)")
+    _add_settings(parser.add_argument_group("settings, one row each (every block runs, if none is given)"))
+    _add_measures(parser.add_argument_group("measures"))
 
     output = parser.add_argument_group("output")
-    output.add_argument("--parts", action="store_true", help="also what each part of the network costs and takes")
+    output.add_argument("--parts", action="store_true", help="also show the cost and time of each part of the network")
     output.add_argument(
-        "--json", type=Path, metavar="FILE", help="every number per clip and frame; resumed if it exists"
+        "--output", type=Path, metavar="FILE",
+        help="write every number of every clip and frame to this file, as JSON; continue from it if it exists",
+    )  # fmt: skip
+    output.add_argument("--markdown", type=Path, metavar="FILE", help="write the table to this file")
+    output.add_argument(
+        "--csv", type=Path, metavar="FILE", help="write one line for each setting and clip to this file"
     )
-    output.add_argument("--markdown", type=Path, metavar="FILE")
-    output.add_argument("--csv", type=Path, metavar="FILE")
-    output.add_argument("--overwrite", action="store_true", help="start over")
+    output.add_argument("--overwrite", action="store_true", help="measure everything again, whatever is in --output")
+    add_json(output)
     parser.set_defaults(command=command)
     return parser
 
 
+def _add_settings(group: Any) -> None:
+    group.add_argument(
+        "--budget", type=float, nargs="+", default=[], metavar="B", help="ratio of the residual blocks' work, up to 1"
+    )
+    group.add_argument(
+        "--threshold", type=float, nargs="+", default=[], metavar="A", help="run a block where its score is above this"
+    )
+    group.add_argument(
+        "--policy", nargs="+", default=[], metavar="NAME:RATIO",
+        help="full, budget-frame:0.5, gradient:0.5, random:0.5, uniform:0.5, shallow:0.5, deep:0.5, oracle:0.5",
+    )  # fmt: skip
+    group.add_argument(
+        "--tiling", nargs="+", choices=TILINGS, default=["frame"], help="tiles of whole frames, or isolated patches"
+    )
+    group.add_argument(
+        "--tile-size", type=int, metavar="PX", help="longest side of a tile (the one the model was calibrated with)"
+    )
+
+
+def _add_measures(group: Any) -> None:
+    group.add_argument("--frames", type=int, default=0, metavar="N", help="only the first N frames of each clip (all)")
+    group.add_argument(
+        "--crop-border", type=int, default=0, metavar="PX", help="leave this many pixels out at each side (%(default)s)"
+    )
+    group.add_argument("--no-quantize", action="store_true", help="do not round results to 8 bit before measuring")
+    group.add_argument("--no-ssim", action="store_true", help="PSNR only, which is much faster")
+    group.add_argument(
+        "--window", type=int, default=EVALUATION_WINDOW, metavar="N",
+        help="frames per window; longer clips are streamed (%(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--lookahead", type=int, default=EVALUATION_LOOKAHEAD, metavar="N",
+        help="frames beyond a window at which the backward recurrence starts (%(default)s)",
+    )  # fmt: skip
+
+
 def command(args: argparse.Namespace) -> None:
     """Evaluate, and show the table."""
-    from skipvsr.checkpoints.load import load_model
     from skipvsr.data.datasets import find_clips
-    from skipvsr.data.degradations import DEGRADATIONS
-    from skipvsr.data.pairs import Pairs
-    from skipvsr.evaluation.evaluate import LOOKAHEAD, WINDOW, Measures
-    from skipvsr.evaluation.results import Evaluation, ProcessGroup, markdown, parts_table, write_text
-    from skipvsr.inference.streaming import Windows
+    from skipvsr.evaluation.results import ProcessGroup
 
-    if args.degradation not in DEGRADATIONS:
-        raise ConfigError(f"degradation is {args.degradation!r}; it must be one of {', '.join(DEGRADATIONS)}")
     if args.frames < 0 or args.crop_border < 0:
         raise ConfigError("--frames and --crop-border must be 0 or more")
-    windows = Windows(
-        WINDOW if args.window is None else args.window, LOOKAHEAD if args.lookahead is None else args.lookahead
-    )
     group = ProcessGroup.of_launcher(cpu=args.device == "cpu")
-    model = None if args.model == "bicubic" else load_model(args.model, device=args.device)
     clips = find_clips(args.dataset, args.clips, lr=args.lr)
     settings = _settings(args)
+    rows = _measure(args, _evaluation(args, clips, group), settings, len(clips), group)
+    if group.index == 0:  # the first process shows and writes
+        _show(args, settings, rows, clips)
+
+
+def _evaluation(args: argparse.Namespace, clips: list[Clip], group: ProcessGroup) -> Evaluation:
+    from skipvsr.checkpoints.load import load_model
+    from skipvsr.data.pairs import Pairs
+    from skipvsr.evaluation.evaluate import Measures
+    from skipvsr.evaluation.results import Evaluation
+    from skipvsr.inference.streaming import Windows
+
+    windows = Windows(args.window, args.lookahead)
+    model = None if args.model == "bicubic" else load_model(args.model, device=args.device)
     measures = Measures(
         args.crop_border, not args.no_quantize, not args.no_ssim, args.dataset == "vimeo-test", args.frames, args.tile_size,
         windows.window, windows.lookahead,
     )  # fmt: skip
-    pairs = Pairs(args.degradation, own=args.lr is not None)
-    evaluation = Evaluation(
-        args.model, model, args.dataset, clips, pairs, measures=measures, path=args.json, overwrite=args.overwrite,
+    return Evaluation(
+        args.model, model, args.dataset, clips, Pairs(args.degradation, own=args.lr is not None), measures=measures,
+        path=args.output, overwrite=args.overwrite,
         command="skipvsr " + " ".join(shlex.quote(word) for word in sys.argv[1:]), group=group,
     )  # fmt: skip
-    rows: list[Row] = []
-    with tqdm(
-        total=len(settings) * len(clips), unit=" clips", leave=False, disable=group.index > 0 or not sys.stderr.isatty()
-    ) as bar:
-        for setting in settings:
-
-            def show(name: str, label: str = setting.label) -> None:
-                bar.set_description(f"{label}: {name}")
-                bar.update(group.size)
-
-            rows.append(evaluation.row(setting, show))
-    if group.index:
-        return  # the first process shows and writes
-    table = [
-        tuple(name for name, _ in _COLUMNS),
-        *(_cells(setting, row) for setting, row in zip(settings, rows, strict=True)),
-    ]
-    print(
-        f"{args.model} on {len(clips)} clips of {args.dataset}, {'own ' if pairs.own else ''}{args.lr or args.degradation}"
-    )
-    _print_table(table)
-    text = markdown(table)
-    if args.parts:
-        for setting, row in zip(settings, rows, strict=True):
-            print(f"\n{setting.label}, a frame")
-            _print_table(parts_table(row))
-            text += f"\n{setting.label}, a frame\n\n{markdown(parts_table(row))}"
-    if args.markdown is not None:
-        write_text(args.markdown, text)
-    if args.csv is not None:
-        _write_csv(args.csv, rows)
 
 
 def _settings(args: argparse.Namespace) -> list[Setting]:
@@ -147,8 +154,52 @@ def _settings(args: argparse.Namespace) -> list[Setting]:
     return list(dict.fromkeys(found))
 
 
+def _measure(
+    args: argparse.Namespace, evaluation: Evaluation, settings: list[Setting], clips: int, group: ProcessGroup
+) -> list[Row]:
+    rows: list[Row] = []
+    total = len(settings) * clips
+    with progress_bar("clips", hidden=args.json or group.index > 0, total=total) as bar:
+        for setting in settings:
+
+            def advance(name: str, label: str = setting.label) -> None:
+                bar.set_description(f"{label}: {name}")
+                bar.update(group.size)
+                if args.json and group.index == 0:
+                    print_event("progress", setting=label, clip=name)
+
+            rows.append(evaluation.row(setting, advance))
+    return rows
+
+
+def _show(args: argparse.Namespace, settings: list[Setting], rows: list[Row], clips: list[Clip]) -> None:
+    from skipvsr.evaluation.results import markdown, parts_table, write_text
+
+    degradation = f"own {args.lr}" if args.lr else args.degradation
+    table = [tuple(name for name, _ in _COLUMNS)]
+    table += [_cells(setting, row) for setting, row in zip(settings, rows, strict=True)]
+    parts = {setting.label: parts_table(row) for setting, row in zip(settings, rows, strict=True)} if args.parts else {}
+    if args.markdown is not None:
+        more = "".join(f"\n{label}, per frame\n\n{markdown(lines)}" for label, lines in parts.items())
+        write_text(args.markdown, markdown(table) + more)
+    if args.csv is not None:
+        _write_csv(args.csv, rows)
+    if args.json:
+        plain = [{"setting": setting.label, **row.to_dict()} for setting, row in zip(settings, rows, strict=True)]
+        for row in plain:
+            row["clips"] = [clip["clip"] for clip in row["clips"]]  # every number of each is in --output
+        print_event("report", model=args.model, dataset=args.dataset, degradation=degradation, rows=plain)
+        return
+    print(f"{args.model} on {len(clips)} clips of {args.dataset}, {degradation}")
+    _print_table(table)
+    for label, lines in parts.items():
+        print(f"\n{label}, per frame")
+        _print_table(lines)
+
+
 def _write_csv(path: Path, rows: list[Row]) -> None:
-    """A line per setting and clip."""
+    """One line for each setting and clip."""
+    import csv
     import io
     from statistics import mean
 

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import argparse
-import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from skipvsr.checkpoints.load import packaged_names, read_checkpoint
-from skipvsr.checkpoints.native import Checkpoint
-from skipvsr.evaluation.cost import cost_per_frame
+from skipvsr.cli.show import add_json, print_event
+
+if TYPE_CHECKING:
+    from skipvsr.checkpoints.native import Checkpoint
 
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:
     """Add this command to the command line."""
-    parser = commands.add_parser("models", help="the packaged models, with their numbers and where they come from")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    description = "List the models that come with the package: size, cost, quality, and how they were made."
+    parser = commands.add_parser("models", help="list the packaged models, with their numbers", description=description)
+    add_json(parser)
     parser.set_defaults(command=command)
     return parser
 
 
 def command(args: argparse.Namespace) -> None:
     """List the packaged models."""
+    from skipvsr.checkpoints.load import packaged_names, read_checkpoint
+
     models = {name: describe(read_checkpoint(name)) for name in packaged_names()}
     if args.json:
-        print(json.dumps(models, indent=2))
+        print_event("report", models=models)
         return
     for name, values in models.items():
         print(name)
@@ -33,10 +36,12 @@ def command(args: argparse.Namespace) -> None:
 
 def describe(checkpoint: Checkpoint) -> dict[str, Any]:
     """Size, cost and provenance of a model, flat enough to print."""
+    from skipvsr.evaluation.cost import cost_per_frame
+
     config = checkpoint.config
     cost = cost_per_frame(config, 180, 320)
     shown = {
-        "network": f"{config.channels} channels, {config.blocks} blocks a direction, {config.flow} flow, "
+        "network": f"{config.channels} channels, {config.blocks} blocks per direction, {config.flow} flow, "
         f"{config.reconstruction} reconstruction",
         "parameters": sum(tensor.numel() for tensor in checkpoint.weights.values()),
         "gmacs_per_180x320_frame": round(cost.total / 1e9, 2),

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from skipvsr.cli.choices import PRESETS, REPRODUCED
+from skipvsr.cli.show import add_json, print_event
 from skipvsr.errors import ConfigError
 
 
@@ -14,45 +16,67 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     """Add this command to the command line."""
     parser = commands.add_parser(
         "reproduce",
-        help="the paper's tables and figures, with its numbers beside ours",
-        description="Make tables and figures of the paper. What they need is trained and measured first, kept in the "
-        "folder, and used again: an interrupted run goes on where it stopped.",
+        help="make the paper's tables and figures",
+        description="Make the paper's tables and figures. The networks that they need are trained and measured first and "
+        "kept in the output folder, so that an interrupted run continues where it stopped.",
     )
-    parser.add_argument("names", nargs="+", metavar="NAME", help="table1 ... table6, fig1, fig4, fig5, fig6, or all")
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of the data (docs/results.md)")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where all of it goes (runs/reproduce-PRESET)")
+    parser.add_argument(
+        "names", nargs="+", choices=(*REPRODUCED, "all"), metavar="NAME", help=f"{', '.join(REPRODUCED)}, or all"
+    )
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of the data (docs/datasets.md)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="folder for networks, numbers, tables and figures (runs/reproduce-PRESET)",
+    )
     parser.add_argument(
         "--preset",
+        choices=PRESETS,
         default="mini",
-        help="paper: the full protocol; mini: hours on two cores; smoke: a minute (%(default)s)",
+        help="paper: the full protocol; mini: hours on two cores; smoke: a minute, numbers mean nothing (%(default)s)",
     )
     parser.add_argument(
         "--checkpoints",
         nargs="+",
         default=[],
         metavar="VARIANT=MODEL",
-        help="trained models, instead of training these",
+        help="use these trained models instead of training them, as in backbone=runs/base/best",
     )
+    add_json(parser)
     parser.set_defaults(command=command)
     return parser
 
 
 def command(args: argparse.Namespace) -> None:
-    """Make them, and say where they are."""
+    """Make them, and list the files."""
     try:
         from skipvsr.report.experiment import Experiment
         from skipvsr.report.presets import find_preset
         from skipvsr.report.reproduce import reproduce
     except ModuleNotFoundError as error:
         raise ConfigError(f"this needs the package {error.name!r}; install skipvsr[research,train]") from error
-    given = {}
-    for text in args.checkpoints:
+
+    def say(text: str) -> None:
+        if args.json:
+            print_event("progress", message=text)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+    out = args.out or Path("runs") / f"reproduce-{args.preset}"
+    experiment = Experiment(find_preset(args.preset), args.data, out, _checkpoints(args.checkpoints), say)
+    files = [str(path) for path in reproduce(args.names, experiment)]
+    if args.json:
+        print_event("report", files=files)
+    else:
+        print("\n".join(files))
+
+
+def _checkpoints(texts: list[str]) -> dict[str, Path]:
+    found = {}
+    for text in texts:
         variant, separator, model = text.partition("=")
         if not separator:
             raise ConfigError(f"--checkpoints {text!r} is not VARIANT=MODEL, as in backbone=runs/base/best")
-        given[variant] = Path(model)
-    preset = find_preset(args.preset)
-    out = args.out or Path("runs") / f"reproduce-{args.preset}"
-    experiment = Experiment(preset, args.data, out, given, lambda text: print(text, file=sys.stderr, flush=True))
-    for path in reproduce(args.names, experiment):
-        print(path)
+        found[variant] = Path(model)
+    return found

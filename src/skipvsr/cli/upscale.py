@@ -11,26 +11,25 @@ from dataclasses import asdict
 from datetime import timedelta
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Protocol, TextIO, get_args
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
-from tqdm import tqdm
-
-from skipvsr.checkpoints.load import load_model
+from skipvsr.cli.choices import LOOKAHEAD, PATCH_BATCH_SIZE, PRECISIONS, TILINGS
+from skipvsr.cli.show import add_json
 from skipvsr.errors import BatchError, ConfigError, InputError
-from skipvsr.inference.options import ComputeOptions, Precision, StreamOptions, Tiling
-from skipvsr.inference.patched import PATCH_BATCH_SIZE
-from skipvsr.inference.streaming import DEFAULT_LOOKAHEAD
-from skipvsr.inference.upscaler import Upscaler
-from skipvsr.upscale.batch import Outcome, Task, is_batch, plan, upscale_many
-from skipvsr.upscale.job import upscale_video
-from skipvsr.upscale.options import OutputOptions
-from skipvsr.upscale.plan import Estimate, estimate
-from skipvsr.upscale.progress import Progress
-from skipvsr.upscale.request import UpscaleReport
-from skipvsr.upscale.size import OutputSize
-from skipvsr.video.errors import PIPE
-from skipvsr.video.write import EncodeOptions
 
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from skipvsr.inference.options import ComputeOptions, StreamOptions
+    from skipvsr.upscale.batch import Outcome, Task
+    from skipvsr.upscale.options import OutputOptions
+    from skipvsr.upscale.plan import Estimate
+    from skipvsr.upscale.progress import Progress
+    from skipvsr.upscale.request import UpscaleReport
+    from skipvsr.upscale.size import OutputSize
+
+# Standard input or output.
+_PIPE = Path("-")
 _MIB = 1 << 20
 _GIB = 1 << 30
 
@@ -39,7 +38,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     """Add this command to the command line."""
     parser = commands.add_parser(
         "upscale",
-        help="a video file or a folder of images -> the same, four times larger",
+        help="make a video or a folder of images four times larger",
         description="Super-resolve a video file or a folder of images x4. Sound, subtitles, timestamps, colour "
         "description, rotation and pixel aspect are kept. The output appears whole or not at all.",
     )
@@ -67,7 +66,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 ... (auto: a GPU if there is one)")
     parser.add_argument(
-        "--precision", choices=get_args(Precision), help="of weights and features (as the model is stored: fp32)"
+        "--precision", choices=PRECISIONS, help="of weights and features (as the model is stored: fp32)"
     )
 
     part = parser.add_argument_group("what of a video is taken")
@@ -91,7 +90,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     )
     compute.add_argument(
         "--tiling",
-        choices=get_args(Tiling),
+        choices=TILINGS,
         default="frame",
         help="frame: tiles that see their neighbours; patch: the paper's isolated patches (%(default)s)",
     )
@@ -123,7 +122,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         "--lookahead",
         type=int,
         metavar="N",
-        default=DEFAULT_LOOKAHEAD,
+        default=LOOKAHEAD,
         help="frames the backward recurrence starts beyond a window (%(default)s)",
     )
     stream.add_argument(
@@ -136,7 +135,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--quiet", action="store_true", help="print nothing but errors")
-    output.add_argument("--json", action="store_true", help="print progress and result as JSON, one object a line")
+    add_json(output)
     parser.set_defaults(command=command)
     return parser
 
@@ -145,13 +144,13 @@ def command(args: argparse.Namespace) -> None:
     """Run the job and show how it goes."""
     if args.size is not None and args.height is not None:
         raise ConfigError("both --height and --size were given; give one of them")
-    if PIPE in args.sources and len(args.sources) > 1:
+    if _PIPE in args.sources and len(args.sources) > 1:
         raise ConfigError("standard input (-) and other inputs do not go together; give one of them")
-    if args.destination == PIPE and args.json:
+    if args.destination == _PIPE and args.json:
         raise ConfigError("standard output carries the video; leave --json out")
     if args.dry_run:
         _dry_run(args)
-    elif PIPE not in args.sources and _is_batch(args.sources):
+    elif _PIPE not in args.sources and _is_batch(args.sources):
         _many(args)
     else:
         _one(args)
@@ -170,6 +169,8 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _compute(args: argparse.Namespace) -> ComputeOptions:
+    from skipvsr.inference.options import ComputeOptions
+
     return ComputeOptions(
         budget=args.budget,
         threshold=args.threshold,
@@ -183,10 +184,15 @@ def _compute(args: argparse.Namespace) -> ComputeOptions:
 
 
 def _stream(args: argparse.Namespace) -> StreamOptions:
+    from skipvsr.inference.options import StreamOptions
+
     return StreamOptions(window=args.window, lookahead=args.lookahead, scene_detection=not args.no_scene_detection)
 
 
 def _output(args: argparse.Namespace) -> OutputOptions:
+    from skipvsr.upscale.options import OutputOptions
+    from skipvsr.video.write import EncodeOptions
+
     encoding = EncodeOptions(codec=args.codec, crf=args.crf, pixel_format=args.pixel_format, preset=args.preset)
     return OutputOptions(
         size=_output_size(args),
@@ -198,10 +204,14 @@ def _output(args: argparse.Namespace) -> OutputOptions:
 
 
 def _output_size(args: argparse.Namespace) -> OutputSize:
+    from skipvsr.upscale.size import OutputSize
+
     return args.size or OutputSize(height=args.height)
 
 
 def _one(args: argparse.Namespace) -> None:
+    from skipvsr.upscale.job import upscale_video
+
     display = _display(args)
     try:
         report = upscale_video(
@@ -219,11 +229,15 @@ def _one(args: argparse.Namespace) -> None:
 
 
 def _is_batch(sources: list[Path]) -> bool:
+    from skipvsr.upscale.batch import is_batch
+
     return len(sources) > 1 or (sources[0].is_dir() and is_batch(sources))
 
 
 def _many(args: argparse.Namespace) -> None:
     """Every file with a display of its own; what failed is listed at the end."""
+    from skipvsr.upscale.batch import upscale_many
+
     if args.trace is not None or args.overlay is not None:
         raise ConfigError("--trace and --overlay are files for one input; give one input")
     display: Display = Silent()
@@ -276,9 +290,14 @@ def _say(args: argparse.Namespace, event: str, task: Task, message: str) -> None
 
 def _dry_run(args: argparse.Namespace) -> None:
     """What would be done, a line for each file; nothing is written."""
+    from skipvsr.checkpoints.load import load_model
+    from skipvsr.inference.upscaler import Upscaler
+    from skipvsr.upscale.batch import Task, plan
+    from skipvsr.upscale.plan import estimate
+
     compute = _compute(args)
     upscaler = Upscaler(load_model(args.model, device=compute.device), compute, _stream(args))
-    if PIPE in args.sources:
+    if _PIPE in args.sources:
         raise ConfigError("standard input cannot be looked at before it is read; give a file")
     batch = _is_batch(args.sources)
     tasks = plan(args.sources, args.destination) if batch else [Task(args.sources[0], args.destination)]
@@ -357,6 +376,8 @@ class Bar(Silent):
     def update(self, progress: Progress) -> None:
         """Move the bar on."""
         if self._bar is None:
+            from tqdm import tqdm
+
             self._bar = tqdm(
                 total=progress.frames_total,
                 initial=progress.frames_done,
@@ -410,8 +431,8 @@ class JsonLines(Silent):
             self._print("progress", asdict(progress))
 
     def report(self, report: UpscaleReport) -> None:
-        """Print an object with "event": "done"."""
-        self._print("done", {**asdict(report), "destination": str(report.destination)})
+        """Print an object with "event": "report"."""
+        self._print("report", {**asdict(report), "destination": str(report.destination)})
 
     def _print(self, event: str, values: dict[str, Any]) -> None:
         print(json.dumps({"event": event, **self._named, **values}), flush=True)
@@ -422,10 +443,12 @@ def _display(args: argparse.Namespace, source: Path | None = None) -> Display:
         return JsonLines(source)
     if args.quiet:
         return Silent()
-    return Bar(source, report_to=sys.stderr if args.destination == PIPE else None)
+    return Bar(source, report_to=sys.stderr if args.destination == _PIPE else None)
 
 
 def _size(text: str) -> OutputSize:
+    from skipvsr.upscale.size import OutputSize
+
     width, separator, height = text.lower().partition("x")
     if not (separator and width.isdecimal() and height.isdecimal()):
         raise argparse.ArgumentTypeError(f"{text!r} is not WIDTHxHEIGHT, as in 1920x1080")

@@ -1,0 +1,32 @@
+"""The values that options allow, and defaults, as literals: reading them from the package would import torch.
+
+`tests/test_cli_help.py` checks that each equals what the package itself has.
+"""
+
+from __future__ import annotations
+
+DATASETS = (
+    "reds-train",
+    "reds4",
+    "reds-val4",
+    "vimeo-train",
+    "vimeo-test",
+    "vid4",
+    "udm10",
+    "spmcs",
+    "folder",
+    "stills",
+)
+# Several splits of one download, which `data check` takes together.
+FAMILIES = ("reds", "vimeo")
+DEGRADATIONS = ("bi", "bd", "bd-duf", "video")
+LR_KINDS = ("bi", "bd")
+TILINGS = ("frame", "patch")
+PRECISIONS = ("fp32", "bf16", "fp16")
+PRESETS = ("paper", "mini", "smoke")
+REPRODUCED = ("table1", "table2", "table3", "table4", "table5", "table6", "fig1", "fig4", "fig5", "fig6")
+
+LOOKAHEAD = 4
+PATCH_BATCH_SIZE = 16
+EVALUATION_WINDOW = 128
+EVALUATION_LOOKAHEAD = 16
