@@ -66,7 +66,7 @@ def test_everything_at_its_smallest(data: Path, tmp_path: Path, capsys: pytest.C
     assert run("reproduce", "fig1", *words, "--checkpoints", "network=x") != 0
     assert "no network 'network'" in capsys.readouterr().err
     assert run("reproduce", "fig9", *words) != 0
-    assert "no 'fig9'" in capsys.readouterr().err
+    assert "'fig9' (choose from 'table1'" in capsys.readouterr().err
     assert run("reproduce", "fig1", "--preset", "huge", "--data", data) != 0
 
 
