@@ -40,6 +40,17 @@ def test_named_tests_and_linked_files_exist(document: Path):
     assert [link for link in links if not (document.parent / link).exists()] == []
 
 
+def test_the_code_that_the_paper_is_compared_with_exists():
+    """Names after a module in docs/paper.md are defined in that module."""
+    text = (ROOT / "docs" / "paper.md").read_text()
+    found = re.findall(r"`([\w/]+\.py)`: ((?:`\w[\w.]*`(?:, )?)+)", text)
+    assert len(found) >= 10
+    for module, names in found:
+        source = (ROOT / "src" / "skipvsr" / module).read_text()
+        for name in re.findall(r"`([\w.]+)`", names):
+            assert re.search(rf"(def|class) {name.rpartition('.')[2]}\b", source), f"{module} has no {name}"
+
+
 def test_the_page_of_the_demo_shows_images_pixel_for_pixel(tmp_path: Path):
     page = load_script("demo_page")
     random = np.random.default_rng(0)
