@@ -112,17 +112,17 @@ def test_the_papers_size_is_a_bijection(tmp_path: Path):
 REFUSED = {
     "IconVSR": ({"params": {**WEIGHTS_BASICSR, "edvr.conv_first.weight": torch.zeros(1)}}, "IconVSR"),
     "BasicVSR++": ({"state_dict": {"generator.deform_align.backward_1.weight": torch.zeros(1)}}, r"BasicVSR\+\+"),
-    "SPyNet": ({"params": {n.removeprefix("spynet."): t for n, t in WEIGHTS_BASICSR.items() if "spynet" in n}}, "SPyNet alone"),
+    "SPyNet": ({"params": {n.removeprefix("spynet."): t for n, t in WEIGHTS_BASICSR.items() if "spynet" in n}}, "is a SPyNet"),
     "another network": ({"params": {"conv.weight": torch.zeros(1)}}, "fusion.weight"),
     "a list": ([1, 2], "no dictionary of tensors"),
     "a missing tensor": (
         {n: t for n, t in WEIGHTS_BASICSR.items() if n != "conv_last.bias"},
         "lacks 'reconstruction.last.bias'",
     ),
-    "a strange tensor": ({**WEIGHTS_BASICSR, "extra.weight": torch.zeros(1)}, "holds 'extra.weight'"),
+    "a strange tensor": ({**WEIGHTS_BASICSR, "extra.weight": torch.zeros(1)}, "unknown tensor 'extra.weight'"),
     "a wrong shape": ({**WEIGHTS_BASICSR, "conv_last.bias": torch.zeros(4)}, r"is \(4,\), not \(3,\)"),
-    "not numbers": ({**WEIGHTS_BASICSR, "conv_last.bias": torch.full((3,), torch.nan)}, "not numbers"),
-    "other normalisation": ({**WEIGHTS_BASICSR, "spynet.mean": torch.zeros(1, 3, 1, 1)}, "unusual spynet.mean"),
+    "NaN": ({**WEIGHTS_BASICSR, "conv_last.bias": torch.full((3,), torch.nan)}, "NaN in 'reconstruction.last.bias'"),
+    "other normalisation": ({**WEIGHTS_BASICSR, "spynet.mean": torch.zeros(1, 3, 1, 1)}, "spynet.mean that is not ImageNet"),
     "unequal trunks": (
         {n: t for n, t in WEIGHTS_BASICSR.items() if not n.startswith("forward_trunk.main.2.1")}, "2 backward and 1 forward"
     ),
@@ -186,7 +186,7 @@ def test_a_flow_network_alone(layout: str, tmp_path: Path):
         ours = flow(CLIP[:1], CLIP[1:2])
     torch.testing.assert_close(ours, reference_spynet(WEIGHTS_BASICSR, CLIP[:1], CLIP[1:2]), atol=1e-4, rtol=1e-4)
     torch.save({"params": WEIGHTS_BASICSR}, tmp_path / "net.pth")
-    with pytest.raises(CheckpointError, match="no SPyNet"):
+    with pytest.raises(CheckpointError, match="not a SPyNet"):
         read_flow_weights(tmp_path / "net.pth")
 
 
@@ -224,7 +224,7 @@ def test_a_model_is_not_overwritten_unasked(tmp_path: Path):
     save_folder(tiny_checkpoint(), tmp_path / "model", card="new", overwrite=True)
     assert (tmp_path / "model" / "README.md").read_text() == "new"
     (tmp_path / "precious").mkdir()
-    with pytest.raises(OutputError, match="no model folder"):
+    with pytest.raises(OutputError, match="not a model folder"):
         save_folder(tiny_checkpoint(), tmp_path / "precious", overwrite=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -197,7 +198,10 @@ def test_convert_then_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
 
 def test_models_are_listed(capsys: pytest.CaptureFixture[str]):
     assert run("models") == 0
-    assert "compact" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert out.startswith("compact\n")
+    assert re.search(r"^  parameters +455,522$", out, re.M)
+    assert re.search(r"^  GMAC per 180x320 frame +21\.11$", out, re.M)
     assert run("models", "--json") == 0
     compact = json.loads(capsys.readouterr().out)["models"]["compact"]
     assert compact["parameters"] == 455_522

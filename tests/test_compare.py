@@ -10,7 +10,7 @@ import torch
 
 from skipvsr.cli.main import main
 from skipvsr.errors import ConfigError, InputError, OutputError
-from skipvsr.report.compare import Look, compare, compose, heat_map
+from skipvsr.report.compare import CompareOptions, compare, compose, difference_map
 from skipvsr.video.images import read_image, write_image
 from skipvsr.video.open import read_clip
 from skipvsr.video.read import probe
@@ -19,26 +19,28 @@ from tests.media import make_video, picture
 
 def test_side_by_side():
     one, two = torch.zeros(3, 4, 6), torch.full((3, 4, 6), 0.5)
-    whole = compose([one, two], Look())
+    whole = compose([one, two], CompareOptions())
     assert whole.shape == (3, 4, 6 + 4 + 6)
     assert (whole[:, :, :6] == 0).all()
     assert (whole[:, :, 6:10] == 1).all()
     assert (whole[:, :, 10:] == 0.5).all()
-    zoomed = compose([one, two], Look(crop=(1, 1, 3, 2), zoom=3))
+    zoomed = compose([one, two], CompareOptions(crop=(1, 1, 3, 2), zoom=3))
     assert zoomed.shape == (3, 6, 9 + 4 + 9)
-    assert compose([one[:, :3, :5], two[:, :3, :5]], Look()).shape == (3, 4, 14)  # even sides
+    assert compose([one[:, :3, :5], two[:, :3, :5]], CompareOptions()).shape == (3, 4, 14)  # even sides
 
 
-def test_wipe_and_heat():
+def test_wipe_and_diff():
     one, two = torch.zeros(3, 4, 8), torch.full((3, 4, 8), 0.5)
-    wiped = compose([one, two], Look(wipe=True), progress=0.5)
+    wiped = compose([one, two], CompareOptions(wipe=True), progress=0.5)
     assert wiped.shape == (3, 4, 8)
     assert (wiped[..., :3] == 0).all()
     assert (wiped[..., 3:5] == 1).all()
     assert (wiped[..., 5:] == 0.5).all()
-    assert compose([one, two], Look(diff=True)).shape == (3, 4, 8 * 3 + 4 * 2)
-    assert torch.equal(heat_map(one, two), heat_map(one, one + 0.125))  # an eighth of the range is all there is to see
-    assert not torch.equal(heat_map(one, one), heat_map(one, two))
+    assert compose([one, two], CompareOptions(diff=True)).shape == (3, 4, 8 * 3 + 4 * 2)
+    assert torch.equal(
+        difference_map(one, two), difference_map(one, one + 0.125)
+    )  # an eighth of the range and more look alike
+    assert not torch.equal(difference_map(one, one), difference_map(one, two))
 
 
 def test_videos(tmp_path: Path):
@@ -83,7 +85,7 @@ def test_stills_and_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
             ]
         )
     assert ended.value.code == 0
-    assert "a | " in capsys.readouterr().out
+    assert f"from left to right: {tmp_path / 'a'} | {tmp_path / 'b'}" in capsys.readouterr().out
     assert (read_image(tmp_path / "still2.png")[:20, :20] == 52).all()
     assert compare([tmp_path / "a", tmp_path / "b"], tmp_path / "both") == 3
     assert len(list((tmp_path / "both").iterdir())) == 3
@@ -99,11 +101,11 @@ def test_what_goes_wrong(tmp_path: Path):
     with pytest.raises(ConfigError, match="two or more"):
         compare([five], tmp_path / "out.mp4")
     with pytest.raises(ConfigError, match="wipe"):
-        compare([five, five, five], tmp_path / "out.mp4", Look(wipe=True))
+        compare([five, five, five], tmp_path / "out.mp4", CompareOptions(wipe=True))
     with pytest.raises(ConfigError, match="beyond"):
-        compare([five, five], tmp_path / "out.mp4", Look(crop=(40, 0, 20, 10)))
+        compare([five, five], tmp_path / "out.mp4", CompareOptions(crop=(40, 0, 20, 10)))
     with pytest.raises(ConfigError, match="for images"):
         compare([five, five], tmp_path / "out.mp4", frame=1)
     with pytest.raises(ConfigError, match="zoom"):
-        Look(zoom=0)
+        CompareOptions(zoom=0)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["five.mp4", "four.mp4"]

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from skipvsr.video.images import read_image
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -22,6 +26,7 @@ def load_script(name: str):
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
     return module
 
@@ -33,6 +38,35 @@ def test_named_tests_and_linked_files_exist(document: Path):
     assert named <= TESTS
     links = [link for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text) if "://" not in link]
     assert [link for link in links if not (document.parent / link).exists()] == []
+
+
+def test_the_code_that_the_paper_is_compared_with_exists():
+    """Names after a module in docs/paper.md are defined in that module."""
+    text = (ROOT / "docs" / "paper.md").read_text()
+    found = re.findall(r"`([\w/]+\.py)`: ((?:`\w[\w.]*`(?:, )?)+)", text)
+    assert len(found) >= 10
+    for module, names in found:
+        source = (ROOT / "src" / "skipvsr" / module).read_text()
+        for name in re.findall(r"`([\w.]+)`", names):
+            assert re.search(rf"(def|class) {name.rpartition('.')[2]}\b", source), f"{module} has no {name}"
+
+
+def test_the_page_of_the_demo_shows_images_pixel_for_pixel(tmp_path: Path):
+    page = load_script("demo_page")
+    random = np.random.default_rng(0)
+    images = {name: random.integers(0, 255, (40, 150, 3), np.uint8) for name in ("bicubic", "full", "half", "depth")}
+    row = page.Row("a scene", images, {"full": 30.0})
+    page.draw_page(tmp_path / "page.png", [row, row], half=0.5)
+    drawn = read_image(tmp_path / "page.png")
+    top = page.TITLE_PX + page.LABEL_PX
+    assert drawn.shape[0] == 2 * (top + 40) + page.LEGEND_PX
+    for repeat in range(2):
+        for index, image in enumerate(images.values()):
+            left = page.GAP_PX + index * (150 + page.GAP_PX)
+            above = repeat * (top + 40) + top
+            assert (drawn[above : above + 40, left : left + 150] == image).all()
+    labels = drawn[page.TITLE_PX : top, page.GAP_PX :]
+    assert labels.min() < 100  # something is written there
 
 
 def test_tables_of_results_are_what_the_data_says():

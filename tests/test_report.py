@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,14 @@ import pytest
 import torch
 
 from skipvsr.cli.main import main
+from skipvsr.errors import ConfigError
 from skipvsr.inference.options import ComputeOptions
 from skipvsr.models.vsr import VSRConfig
 from skipvsr.report import published
-from skipvsr.report.inspect import feature_differences, patch_psnr, run_routed
-from skipvsr.report.presets import PRESETS
-from skipvsr.report.reproduce import NAMES
+from skipvsr.report.experiment import Experiment
+from skipvsr.report.observations import feature_differences, patch_psnr, run_routed
+from skipvsr.report.presets import PRESETS, find_preset
+from skipvsr.report.reproduce import NAMES, reproduce
 from skipvsr.video.images import read_image, write_image
 from tests.conftest import make_network
 
@@ -40,6 +43,41 @@ def run(*words: object) -> int:
     return int(ended.value.code or 0)
 
 
+def check_table(stem: Path) -> None:
+    """Rows of numbers, the same in both files, and every PSNR of ours one that a network of one step can have."""
+    table = json.loads(stem.with_suffix(".json").read_text())
+    lines = [" | ".join(cells) for cells in (table["header"], *table["rows"])]
+    text = stem.with_suffix(".md").read_text()
+    assert all(f"| {line} |" in text for line in lines)
+    assert {len(row) for row in table["rows"]} == {len(table["header"])}
+    ours = [row[-2] if stem.name in ("table3", "table5", "table6") else row[-1] for row in table["rows"]]
+    found = [re.search(r"([\d.]+)(/0\.\d{4})?$", cell) for cell in ours if "(REDS4)" not in cell or " / " in cell]
+    scores = [float(match[1]) for match in found if match is not None]
+    assert len(scores) >= 3
+    assert all(5 < score < 40 for score in scores)
+
+
+def check_figures(folder: Path) -> None:
+    """The numbers that figures show, and a word of each drawing."""
+    patches = np.array(json.loads((folder / "fig1.json").read_text())["patch_psnr_db"])
+    assert patches.shape == (1, 1)  # 30x26 LR pixels are one patch
+    assert 5 < patches.item() < 40
+    statistics = json.loads((folder / "fig5.json").read_text())
+    assert np.shape(statistics["ratio_per_block"]) == (2, 4)
+    assert 0 <= np.min(statistics["ratio_per_block"]) <= np.max(statistics["ratio_per_block"]) <= 1
+    percentiles = np.array(statistics["feature_difference_percentiles_5_25_50_75_95"])
+    assert percentiles.shape == (5, 4)
+    assert (np.diff(percentiles, axis=0) >= 0).all()
+    crop = json.loads((folder / "fig6.json").read_text())
+    assert crop["crop"]["side"] == 52  # half of 104
+    assert all(5 < crop[name] < 40 for name in ("paper, 100%", "ours, 100%"))
+    labels = {"fig1": "PSNR of a patch", "fig4": "seconds per frame", "fig5": "residual block", "fig6": "ground truth"}
+    for name, label in labels.items():
+        assert label in (folder / f"{name}.svg").read_text()
+        inches = 3.4 if name == "fig1" else 7
+        assert read_image(folder / f"{name}.png").shape[1] == inches * 300  # dots per inch
+
+
 def test_everything_at_its_smallest(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     words = ("--preset", "smoke", "--data", data, "--out", tmp_path)
     assert run("reproduce", "all", *words) == 0
@@ -48,7 +86,9 @@ def test_everything_at_its_smallest(data: Path, tmp_path: Path, capsys: pytest.C
         suffixes = (".md", ".json") if name.startswith("table") else (".png", ".svg", ".json")
         for suffix in suffixes:
             assert str(tmp_path / f"{name}{suffix}") in printed
-            assert (tmp_path / f"{name}{suffix}").stat().st_size > 50
+    for name in (name for name in NAMES if name.startswith("table")):
+        check_table(tmp_path / name)
+    check_figures(tmp_path)
     table = json.loads((tmp_path / "table2.json").read_text())
     assert [row[0].split(" / ")[0] for row in table["rows"]] == ["0", "0.9", "0.92", "0.93", "0.94", "0.95"]
     assert table["rows"][0][1] == "100% / 100%"
@@ -56,18 +96,20 @@ def test_everything_at_its_smallest(data: Path, tmp_path: Path, capsys: pytest.C
     curves = json.loads((tmp_path / "fig4.json").read_text())["curves"]
     assert next(curve["name"] for curve in curves) == "our router"
     assert all(curve["gmacs"] == sorted(curve["gmacs"]) for curve in curves)
-    assert read_image(tmp_path / "fig5.png").shape[1] == 2100  # 7 inches at 300 dpi
-    # Resume: nothing is trained or measured again.
+    # A second run uses what the first one trained and measured.
     before = {path: path.read_bytes() for path in (tmp_path / "results").iterdir()}
     assert run("reproduce", "table1", "fig4", *words) == 0
     assert {path: path.read_bytes() for path in (tmp_path / "results").iterdir()} == before
-    # A network of one's own.
+    # A network that was trained elsewhere.
     assert run("reproduce", "fig1", *words, "--checkpoints", f"backbone={tmp_path}/runs/backbone/1-backbone/best") == 0
     assert run("reproduce", "fig1", *words, "--checkpoints", "network=x") != 0
     assert "no network 'network'" in capsys.readouterr().err
     assert run("reproduce", "fig9", *words) != 0
-    assert "'fig9' (choose from 'table1'" in capsys.readouterr().err
-    assert run("reproduce", "fig1", "--preset", "huge", "--data", data) != 0
+    assert "'fig9'" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="no 'fig9'; choose from table1"):
+        reproduce(["fig9"], Experiment(PRESETS["smoke"], data, tmp_path))
+    with pytest.raises(ConfigError, match="'huge'; choose one of paper, mini, smoke"):
+        find_preset("huge")
 
 
 def test_quoted_lines_are_whole():

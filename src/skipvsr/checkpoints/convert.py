@@ -1,4 +1,4 @@
-"""`skipvsr convert`: a foreign checkpoint becomes a model folder."""
+"""`skipvsr convert`: from a published BasicVSR checkpoint to a model folder."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ def convert(source: str | Path, destination: str | Path, *, overwrite: bool = Fa
 
     Args:
         source: a .pth or .safetensors file.
-        destination: the folder to make.
-        overwrite: replace a model folder that is there.
+        destination: the model folder to make.
+        overwrite: replace the destination if it is a model folder.
+
+    Returns:
+        What the folder holds.
 
     Raises:
-        CheckpointError: the source cannot be read or represented.
+        CheckpointError: the source cannot be read, or is another network.
         OutputError: the destination exists or cannot be written.
     """
     source = Path(source)
@@ -40,8 +43,8 @@ tags: [video-super-resolution]
 # {source.stem}
 
 BasicVSR x4 ({config.channels} channels, {config.blocks} residual blocks per direction), converted by `skipvsr convert`
-from `{source.name}` (layout: {checkpoint.provenance["family"]}; sha256 {digest}). How it was trained, and under which
-licence it may be used, is what its publisher says.
+from `{source.name}` (layout: {checkpoint.provenance["family"]}; sha256 {digest}). See its
+publisher for how it was trained and under which licence it may be used.
 
     skipvsr upscale in.mp4 out.mp4 --model THIS_FOLDER
 """

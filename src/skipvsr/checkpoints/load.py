@@ -1,4 +1,4 @@
-"""`load_model`: a network from a packaged name, a folder, a file or a Hub id."""
+"""`load_model`: a network from the name of a packaged model, a folder, a file or a Hub id."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HUB_ID = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 
 @torch.inference_mode(mode=False)  # weights made in the caller's inference mode could never be trained
 def load_model(source: str | Path, *, device: str | torch.device = "auto") -> SkipVSR:
-    """A network ready to run, in eval mode.
+    """Load a network, ready to run and in eval mode.
 
     Args:
         source: the name of a packaged model ("compact"), "bicubic" (no network), a model folder, a checkpoint file of BasicSR
@@ -30,7 +30,7 @@ def load_model(source: str | Path, *, device: str | torch.device = "auto") -> Sk
 
     Raises:
         ModelError: there is no such model, or the Hub cannot be reached.
-        CheckpointError: it is there, and damaged or no network that this package has.
+        CheckpointError: the file or folder is damaged, or holds a network that this package does not have.
     """
     network = Bicubic().eval() if source == BICUBIC else build(read_checkpoint(source))
     if device == "auto":
@@ -39,7 +39,7 @@ def load_model(source: str | Path, *, device: str | torch.device = "auto") -> Sk
 
 
 def read_checkpoint(source: str | Path) -> Checkpoint:
-    """What `load_model` would build, as shape, weights and provenance; arguments and errors as there."""
+    """Configuration, weights and provenance of the network that `load_model` would build; arguments and errors are the same."""
     name, path = str(source), Path(source)
     if isinstance(source, str) and name in packaged_names():
         return read_folder(PACKAGED / name)
@@ -51,7 +51,9 @@ def read_checkpoint(source: str | Path) -> Checkpoint:
     if isinstance(source, str) and match and not path.suffix and not name.startswith("."):
         return read_folder(_download(match[1], match[2]))
     names = ", ".join(packaged_names()) or "none"
-    raise ModelError(f"there is no model {name!r}; give a packaged name ({names}), a folder, a checkpoint or a Hub id")
+    raise ModelError(
+        f"there is no model {name!r}; give the name of a packaged model ({names}), a folder, a checkpoint or a Hub id"
+    )
 
 
 def packaged_names() -> list[str]:
@@ -68,7 +70,7 @@ def _download(repository: str, revision: str | None) -> Path:
     except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
         names = ", ".join(packaged_names()) or "none"
         raise ModelError(
-            f"there is no file or folder {repository!r}, and the Hub gives no model of that name "
+            f"there is no file or folder {repository!r}, and no model of that name could be downloaded from the Hub "
             f"({type(error).__name__}); packaged models are: {names}"
         ) from error
     return Path(folder)

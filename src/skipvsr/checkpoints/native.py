@@ -1,8 +1,8 @@
-"""Our own checkpoint: a folder in the layout of the Hugging Face Hub.
+"""Our own checkpoint format: a model folder in the layout of the Hugging Face Hub.
 
 config.json         {"format": "skipvsr", "format_version": 2, "network": {...}, "provenance": {...}}, and "calibration"
-                    where the router was calibrated
-model.safetensors   the weights, fp32 or fp16
+                    if the router was calibrated
+model.safetensors   the weights, in fp32 or fp16
 README.md           the model card
 """
 
@@ -34,13 +34,13 @@ CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A network's shape, its weights, and where they come from.
+    """A network's configuration, its weights, and where they come from.
 
     Args:
-        config: the network's shape.
-        weights: our names to fp32 tensors; exactly those of `SkipVSR(config).state_dict()`.
-        provenance: what made it (command, data, iterations, commit), and the numbers measured; plain JSON values.
-        calibration: of its router, where there is one.
+        config: configuration of the network.
+        weights: fp32 tensors by name, exactly those of `SkipVSR(config).state_dict()`.
+        provenance: how it was made (command, data, iterations, commit) and the numbers measured; plain JSON values.
+        calibration: table of its router; None: without a router, or not calibrated.
     """
 
     config: VSRConfig
@@ -50,7 +50,7 @@ class Checkpoint:
 
 
 def build(checkpoint: Checkpoint) -> SkipVSR:
-    """The network of a checkpoint, in eval mode on the CPU."""
+    """The network of a checkpoint, in eval mode, on the CPU."""
     network = SkipVSR(checkpoint.config)
     network.load_state_dict(checkpoint.weights)
     network.calibration = checkpoint.calibration
@@ -61,7 +61,7 @@ def read_folder(folder: Path) -> Checkpoint:
     """Read a model folder.
 
     Raises:
-        CheckpointError: a file is missing or damaged, made by a later version, or does not fit the network it describes.
+        CheckpointError: a file is missing, damaged, made by a later version, or does not fit the network it describes.
     """
     description = _read_config(folder / CONFIG)
     renamed = description["format_version"] == _BEFORE_RECONSTRUCTION
@@ -90,14 +90,14 @@ def save_folder(
     dtype: torch.dtype = torch.float32,
     overwrite: bool = False,
 ) -> None:
-    """Write a model folder, whole or not at all.
+    """Write a model folder, completely or not at all.
 
     Args:
         checkpoint: what to write.
-        folder: to be made.
-        card: the text of its README.md.
-        dtype: of the stored weights: torch.float32, or torch.float16 for half the size.
-        overwrite: replace a model folder that is there.
+        folder: the folder to make.
+        card: text of its README.md.
+        dtype: type of the stored weights: torch.float32, or torch.float16 for half the size.
+        overwrite: replace the folder if it is a model folder.
 
     Raises:
         OutputError: the folder exists, or cannot be written.
@@ -105,7 +105,9 @@ def save_folder(
     folder = Path(folder)
     if folder.exists() and not (overwrite and (folder / CONFIG).is_file()):
         reason = (
-            "exists already; choose another, or give --overwrite" if not overwrite else "is there and no model folder"
+            "is not a model folder; choose another"
+            if overwrite
+            else "exists already; choose another, or give --overwrite"
         )
         raise OutputError(f"{folder} {reason}")
     description = {
@@ -133,11 +135,11 @@ def save_folder(
 
 
 def store_calibration(folder: Path, calibration: Calibration) -> None:
-    """Put a calibration table into a model folder; nothing else in it changes.
+    """Store a calibration table in a model folder; nothing else in it changes.
 
     Raises:
-        CheckpointError: it is no model folder.
-        OutputError: it cannot be written.
+        CheckpointError: the folder is not a model folder.
+        OutputError: its config.json cannot be written.
     """
     path = folder / CONFIG
     description = {**_read_config(path), "calibration": calibration.to_dict()}
@@ -152,7 +154,7 @@ def store_calibration(folder: Path, calibration: Calibration) -> None:
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file, floating-point ones in fp32. Raises CheckpointError."""
+    """All tensors of a safetensors file, with floating-point ones converted to fp32. Raises CheckpointError."""
     if not path.is_file():
         raise CheckpointError(f"{path} is missing; get the model again")
     try:
@@ -163,24 +165,25 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def check_weights(weights: dict[str, Tensor], config: VSRConfig, path: Path) -> None:
-    """Raise CheckpointError unless the weights are those of the network, name for name, shape for shape, all finite."""
+    """Raise CheckpointError unless names and shapes of the weights are the network's, and all values are finite."""
     with torch.device("meta"):
         expected = {name: tensor.shape for name, tensor in SkipVSR(config).state_dict().items()}
     missing, extra = sorted(set(expected) - set(weights)), sorted(set(weights) - set(expected))
     if missing or extra:
-        which = f"lacks {missing[0]!r}" if missing else f"holds {extra[0]!r}, which it should not"
-        raise CheckpointError(f"{path} does not fit its network: it {which} ({len(missing) + len(extra)} in all)")
+        which = f"lacks {missing[0]!r}" if missing else f"has an unknown tensor {extra[0]!r}"
+        count = len(missing) + len(extra)
+        raise CheckpointError(f"{path} does not fit its network: it {which} ({count} such tensors in all)")
     for name, shape in expected.items():
         if weights[name].shape != shape:
             got, wanted = tuple(weights[name].shape), tuple(shape)
             raise CheckpointError(f"{path} does not fit its network: {name!r} is {got}, not {wanted}")
         if not torch.isfinite(weights[name]).all():
-            raise CheckpointError(f"{path} holds values in {name!r} that are not numbers; get it again")
+            raise CheckpointError(f"{path} has infinite values or NaN in {name!r}; get it again")
 
 
 def _read_config(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise CheckpointError(f"{path.parent} is no model folder: it has no {CONFIG}")
+        raise CheckpointError(f"{path.parent} is not a model folder: it has no {CONFIG}")
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -191,12 +194,14 @@ def _read_config(path: Path) -> dict[str, Any]:
         )
     version = description.get("format_version")
     if version not in (_BEFORE_RECONSTRUCTION, FORMAT_VERSION):
-        raise CheckpointError(f"{path} has format version {version!r}; this skipvsr reads {FORMAT_VERSION}: update it")
+        raise CheckpointError(
+            f"{path} has format version {version!r}; this version of skipvsr reads up to {FORMAT_VERSION}; update skipvsr"
+        )
     return description
 
 
 def fingerprint(model: SkipVSR) -> str:
-    """Of all weights and buffers and of the calibration: what goes on later must have the same."""
+    """A hash of all weights, buffers and the calibration, by which a resumed job recognises its model."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())

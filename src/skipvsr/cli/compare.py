@@ -43,10 +43,10 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 def command(args: argparse.Namespace) -> None:
     """Compare, and say which input is where."""
-    from skipvsr.report.compare import Look, compare
+    from skipvsr.report.compare import CompareOptions, compare
 
-    look = Look(wipe=args.wipe, crop=args.crop, zoom=args.zoom, diff=args.diff)
-    count = compare(args.sources, args.destination, look, frame=args.frame, overwrite=args.overwrite)
+    options = CompareOptions(wipe=args.wipe, crop=args.crop, zoom=args.zoom, diff=args.diff)
+    count = compare(args.sources, args.destination, options, frame=args.frame, overwrite=args.overwrite)
     panels = [" / ".join(map(str, args.sources))] if args.wipe else list(map(str, args.sources))
     if args.diff:
         panels += [f"{source} - {args.sources[0]}" for source in args.sources[1:]]

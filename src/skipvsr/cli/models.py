@@ -31,7 +31,8 @@ def command(args: argparse.Namespace) -> None:
     for name, values in models.items():
         print(name)
         for key, value in values.items():
-            print(f"  {key.replace('_', ' '):<34} {value}")
+            label = key.replace("gmacs_per", "GMAC per").replace("_", " ")
+            print(f"  {label:<34} {f'{value:,}' if isinstance(value, int) else value}")
 
 
 def describe(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""Tables and figures; the only room that imports matplotlib."""
+"""Tables, figures and comparisons; the only package that imports matplotlib."""

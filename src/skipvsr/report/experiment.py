@@ -1,4 +1,4 @@
-"""The networks and numbers of a reproduction: trained, calibrated and measured when they are first asked for."""
+"""The networks and numbers of a reproduction: trained, calibrated and measured when they are first needed."""
 
 from __future__ import annotations
 
@@ -23,62 +23,64 @@ from skipvsr.models.vsr import SkipVSR
 from skipvsr.report.presets import Preset, TestSet, check_variants
 from skipvsr.training.loop import train
 
-# The ratios of blocks that give the paper's six costs (100, 96, 88, 78, 63, 43 %): inputs and reconstruction are a quarter.
+# The ratios of active blocks that give the paper's six costs (100, 96, 88, 78, 63, 43 %); the rest of the cost, about a quarter
+# (trunk inputs and reconstruction), is never skipped.
 BUDGETS = (1.0, 0.947, 0.84, 0.707, 0.507, 0.24)
 
-# Of the ablations, only this ratio is looked at.
+# The only ratio at which ablations are compared.
 HALF = BUDGETS[4]
-# Clips that calibration sees, and frames of each.
-_SEEN = 6
-# Clips that are timed, and frames of each where all are tested.
-_TIMED = 8
+# Number of clips that calibration runs on, and of frames of each.
+_CALIBRATION_CLIPS = 6
+# Number of clips that are timed, and of frames of each if the preset tests whole clips.
+_TIMED_CLIPS = 8
 
 
 @dataclass
 class Experiment:
-    """Where a reproduction is made; everything is kept in its folder, and what is there is not made again.
+    """A reproduction in a folder, where everything that was trained or measured is kept and used again.
 
     Args:
-        preset: the size.
+        preset: sizes of networks and trainings, and the test sets.
         data: folder of the data.
         out: folder for runs, results, tables and figures.
-        given: trained model folders by variant, in the place of those that would be trained; those for another degradation
-            than BI have it in their name ("backbone-bd").
-        say: told what is being done.
+        checkpoints: trained model folders by variant, used instead of training them; variants for another degradation than
+            BI have it in their name ("backbone-bd").
+        say: called with a line of text before each step.
 
     Raises:
-        ConfigError: a given variant is none of the preset's.
+        ConfigError: a checkpoint for a variant that the preset does not have.
     """
 
     preset: Preset
     data: Path
     out: Path
-    given: Mapping[str, Path] = field(default_factory=dict)
+    checkpoints: Mapping[str, Path] = field(default_factory=dict)
     say: Callable[[str], object] = print
     _models: dict[tuple[str, str], SkipVSR] = field(default_factory=dict, init=False)
     _evaluations: dict[tuple[str, str], Evaluation] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
-        check_variants(self.preset, list(self.given))
+        check_variants(self.preset, list(self.checkpoints))
         self.out.mkdir(parents=True, exist_ok=True)
 
     def model(self, variant: str, degradation: str = "bi") -> SkipVSR:
-        """A variant, trained and calibrated."""
+        """The network of a variant, trained and calibrated."""
         key = (variant, degradation)
         if key not in self._models:
             folder = self._trained(variant, degradation)
             model = load_model(folder)
             if model.router is not None and model.calibration is None:
                 self.say(f"calibrating {variant}")
-                seen = [self.clip(frames=6)[0]] if self.preset.name == "smoke" else self._seen(degradation)
-                model.calibration = calibrate(model, seen, PATCH_PX, budgets=_budgets(variant))
-                if folder not in self.given.values():
+                smoke = self.preset.name == "smoke"
+                clips = [self.clip(frames=6)[0]] if smoke else self._calibration_clips(degradation)
+                model.calibration = calibrate(model, clips, PATCH_PX, budgets=_budgets(variant))
+                if folder not in self.checkpoints.values():
                     store_calibration(folder, model.calibration)
             self._models[key] = model
         return self._models[key]
 
     def row(self, variant: str, setting: Setting, test: TestSet, *, with_ssim: bool = True) -> Row:
-        """A variant at a setting on a test set; "bicubic" is a variant too. SSIM takes longer than the network."""
+        """The scores of a variant (or "bicubic") at a setting on a test set. SSIM takes longer than the network itself."""
         key = (variant, f"{test.name}{'' if with_ssim else ' PSNR'}")
         if key not in self._evaluations:
             model = None if variant == "bicubic" else self.model(variant, test.degradation)
@@ -96,15 +98,15 @@ class Experiment:
         return self._evaluations[key].row(setting)
 
     def seconds(self, runs: Sequence[tuple[str, Setting]], test: TestSet) -> list[float]:
-        """Seconds a frame of variants at settings on a test set, side by side."""
+        """Seconds per frame of each variant at its setting on a test set, measured in turn so that they can be compared."""
         self.say(f"timing {len(runs)} settings side by side on {test.name}")
-        frames = self.preset.test_frames or _TIMED
-        lrs = [lr_gt_clip(clip, test.degradation, frames)[0] for clip in self._clips(test)[:_TIMED]]  # pyright: ignore[reportArgumentType]
+        frames = self.preset.test_frames or _TIMED_CLIPS
+        lrs = [lr_gt_clip(clip, test.degradation, frames)[0] for clip in self._clips(test)[:_TIMED_CLIPS]]  # pyright: ignore[reportArgumentType]
         models = [(self.model(variant, test.degradation), setting) for variant, setting in runs]
         return seconds_side_by_side(models, lrs, 1 if self.preset.name == "smoke" else ROUNDS)
 
     def clip(self, frames: int = 16) -> tuple[Tensor, Tensor]:
-        """The clip of the first test set that figures show, LR and HR."""
+        """The clip that figures show, from the first test set: LR and ground truth."""
         test = self.preset.tests[0]
         clips = self._clips(test)
         return lr_gt_clip(clips[self.preset.shown % len(clips)], test.degradation, frames)  # pyright: ignore[reportArgumentType]
@@ -112,17 +114,17 @@ class Experiment:
     def _clips(self, test: TestSet) -> list[Clip]:
         return find_clips(test.kind, self.data / test.folder)
 
-    def _seen(self, degradation: str) -> list[Tensor]:
-        """A few of the training clips."""
+    def _calibration_clips(self, degradation: str) -> list[Tensor]:
+        """LR frames of a few training clips, evenly spread over the set."""
         kind, folder = self.preset.train or (self.preset.tests[0].kind, self.preset.tests[0].folder)
         clips = find_clips(kind, self.data / folder)
-        chosen = clips[:: max(1, len(clips) // _SEEN)][:_SEEN]
-        return [lr_gt_clip(clip, degradation, _SEEN)[0] for clip in chosen]  # pyright: ignore[reportArgumentType]
+        chosen = clips[:: max(1, len(clips) // _CALIBRATION_CLIPS)][:_CALIBRATION_CLIPS]
+        return [lr_gt_clip(clip, degradation, _CALIBRATION_CLIPS)[0] for clip in chosen]  # pyright: ignore[reportArgumentType]
 
     def _trained(self, variant: str, degradation: str) -> Path:
         name = variant if degradation == "bi" else f"{variant}-{degradation}"
-        if name in self.given:
-            return self.given[name]
+        if name in self.checkpoints:
+            return self.checkpoints[name]
         backbone = self.out if variant == "backbone" else self._trained("backbone", degradation)
         run = self.out / "runs" / name
         config = self.preset.config(variant, self.data, backbone, degradation)
@@ -131,5 +133,5 @@ class Experiment:
 
 
 def _budgets(variant: str) -> list[float]:
-    """What a variant is calibrated for."""
+    """The budgets that a variant is calibrated for."""
     return sorted(set(BUDGETS) - {1.0}) if variant in ("paper", "ours") else [HALF]

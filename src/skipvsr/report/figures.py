@@ -16,14 +16,14 @@ from skipvsr.report.style import COLOURS, COLUMN_INCHES, MAP, MARKERS, PAGE_INCH
 
 @dataclass(frozen=True)
 class Curve:
-    """A line of Figure 4, or a point.
+    """A curve of Figure 4, or its single point.
 
     Args:
         name: in the legend.
-        gmacs: GMAC a frame, of each point.
-        seconds: seconds a frame.
-        psnr: dB.
-        line: join the points.
+        gmacs: GMAC per frame of each point.
+        seconds: seconds per frame of each point.
+        psnr: in dB, of each point.
+        line: draw a line between the points.
     """
 
     name: str
@@ -38,25 +38,25 @@ class Crop:
     """A column of Figure 6.
 
     Args:
-        name: above it.
-        picture: (H, W, 3) in [0, 1].
-        depth: how much ran at each pixel of the whole frame, (H, W) of the low resolution.
-        box: where in it the picture lies: top, left, side.
+        name: its title.
+        image: the crop, (H, W, 3) in [0, 1].
+        depth: ratio of blocks that ran at each LR pixel of the whole frame, (h, w).
+        box: the crop's position in `depth`: top, left, side.
     """
 
     name: str
-    picture: np.ndarray
+    image: np.ndarray
     depth: np.ndarray | None = None
     box: tuple[int, int, int] | None = None
 
 
-def patch_psnr_map(stem: Path, picture: np.ndarray, psnr: np.ndarray, method: str) -> list[Path]:
+def patch_psnr_map(stem: Path, frame: np.ndarray, psnr: np.ndarray, method: str) -> list[Path]:
     """Figure 1: a frame (H, W, 3) in [0, 1], and the PSNR of each of its patches (rows, columns) over it."""
     figure = new_figure(COLUMN_INCHES, COLUMN_INCHES * 0.72)
     axes = figure.subplots()
-    height, width = picture.shape[:2]
-    _bare(axes)
-    axes.imshow(picture.mean(axis=2), cmap="gray", vmin=0, vmax=1)
+    height, width = frame.shape[:2]
+    _hide_axes(axes)
+    axes.imshow(frame.mean(axis=2), cmap="gray", vmin=0, vmax=1)
     image = axes.imshow(psnr, cmap=MAP, alpha=0.6, extent=(-0.5, width - 0.5, height - 0.5, -0.5), aspect="equal")
     rows, columns = psnr.shape
     if rows * columns <= 70:
@@ -88,17 +88,17 @@ def trade_off(stem: Path, curves: Sequence[Curve], measure: str = "PSNR (dB)") -
 
 
 def routing_statistics(
-    stem: Path, per_block: np.ndarray, differences: np.ndarray, picture: np.ndarray, depth: np.ndarray, caption: str
+    stem: Path, per_block: np.ndarray, differences: np.ndarray, frame: np.ndarray, depth: np.ndarray, caption: str
 ) -> list[Path]:
-    """Figure 5: ratio of tiles on which each block ran, how much blocks change the feature, and the depth over a frame.
+    """Figure 5: the ratio of tiles on which each block ran, how much each block changes the feature, and the depth on a frame.
 
     Args:
-        stem: of the files.
+        stem: path of the files, without suffix.
         per_block: (2, blocks), backward and forward trunk.
-        differences: (blocks, N), root mean square.
-        picture: (H, W, 3) in [0, 1].
-        depth: (H, W), ratio of blocks.
-        caption: what ran.
+        differences: (blocks, N), root mean square change of the feature on each tile.
+        frame: (H, W, 3) in [0, 1].
+        depth: (h, w), ratio of blocks that ran.
+        caption: what was run, for the title.
     """
     figure = new_figure(PAGE_INCHES, 2.1)
     bars, spread, over = figure.subplots(1, 3, width_ratios=(1, 1, 1.25))
@@ -111,9 +111,9 @@ def routing_statistics(
     names = [str(block + 1) for block in chosen]
     spread.boxplot([differences[block] for block in chosen], tick_labels=names, showfliers=False, widths=0.6)
     spread.set(xlabel="residual block", ylabel="change of the feature (RMS)", title="distribution over tiles")
-    _bare(over)
-    over.imshow(picture.mean(axis=2), cmap="gray", vmin=0, vmax=1)
-    high, wide = picture.shape[:2]
+    _hide_axes(over)
+    over.imshow(frame.mean(axis=2), cmap="gray", vmin=0, vmax=1)
+    high, wide = frame.shape[:2]
     extent = (-0.5, wide - 0.5, high - 0.5, -0.5)
     image = over.imshow(100 * depth, cmap=MAP, alpha=0.55, vmin=0, vmax=100, extent=extent)
     over.set_title(f"depth: {caption}")
@@ -128,33 +128,33 @@ def routing_statistics(
 
 
 def crops(stem: Path, columns: Sequence[Crop], data: dict[str, Any]) -> list[Path]:
-    """Figure 6: crops beside one another, with the depth map below those that have one."""
-    height, width = columns[0].picture.shape[:2]
+    """Figure 6: crops beside one another, each with its depth map below, if it has one."""
+    height, width = columns[0].image.shape[:2]
     wide = PAGE_INCHES / len(columns)
     figure = new_figure(PAGE_INCHES, 2 * wide * height / width + 0.75)
     rows = figure.subplots(2, len(columns))
     image = None
     for index, column in enumerate(columns):
         above, below = rows[0][index], rows[1][index]
-        _bare(above)
-        above.imshow(column.picture.clip(0, 1), interpolation="nearest")
+        _hide_axes(above)
+        above.imshow(column.image.clip(0, 1), interpolation="nearest")
         above.set_title(column.name, fontsize=6)
-        _bare(below)
+        _hide_axes(below)
         if column.depth is None:
             below.axis("off")
         else:
             image = below.imshow(100 * column.depth, cmap=MAP, vmin=0, vmax=100, interpolation="nearest")
             if column.box is not None:
                 top, left, side = column.box
-                frame = Rectangle((left - 0.5, top - 0.5), side, side, fill=False, edgecolor="white", linewidth=0.8)
-                below.add_patch(frame)
+                outline = Rectangle((left - 0.5, top - 0.5), side, side, fill=False, edgecolor="white", linewidth=0.8)
+                below.add_patch(outline)
     if image is not None:
         label = "blocks that ran (%)"
         figure.colorbar(image, ax=rows[1], label=label, location="bottom", shrink=0.4, aspect=40)
     return save(figure, stem, data)
 
 
-def _bare(axes: Axes) -> None:
+def _hide_axes(axes: Axes) -> None:
     axes.grid(visible=False)
     axes.set_xticks([])
     axes.set_yticks([])

@@ -1,4 +1,4 @@
-"""At what size the paper is reproduced, and which networks that takes."""
+"""The sizes at which the paper is reproduced, and the networks that each needs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from skipvsr.training.config import (
 
 @dataclass(frozen=True)
 class TestSet:
-    """Clips that are tested on: a kind that `find_clips` knows, its folder below the data's, and the degradation."""
+    """A test set: its name in tables, the kind (of `find_clips`), its folder below the data folder, and the degradation."""
 
     name: str
     kind: str
@@ -34,22 +34,25 @@ class TestSet:
 
 @dataclass(frozen=True)
 class Preset:
-    """A size.
+    """The size of a reproduction.
 
     Args:
         name: "paper", "mini" or "smoke".
-        network: its shape.
-        train: kind and folder of the training clips, below the data's folder; None: the first test set's.
-        stills: folder of photographs; none where empty.
-        tests: what is tested on; tables have a column each, figures take the first.
+        network: shape of the network.
+        train: kind and folder (below the data folder) of the training clips; None: those of the first test set.
+        stills: folder of photographs for training, below the data folder; empty: none.
+        tests: the test sets; tables have a column for each, figures show the first.
         flow: steps of the flow stage.
-        backbone, skip: steps; every variant of the skip stage and every static network has as many.
-        batch, crop, frames: of the training clips.
-        intervals: blocks between target layers, as in Table 6; the last is the method's.
-        static: blocks of the static networks.
-        test_frames: the first so many of each clip; 0: all.
-        shown: which clip of the first test set figures show.
-        learning_rate: learning rate of the backbone.
+        backbone: steps of the backbone stage.
+        skip: steps of the skip stage of each variant, and of each static network.
+        batch: clips in a batch.
+        crop: LR pixels a side of training crops.
+        frames: frames of a training clip.
+        intervals: blocks between target layers, for Table 6; the last one is the method's own.
+        static: numbers of blocks of the static networks.
+        test_frames: number of frames tested of each clip, from the first; 0: all.
+        shown: index of the clip of the first test set that figures show.
+        learning_rate: of the backbone stage; the skip stage and static networks have half of it.
     """
 
     name: str
@@ -71,7 +74,7 @@ class Preset:
 
     @property
     def variants(self) -> list[str]:
-        """Networks that tables and figures are made of."""
+        """Names of the networks that tables and figures need."""
         return [
             "backbone", "paper", "paper-alone", "paper-psnr", "paper-psnr-interval", "paper-feature",
             *(f"paper-every-{every}" for every in self.intervals[:-1]), "ours",
@@ -79,13 +82,13 @@ class Preset:
         ]  # fmt: skip
 
     def config(self, variant: str, data: Path, backbone: Path, degradation: str) -> TrainingConfig:
-        """The training of a variant.
+        """The training configuration of a variant.
 
         Args:
-            variant: of `variants`.
-            data: the data's folder.
-            backbone: the trained backbone's model folder, where all but itself start from.
-            degradation: that is trained for.
+            variant: one of `variants`.
+            data: folder of the data.
+            backbone: model folder of the trained backbone, from which every other variant starts.
+            degradation: how LR frames are made.
         """
         kind, folder = self.train or (self.tests[0].kind, self.tests[0].folder)
         blocks = int(variant.rpartition("-")[2]) if variant.startswith("static-") else self.network.blocks
@@ -143,7 +146,7 @@ class Preset:
 _COMPACT = Network(32, 8, "light", "light")
 
 PRESETS = {
-    # The paper's own protocol; iterations as BasicVSR's, which it does not state.
+    # The paper's protocol. It does not state the number of steps; these are BasicVSR's.
     "paper": Preset(
         "paper", Network(64, 30, "spynet", "basicvsr"), ("reds-train", "REDS"), "",
         (
@@ -160,7 +163,7 @@ PRESETS = {
         flow=2000, backbone=2500, skip=200, batch=4, crop=48, frames=7, intervals=(8, 4, 2), static=(2, 4, 6),
         test_frames=5, shown=5,
     ),
-    # Every part once, in a minute; its numbers mean nothing.
+    # Runs every part once, in about a minute; its numbers mean nothing.
     "smoke": Preset(
         "smoke", Network(8, 4, "light", "light"), None, "", (TestSet("test BI", "folder", ".", "bi"),),
         flow=1, backbone=1, skip=1, batch=1, crop=24, frames=3, intervals=(4, 3, 2), static=(2,), test_frames=3,
@@ -175,10 +178,10 @@ def find_preset(name: str) -> Preset:
     return PRESETS[name]
 
 
-def check_variants(preset: Preset, given: Sequence[str]) -> None:
-    """Raise ConfigError where a name is no variant of the preset."""
+def check_variants(preset: Preset, names: Sequence[str]) -> None:
+    """Raise ConfigError if a name is not a variant of the preset."""
     degradations = {test.degradation for test in preset.tests} - {"bi"}
     known = {*preset.variants, *(f"{variant}-{kind}" for variant in preset.variants for kind in degradations)}
-    unknown = sorted(set(given) - known)
+    unknown = sorted(set(names) - known)
     if unknown:
-        raise ConfigError(f"there is no network {unknown[0]!r}; choose of {', '.join(preset.variants)}")
+        raise ConfigError(f"there is no network {unknown[0]!r}; choose from {', '.join(preset.variants)}")

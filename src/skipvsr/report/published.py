@@ -1,4 +1,4 @@
-"""Numbers as the paper prints them, to stand beside ours: PSNR in dB / SSIM; FLOPs are its word for MACs."""
+"""Numbers as the paper prints them, to be shown beside ours: PSNR in dB / SSIM. What the paper calls FLOPs are MACs."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ SETS: tuple[str, ...] = ("REDS4 BI", "Vimeo-90K-T BI", "Vid4 BI", "UDM10 BD", "V
 
 @dataclass(frozen=True)
 class Quoted:
-    """A line of Table 1 or 2 (there `method` is the threshold).
+    """A row of Table 1, or of Table 2 (where `method` is the threshold).
 
-    Parameters in millions, GMAC and milliseconds a 180x320 frame, PSNR/SSIM on `SETS`.
+    Parameters in millions, GMAC and milliseconds per 180x320 frame, PSNR/SSIM on each of `SETS`; "-" where there is none.
     """
 
     method: str
@@ -49,7 +49,7 @@ SkipVSR 4.9 338.5 58 30.60/0.8726 36.39/0.9365 26.54/0.7924 39.05/0.9645 36.73/0
     )
 )
 
-# SkipVSR by threshold.
+# SkipVSR at each threshold.
 TABLE_2 = tuple(
     map(
         _quoted,
@@ -64,7 +64,7 @@ TABLE_2 = tuple(
     )
 )
 
-# On REDS4: uniform skip with alignment; estimator alone; alignment alone; both.
+# PSNR on REDS4. VSR1: uniform skipping with alignment; VSR2: estimator alone; VSR3: alignment alone; VSR4: both.
 TABLE_3 = (("VSR1", "25.30"), ("VSR2", "29.89"), ("VSR3", "30.60"), ("VSR4", "30.60"))
 # Strategy, FLOPs, milliseconds, PSNR/SSIM.
 TABLE_4 = (
@@ -80,5 +80,5 @@ TABLE_5 = (
     ("feature", "338.5G", "58", "21.01/0.3031"),
     ("feature-interval", "338.5G", "58", "30.60/0.8726"),
 )
-# Blocks between target layers (of 30); "-": did not converge.
+# Blocks between target layers (of 30), PSNR/SSIM; "-": did not converge.
 TABLE_6 = ((15, "-"), (10, "25.52/0.6525"), (6, "30.60/0.8726"))

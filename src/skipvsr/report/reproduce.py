@@ -1,4 +1,4 @@
-"""Every table and figure of the paper, by name."""
+"""Makes the tables and figures of the paper, by name."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from skipvsr.models.blocks import SCALE
 from skipvsr.models.resize import bicubic_upsample
 from skipvsr.report.experiment import BUDGETS, Experiment
 from skipvsr.report.figures import Crop, Curve, crops, patch_psnr_map, routing_statistics, trade_off
-from skipvsr.report.inspect import feature_differences, patch_psnr, run_routed
+from skipvsr.report.observations import feature_differences, patch_psnr, run_routed
 from skipvsr.report.tables import TABLES
 
-_CURVE_SHARES = (0.24, 0.507, 0.707)
+_CURVE_RATIOS = (0.24, 0.507, 0.707)
 _FIXED = ("gradient", "random", "uniform", "deep")
 
 
@@ -30,18 +30,18 @@ def fig1(experiment: Experiment, stem: Path) -> list[Path]:
     middle = len(lr) // 2
     result = run_routed(experiment.model("backbone"), lr, ComputeOptions()).result
     method = f"BasicVSR, {psnr(result[middle], gt[middle], 1.0).item():.2f} dB"
-    return patch_psnr_map(stem, picture(gt[middle]), patch_psnr(result[middle], gt[middle]).numpy(), method)
+    return patch_psnr_map(stem, to_image(gt[middle]), patch_psnr(result[middle], gt[middle]).numpy(), method)
 
 
 def fig4(experiment: Experiment, stem: Path) -> list[Path]:
-    """Quality against cost and time: both routers, free policies, static networks."""
+    """Quality against cost and time: both routers, policies without a router, static networks."""
     test = experiment.preset.tests[0]
     full = Setting("full")
     lines: dict[str, list[tuple[str, Setting]]] = {}
     for name, variant in (("our router", "ours"), ("the paper's router", "paper")):
-        lines[name] = [*((variant, Setting("budget", ratio)) for ratio in _CURVE_SHARES), (variant, full)]
+        lines[name] = [*((variant, Setting("budget", ratio)) for ratio in _CURVE_RATIOS), (variant, full)]
     for policy in _FIXED:
-        lines[policy] = [*(("ours", Setting(policy, ratio)) for ratio in _CURVE_SHARES), ("ours", full)]  # pyright: ignore[reportArgumentType]
+        lines[policy] = [*(("ours", Setting(policy, ratio)) for ratio in _CURVE_RATIOS), ("ours", full)]  # pyright: ignore[reportArgumentType]
     lines["static networks"] = [
         *((f"static-{blocks}", full) for blocks in experiment.preset.static),
         ("backbone", full),
@@ -62,7 +62,7 @@ def fig4(experiment: Experiment, stem: Path) -> list[Path]:
 
 
 def fig5(experiment: Experiment, stem: Path) -> list[Path]:
-    """Where blocks run: by block and over a frame; and how much each changes the feature."""
+    """Where blocks run, by block and on a frame, and how much each changes the feature."""
     lr, gt = experiment.clip()
     model = experiment.model("paper")
     table = model.calibration
@@ -70,20 +70,20 @@ def fig5(experiment: Experiment, stem: Path) -> list[Path]:
     routed = run_routed(model, lr, ComputeOptions(threshold=table.threshold_for(BUDGETS[4]), tile_size=table.tile_px))
     middle = len(lr) // 2
     return routing_statistics(
-        stem, routed.per_block.numpy(), feature_differences(model, lr).numpy(), picture(gt[middle]),
+        stem, routed.per_block.numpy(), feature_differences(model, lr).numpy(), to_image(gt[middle]),
         routed.depth[middle].numpy(), f"the paper's router, {routed.ratio:.0%}",
     )  # fmt: skip
 
 
 def fig6(experiment: Experiment, stem: Path) -> list[Path]:
-    """A crop at several thresholds, beside the ground truth, bicubic and the whole network."""
+    """A crop at several thresholds, beside the ground truth, bicubic and the full network."""
     lr, gt = experiment.clip()
     middle = len(lr) // 2
     top, left, side = _busiest(gt[middle])
     box = (top // SCALE, left // SCALE, side // SCALE)
 
     def cut(image: Tensor) -> np.ndarray:
-        return picture(image[..., top : top + side, left : left + side])
+        return to_image(image[..., top : top + side, left : left + side])
 
     bicubic = bicubic_upsample(lr[middle][None])[0]
     columns = [Crop("ground truth", cut(gt[middle])), Crop(_named("bicubic", bicubic, gt[middle]), cut(bicubic))]
@@ -105,14 +105,14 @@ NAMES = (*TABLES, *FIGURES)
 
 
 def reproduce(names: Sequence[str], experiment: Experiment) -> list[Path]:
-    """Make tables and figures; what they need is trained and measured first, and kept.
+    """Make tables and figures; the networks and numbers that they need are made first, and kept.
 
     Args:
-        names: of `NAMES`, or "all".
-        experiment: where.
+        names: any of `NAMES`, or "all".
+        experiment: supplies networks and numbers; files are written to its folder.
 
     Returns:
-        The files that were written, in the experiment's folder.
+        The files that were written.
 
     Raises:
         ConfigError: an unknown name.
@@ -120,7 +120,7 @@ def reproduce(names: Sequence[str], experiment: Experiment) -> list[Path]:
     wanted = NAMES if "all" in names else tuple(names)
     for name in wanted:
         if name not in NAMES:
-            raise ConfigError(f"there is no {name!r}; choose of {', '.join(NAMES)}, all")
+            raise ConfigError(f"there is no {name!r}; choose from {', '.join(NAMES)}, all")
     files = []
     for name in wanted:
         stem = experiment.out / name
@@ -129,17 +129,18 @@ def reproduce(names: Sequence[str], experiment: Experiment) -> list[Path]:
     return files
 
 
-def picture(image: Tensor) -> np.ndarray:
+def to_image(frame: Tensor) -> np.ndarray:
     """(3, H, W) -> (H, W, 3) in [0, 1]."""
-    return image.clamp(0, 1).permute(1, 2, 0).cpu().numpy()
+    return frame.clamp(0, 1).permute(1, 2, 0).cpu().numpy()
 
 
 def _named(name: str, result: Tensor, gt: Tensor) -> str:
+    """A title: the name, and the PSNR below it."""
     return f"{name}\n{psnr(result.clamp(0, 1), gt, 1.0).item():.2f} dB"
 
 
 def _busiest(gt: Tensor) -> tuple[int, int, int]:
-    """Top, left and side of the crop with the most detail, (3, H, W), on the grid of LR pixels."""
+    """Top, left and side of the square crop of a frame (3, H, W) with the most detail, on whole LR pixels."""
     side = min(192, gt.shape[-2] // 2, gt.shape[-1] // 2) // SCALE * SCALE
     slope = gt.mean(dim=0).diff(dim=-1).abs()[None, None]
     energy = torch.nn.functional.avg_pool2d(slope, side, stride=SCALE)[0, 0]

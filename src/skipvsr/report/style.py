@@ -1,4 +1,4 @@
-"""How figures look: column width, readable when printed, colours that everybody can tell apart."""
+"""The style of figures: as wide as a column or a page, readable in print, in colours that everybody can tell apart."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 COLUMN_INCHES = 3.4
 PAGE_INCHES = 7.0
-# Okabe and Ito's palette (2008), without its yellow, which is too faint for lines.
+# The palette of Okabe and Ito (2008), without its yellow, which is too faint for lines.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#999999")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 MAP = "viridis"
@@ -41,13 +41,13 @@ _SETTINGS: dict[str, Any] = {
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure in the house's style; sizes in inches."""
+    """An empty figure in this style; sizes in inches."""
     mpl.rcParams.update(_SETTINGS)  # pyright: ignore[reportCallIssue, reportArgumentType] - the stubs want literal keys
     return plt.figure(figsize=(width, height))
 
 
 def save(figure: Figure, stem: Path, data: dict[str, Any]) -> list[Path]:
-    """Write STEM.png (300 dpi), STEM.svg and STEM.json, the numbers that it shows; returns the files."""
+    """Write STEM.png (300 dpi), STEM.svg and STEM.json (the numbers shown); return the files."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     files = [stem.with_suffix(suffix) for suffix in (".png", ".svg", ".json")]
     figure.savefig(files[0], dpi=300, metadata={"Software": None})

@@ -1,4 +1,4 @@
-"""The paper's tables, in its layout, with its numbers beside ours."""
+"""The paper's tables, in its layout, with the paper's numbers beside ours."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from skipvsr.report.experiment import BUDGETS, HALF, Experiment
 from skipvsr.report.presets import TestSet
 
 _PATCH_FULL = Setting("full", 1.0, "patch")
-# What Table 4 spends on its fixed policies: 278 of 338.5 G are three quarters of the blocks.
-_FIXED_SHARE = 0.75
+# Ratio of blocks that the fixed policies of Table 4 run: 278 of 338.5 G is three quarters of the blocks.
+_FIXED_RATIO = 0.75
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table: Markdown to read, and its cells as JSON."""
+    """A table, to be written as Markdown and as JSON."""
 
     title: str
     header: tuple[str, ...]
@@ -29,11 +29,11 @@ class Table:
     notes: str
 
     def markdown(self) -> str:
-        """A heading, the notes and the table."""
+        """Heading, notes and table."""
         return f"## {self.title}\n\n{self.notes}\n\n{markdown([self.header, *self.rows])}"
 
     def save(self, stem: Path) -> list[Path]:
-        """STEM.md and STEM.json."""
+        """Write STEM.md and STEM.json; return the files."""
         files = [stem.with_suffix(".md"), stem.with_suffix(".json")]
         write_text(files[0], self.markdown())
         write_text(
@@ -43,7 +43,7 @@ class Table:
 
 
 def table1(experiment: Experiment) -> Table:
-    """Methods by parameters, cost, time and quality."""
+    """Methods: parameters, cost, time and quality."""
     tests = experiment.preset.tests
     rows = [
         (f"{line.method} (paper)", line.parameters, line.gmacs, line.milliseconds, *_quoted(line, tests))
@@ -116,8 +116,7 @@ def table3(experiment: Experiment) -> Table:
         ),
         tuple(rows),
         f"On {test.name}, RGB. The paper does not say at which threshold; its VSR3 and VSR4 are its network at threshold 0. "
-        "Ours: about half the blocks wherever something is skipped, so that the estimator and the alignment have something "
-        "to do.",
+        "Ours: about half of the blocks in each variant that skips, so that the estimator and the alignment matter.",
     )
 
 
@@ -125,7 +124,7 @@ def table4(experiment: Experiment) -> Table:
     """Skip strategies."""
     test = experiment.preset.tests[0]
     fixed = {"uniform skip": "uniform", "shallow skip": "shallow", "deep skip": "deep"}
-    settings = {name: ("paper", Setting(policy, _FIXED_SHARE, "patch")) for name, policy in fixed.items()}  # pyright: ignore[reportArgumentType]
+    settings = {name: ("paper", Setting(policy, _FIXED_RATIO, "patch")) for name, policy in fixed.items()}  # pyright: ignore[reportArgumentType]
     settings |= {
         "SkipVSR 0.94": ("paper", _at_budget(experiment, "paper", BUDGETS[4])),
         "SkipVSR 0.95": ("paper", _at_budget(experiment, "paper", BUDGETS[5])),
@@ -147,7 +146,7 @@ def table4(experiment: Experiment) -> Table:
 
 
 def table5(experiment: Experiment) -> Table:
-    """What supervises the confidence estimator."""
+    """Supervision of the confidence estimator."""
     names = {"feature-interval": "paper"} | {name: f"paper-{name}" for name in ("psnr", "psnr-interval", "feature")}
     return _ablation(
         experiment,
@@ -185,7 +184,7 @@ def _ablation(experiment: Experiment, title: str, what: str, variants: list[tupl
 
 
 def _at_budget(experiment: Experiment, variant: str, budget: float) -> Setting:
-    """The threshold that spends the budget, under patch testing."""
+    """Patch testing at the threshold that the calibration table gives for the budget."""
     table = experiment.model(variant).calibration
     if budget == 1 or table is None:
         return _PATCH_FULL
@@ -194,7 +193,7 @@ def _at_budget(experiment: Experiment, variant: str, budget: float) -> Setting:
 
 def _quoted(line: published.Quoted, tests: tuple[TestSet, ...]) -> tuple[str, ...]:
     known = dict(zip(published.SETS, line.scores, strict=True))
-    # On other clips than the paper's there is nothing to compare with but its REDS4 column, which stands for them.
+    # Test sets that the paper does not have are compared with its REDS4 column.
     reds4 = known["REDS4 BI"]
     return tuple(known.get(test.name, reds4 if reds4 == "-" else f"{reds4} (REDS4)") for test in tests)
 

@@ -1,4 +1,4 @@
-"""What figures show of one clip: patch PSNR, depths, feature differences; plain numbers, no drawing."""
+"""What figures show of one clip: PSNR by patch, depths, feature differences. Numbers only; figures.py draws them."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from skipvsr.upscale.overlay import LatestDepths
 
 @dataclass(frozen=True)
 class Routed:
-    """A clip super-resolved at a setting of the dial.
+    """A super-resolved clip, and what ran.
 
     Args:
         result: (T, 3, 4H, 4W), rounded to 8 bit.
-        ratio: of the blocks that ran.
-        per_block: ratio of tiles on which each block of the backward and of the forward trunk ran, (2, blocks).
-        depth: ratio of blocks that ran at each LR pixel of each frame, (T, H, W).
+        ratio: active ratio of the residual blocks.
+        per_block: ratio of tiles on which each block ran, (2, blocks): backward and forward trunk.
+        depth: ratio of blocks that ran at each LR pixel of each frame, (T, H, W), mean of both trunks.
     """
 
     result: Tensor
@@ -37,7 +37,7 @@ class Routed:
 
 @torch.inference_mode()
 def run_routed(model: SkipVSR, lr: Tensor, compute: ComputeOptions) -> Routed:
-    """Super-resolve a clip (T, 3, H, W), tiles of whole frames, and keep what ran."""
+    """Super-resolve a clip (T, 3, H, W) in [0, 1], and keep what ran; tiles are those of whole frames."""
     trace = RoutingTrace()
     one_window = StreamOptions(window=len(lr), lookahead=0, scene_detection=False)
     result = quantize(torch.stack(list(Upscaler(model, compute, one_window).stream(lr, trace))))
@@ -53,7 +53,7 @@ def run_routed(model: SkipVSR, lr: Tensor, compute: ComputeOptions) -> Routed:
 
 
 def patch_psnr(result: Tensor, gt: Tensor, patch_px: int = STRIDE_PX) -> Tensor:
-    """PSNR in dB of each LR patch's HR pixels, for one frame (3, 4H, 4W) twice: (rows, columns)."""
+    """PSNR in dB by patch: result and ground truth (3, 4H, 4W) -> (rows, columns), patches of `patch_px` LR pixels a side."""
     grid = TileGrid.of(gt.shape[-2] // SCALE, gt.shape[-1] // SCALE, patch_px)
     error = torch.nn.functional.avg_pool2d((result - gt).square().mean(dim=0, keepdim=True)[None], SCALE)
     return -10 * torch.log10(grid.pool(error)[0, 0].clamp(min=1e-10))
@@ -61,9 +61,9 @@ def patch_psnr(result: Tensor, gt: Tensor, patch_px: int = STRIDE_PX) -> Tensor:
 
 @torch.inference_mode()
 def feature_differences(model: SkipVSR, lr: Tensor, tile_px: int = STRIDE_PX) -> Tensor:
-    """Root mean square change of the feature by each block, on each tile: (blocks, N), both trunks, all frames together.
+    """How much each block changes the feature, with every block running: root mean square on each tile, (blocks, N).
 
-    What Figure 5 of the paper calls the intermediate feature difference; with every block running.
+    N counts the tiles of all frames and of both trunks. Figure 5 of the paper calls it the intermediate feature difference.
     """
     found: list[Tensor] = []
 
