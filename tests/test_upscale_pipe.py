@@ -83,7 +83,7 @@ def test_wrong_uses_are_one_line(tmp_path: Path):
         (("-", "-"), b"", 1, b"no YUV4MPEG2"),
         (("-", "-"), b"something else", 1, b"no YUV4MPEG2"),
         ((source, "-", "--json"), b"", 2, b"leave --json out"),
-        ((source, "-", "--codec", "libx264"), b"", 2, b"leave encoder"),
+        ((source, "-", "--codec", "libx264"), b"", 2, b"leave codec"),
         (("-", source, tmp_path / "out"), y4m(1), 2, b"do not go together"),
     ]
     for arguments, given, code, message in cases:
