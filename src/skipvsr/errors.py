@@ -9,6 +9,7 @@
     │   └── DecodeError      a stream that stopped decoding part of the way
     ├── OutputError          a place that cannot be written
     ├── ResourceError        memory that ran out
+    ├── CrashError           a process that crashed, was ended by the system or hung
     ├── BatchError           some of many files
     ├── DataError            training or test data that is missing or broken
     └── TrainingError        a training run that cannot go on
@@ -60,6 +61,10 @@ class OutputError(SkipVSRError):
 
 class ResourceError(SkipVSRError):
     """Memory that ran out."""
+
+
+class CrashError(SkipVSRError):
+    """A process of ours that crashed, was ended by the system or hung; the file that it worked on is not finished."""
 
 
 class BatchError(SkipVSRError):

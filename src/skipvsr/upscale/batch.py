@@ -5,17 +5,22 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Unpack
+
+import torch
 
 from skipvsr.checkpoints.load import load_model
 from skipvsr.errors import ConfigError, InputError, OutputError, SkipVSRError
-from skipvsr.inference.options import ComputeOptions, StreamOptions, with_shorthands
+from skipvsr.inference.options import AUTO, ComputeOptions, StreamOptions, check_keywords, with_shorthands
 from skipvsr.models.vsr import SkipVSR
-from skipvsr.upscale.job import upscale_video
-from skipvsr.upscale.options import OutputOptions
+from skipvsr.upscale.isolated import STALL_SECONDS, IsolatedJob, JobProcess, OptionsRefused, packed_model
+from skipvsr.upscale.job import OnProgress
+from skipvsr.upscale.options import OutputOptions, VideoShorthands
 from skipvsr.upscale.request import UpscaleReport
+from skipvsr.video.encode import choose_encoder
 from skipvsr.video.images import READ
 from skipvsr.video.write import CONTAINERS
 
@@ -103,11 +108,16 @@ def upscale_many(
     compute: ComputeOptions | None = None,
     stream: StreamOptions | None = None,
     output: OutputOptions | None = None,
+    start: float | None = None,
+    end: float | None = None,
+    deinterlace: bool = True,
     on_start: Callable[[Task], object] | None = None,
-    **options: Any,
+    on_progress: OnProgress | None = None,
+    stall_seconds: float = STALL_SECONDS,
+    **options: Unpack[VideoShorthands],
 ) -> Iterator[Outcome]:
-    """Upscale many files into a folder, one after the other. What exists there is skipped, and what fails does not stop the
-    others.
+    """Upscale many files into a folder, one after the other, each in a process of its own. What exists there is skipped, and
+    what fails does not stop the others: not even a crash of native code, a process that the system ends, or one that hangs.
 
     Args:
         sources: videos, folders of images, and folders with those anywhere below them.
@@ -115,39 +125,87 @@ def upscale_many(
             Matroska.
         model: a model, or what `load_model` takes; loaded once.
         compute, stream, output: the options; None: their defaults. With `overwrite`, what exists is done again.
+        start, end, deinterlace: as for `upscale_video`.
         on_start: called before each file that is worked on.
-        options: as for `upscale_video`, but for trace and overlay.
+        on_progress: called at the start of each file and after each of its frames, in the calling thread.
+        stall_seconds: a file is given up where for so long no progress is made and nothing is read or written.
+        options: single fields of the three options, such as `budget=0.5`, which go before those of the objects.
 
     Yields:
         An outcome for each file, as it is done.
 
     Raises:
         InputError, ConfigError, OutputError, ModelError: before the first file, as `plan` and `load_model` do.
+        ConfigError: an option that cannot work with any file; what cannot work with one file is that file's outcome.
     """
+    compute, stream, output = compute or ComputeOptions(), stream or StreamOptions(), output or OutputOptions()
+    check_keywords("upscale_many", options, compute, stream, output)
+    compute, stream = with_shorthands(compute, options), with_shorthands(stream, options)
+    output = with_shorthands(output, options)
     tasks = plan([Path(source) for source in sources], Path(folder))
-    output = with_shorthands(output or OutputOptions(), options)
-    compute = with_shorthands(compute or ComputeOptions(), options)
-    network = model if isinstance(model, SkipVSR) else load_model(model, device=compute.device)
-    for task in tasks:
-        if task.destination.exists() and not output.overwrite:
-            yield Outcome(task)
-            continue
-        if on_start is not None:
-            on_start(task)
+    _check_encoding(tasks, output)
+    network = model if isinstance(model, SkipVSR) else load_model(model, device="cpu")
+    make_job = partial(
+        IsolatedJob,
+        model=packed_model(network),
+        compute=replace(compute, device=_device(network, compute, by_name=network is not model)),
+        stream=stream,
+        output=output,
+        start=start,
+        end=end,
+        deinterlace=deinterlace,
+        threads=torch.get_num_threads(),
+    )
+    ahead: JobProcess | None = None
+    try:
+        for index, task in enumerate(tasks):
+            if _is_done(task, output):
+                yield Outcome(task)
+                continue
+            if on_start is not None:
+                on_start(task)
+            with ahead if ahead is not None and ahead.waiting else JobProcess() as process:
+                # The next one gets ready meanwhile.
+                ahead = JobProcess() if any(not _is_done(other, output) for other in tasks[index + 1 :]) else None
+                outcome = _outcome(task, process, make_job(task.source, task.destination), on_progress, stall_seconds)
+            yield outcome
+    finally:
+        if ahead is not None:
+            ahead.close()
+
+
+def _outcome(
+    task: Task, process: JobProcess, job: IsolatedJob, on_progress: OnProgress | None, stall_seconds: float
+) -> Outcome:
+    try:
         try:
-            try:
-                task.destination.parent.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise OutputError(f"{task.destination.parent} cannot be made ({error.strerror})") from error
-            report = upscale_video(
-                task.source, task.destination, network, compute=compute, stream=stream, output=output, **options
-            )
-        except ConfigError:
-            raise
-        except SkipVSRError as error:
-            yield Outcome(task, error=error)
-        else:
-            yield Outcome(task, report=report)
+            task.destination.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{task.destination.parent} cannot be made ({error.strerror})") from error
+        return Outcome(task, report=process.run(job, on_progress, stall_seconds))
+    except OptionsRefused as refused:
+        raise refused.error from None
+    except SkipVSRError as error:
+        return Outcome(task, error=error)
+
+
+def _is_done(task: Task, output: OutputOptions) -> bool:
+    return task.destination.exists() and not output.overwrite
+
+
+def _device(network: SkipVSR, compute: ComputeOptions, *, by_name: bool) -> str | torch.device:
+    """Where another process is to compute."""
+    if compute.device != AUTO:
+        return compute.device
+    if by_name:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return next(network.parameters()).device
+
+
+def _check_encoding(tasks: list[Task], output: OutputOptions) -> None:
+    """Raise ConfigError where no video of a usual size could be encoded as it is asked for."""
+    for container in {task.destination.suffix for task in tasks if not task.source.is_dir()}:
+        choose_encoder(output.encoding, 640, 360, container=container)
 
 
 def _walk(root: Path, skip: Path) -> Iterator[Path]:
