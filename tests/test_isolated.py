@@ -7,6 +7,7 @@ import logging
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -111,7 +112,10 @@ def test_options_that_cannot_work_stop_at_once_and_those_of_one_file_do_not(tmp_
         make_video(tmp_path / name, 2)
     colour = ColourSpec(BT2020_NCL, LIMITED, BT2020_NCL, PQ)
     make_video(tmp_path / "b.mp4", 2, pixel_format="yuv420p10le", colour=colour)
-    for wrong in ({"budget": 0.5}, {"device": "abacus"}, {"encoding": EncodeOptions(codec="abacus")}):
+    impossible: list[dict[str, Any]] = [
+        {"budget": 0.5}, {"device": "abacus"}, {"encoding": EncodeOptions(codec="abacus")},
+    ]  # fmt: skip
+    for wrong in impossible:
         with pytest.raises(ConfigError, match=r"abacus|router"):
             list(upscale_many([tmp_path], tmp_path / "out", "bicubic", **wrong))
     with pytest.raises(TypeError, match="no argument 'bugdet'"):
@@ -127,8 +131,8 @@ def test_notes_of_a_file_are_notes_here(tmp_path: Path, caplog: pytest.LogCaptur
     assert [record.levelno for record in caplog.records if "is interlaced" in record.message] == [logging.WARNING]
 
 
-def resumable(folder: Path) -> dict[str, object]:
-    options: dict[str, object] = {"stream": StreamOptions(window=2, lookahead=1)}
+def resumable(folder: Path) -> dict[str, Any]:
+    options: dict[str, Any] = {"stream": StreamOptions(window=2, lookahead=1)}
     return {
         **options,
         "output": OutputOptions(encoding=LOSSLESS, segment_length=2),
@@ -145,12 +149,12 @@ def test_an_interruption_reaches_the_job_and_says_what_is_kept(tmp_path: Path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt) as caught:
-        list(upscale_many([source], on_progress=stop, **resumable(tmp_path / "out")))  # pyright: ignore[reportArgumentType]
+        list(upscale_many([source], on_progress=stop, **resumable(tmp_path / "out")))
     assert [
         note.endswith("frames are kept: the same command goes on from there") for note in caught.value.__notes__
     ] == [True]
     assert children() == []
-    (outcome,) = upscale_many([source], **resumable(tmp_path / "out"))  # pyright: ignore[reportArgumentType]
+    (outcome,) = upscale_many([source], **resumable(tmp_path / "out"))
     assert outcome.report is not None
     assert 2 <= outcome.report.resumed_at < 300
 
@@ -174,7 +178,7 @@ def test_a_job_ends_with_its_parent_and_goes_on_with_the_next(tmp_path: Path):
     assert done.returncode == -9, done.stderr
     with FileLock(tmp_path / "out" / ".a.mkv.skipvsr" / "lock", timeout=60):
         assert not (tmp_path / "out" / "a.mkv").exists()
-    outcomes = list(upscale_many(sources, **resumable(tmp_path / "out")))  # pyright: ignore[reportArgumentType]
+    outcomes = list(upscale_many(sources, **resumable(tmp_path / "out")))
     assert [outcome.report is not None and outcome.report.frames for outcome in outcomes] == [300, 300]
     assert outcomes[0].report is not None
     assert 2 <= outcomes[0].report.resumed_at < 300
