@@ -19,7 +19,7 @@ DATASETS = (
 )
 # Several splits of one download, which `data check` takes together.
 FAMILIES = ("reds", "vimeo")
-DEGRADATIONS = ("bi", "bd", "bd-duf", "video")
+DEGRADATIONS = ("bi", "bd", "bd-duf", "video", "h264-18", "h264-23", "h264-28", "h264-33", "h265-28")
 LR_KINDS = ("bi", "bd")
 TILINGS = ("frame", "patch")
 PRECISIONS = ("fp32", "bf16", "fp16")

@@ -12,14 +12,12 @@ import torch
 from torch import Tensor
 
 from skipvsr.data.clips import Clip
-from skipvsr.data.degradations import SCALE, Degradation, degrade
+from skipvsr.data.degradations import FRAMEWISE, SCALE, degrade
 from skipvsr.errors import DataError
 from skipvsr.models.resize import bicubic_downsample
 
 # "given": the dataset's own LR frames.
 LRSource = Literal["bi", "bd", "bd-duf", "video", "given"]
-# These make each LR frame from its HR frame alone, so that it can be kept; the others are made or read when needed.
-FRAMEWISE: tuple[Degradation, ...] = ("bi", "bd", "bd-duf")
 
 
 @dataclass(frozen=True)

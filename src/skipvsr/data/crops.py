@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skipvsr.data.cache import FRAMEWISE, ClipCache, LRSource, StillCache, Window
+from skipvsr.data.cache import ClipCache, LRSource, StillCache, Window
 from skipvsr.data.clips import Clip
-from skipvsr.data.degradations import SCALE, Degradation, degrade
+from skipvsr.data.degradations import FRAMEWISE, SCALE, Degradation, degrade
 from skipvsr.data.motion import CameraPath, MotionRange, draw_path, exact_flow, render
+from skipvsr.data.pool import FootagePool, PoolSettings
 from skipvsr.errors import ConfigError, DataError
 
 # LR pixels around a crop that are degraded with it and cut off again: the reach of the kernels of BI and BD, and for
@@ -37,11 +38,13 @@ class CropSettings:
         lr: how LR comes about: a degradation, or "given" for the dataset's own LR frames, which must then be in the
             phase of BI: crops are mirrored.
         mirror: append each crop's frames in reverse, T -> 2T (BasicVSR's recipe for the 7 frames of Vimeo-90K).
-        augment: mirror images, transpose and reverse time at random ("bd-duf" is not mirrored: it has no symmetry).
+        augment: mirror images, transpose and reverse time at random ("bd-duf" is not mirrored: it has no symmetry; time is not
+            reversed for "video": what an encoder leaves has a direction).
         still_ratio: probability of a photograph in synthetic motion in the place of a clip.
         motion: how a synthetic camera moves.
         seed: any whole number from 0 upwards.
         cache_bytes: the most memory that decoded frames may take.
+        pool: of degraded clips, for "video".
     """
 
     batch: int
@@ -54,6 +57,7 @@ class CropSettings:
     motion: MotionRange = field(default_factory=MotionRange)
     seed: int = 0
     cache_bytes: int = 4 * _GIB
+    pool: PoolSettings = field(default_factory=PoolSettings)
 
     def __post_init__(self) -> None:
         for name, least in (("batch", 1), ("frames", 1), ("crop_px", 2), ("seed", 0), ("cache_bytes", 0)):
@@ -143,6 +147,14 @@ class CropSampler:
         for_stills = settings.cache_bytes // 4 if settings.still_ratio > 0 else 0
         self.stills = StillCache(stills, for_stills)
         self.clips = ClipCache(clips, settings.lr, settings.cache_bytes - for_stills)
+        self._pool = self._make_pool() if settings.lr == "video" and clips else None
+
+    def _make_pool(self) -> FootagePool:
+        sizes = (self.clips.size(index) for index in range(len(self.clips.clips)))
+        lr_bytes = sum(
+            3 * clip.length * height * width for clip, (height, width) in zip(self.clips.clips, sizes, strict=True)
+        )
+        return FootagePool(self.clips.clips, lr_bytes, self.settings.pool, self.settings.seed)
 
     def describe(self) -> str:
         """One line on what is in memory, for a log."""
@@ -161,7 +173,7 @@ class CropSampler:
         Raises:
             DataError: a frame that does not decode, or is smaller than the crop; the message names file and frame.
         """
-        crops = [self._crop(self._random(step, position, stream=0)) for position in self._positions(positions)]
+        crops = [self._crop(self._random(step, position, stream=0), step) for position in self._positions(positions)]
         lr, gt = (torch.stack([getattr(crop, side) for crop in crops]) for side in ("lr", "gt"))
         if self.settings.mirror:
             lr, gt = (torch.cat((side, side.flip(1)), dim=1) for side in (lr, gt))
@@ -172,7 +184,7 @@ class CropSampler:
 
     def flow_batch(self, step: int, positions: range | None = None) -> FlowBatch:
         """Pairs of neighbouring frames for the flow stage; `frames` and `mirror` do not matter to it."""
-        pairs = [self._pair(self._random(step, position, stream=1)) for position in self._positions(positions)]
+        pairs = [self._pair(self._random(step, position, stream=1), step) for position in self._positions(positions)]
         lr, flow, valid, names = zip(*pairs, strict=True)
         return FlowBatch(
             torch.stack([pair[0] for pair in lr]),
@@ -188,13 +200,13 @@ class CropSampler:
     def _random(self, step: int, position: int, stream: int) -> np.random.Generator:
         return np.random.default_rng((self.settings.seed, step, position, stream))
 
-    def _crop(self, random: np.random.Generator) -> _Crop:
+    def _crop(self, random: np.random.Generator, step: int) -> _Crop:
         if random.random() < self.settings.still_ratio:
             return self._moving_still(random, self.settings.frames)[0]
-        crop = self._real(random, self.settings.frames)
+        crop = self._real(random, self.settings.frames, step)
         return self._augmented(crop, random) if self.settings.augment else crop
 
-    def _pair(self, random: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, str]:
+    def _pair(self, random: np.random.Generator, step: int) -> tuple[Tensor, Tensor, Tensor, str]:
         """LR frames (2, 3, c, c), reference first; flow, mask and name."""
         if random.random() < self.settings.still_ratio:
             crop, path = self._moving_still(random, 2, sharp=False)
@@ -202,12 +214,12 @@ class CropSampler:
             flows, masks = exact_flow(path, torch.tensor([0]), torch.tensor([1]), side, side)
             flow, valid = flows[0], masks[0]
         else:
-            crop = self._augmented(self._real(random, 2), random)
+            crop = self._augmented(self._real(random, 2, step), random)
             side = self.settings.crop_px
             flow, valid = torch.zeros(2, side, side), torch.zeros(1, side, side, dtype=torch.bool)
         return crop.lr, flow, valid, crop.name
 
-    def _real(self, random: np.random.Generator, frames: int) -> _Crop:
+    def _real(self, random: np.random.Generator, frames: int, step: int) -> _Crop:
         """A window of a clip, cut at random."""
         side = self.settings.crop_px
         index = int(random.integers(len(self.clips.clips)))
@@ -220,17 +232,19 @@ class CropSampler:
                 "a side; leave the clip out or lower crop_px"
             )
         y, x = int(random.integers(height - side + 1)), int(random.integers(width - side + 1))
-        lr, gt = self._cut(self.clips.window(index, start, frames), y, x, random)
+        window = self.clips.window(index, start, frames)
+        if self._pool is not None:
+            window = Window(window.gt, self._pool.window(index, step, random.random(), start, frames))
+        lr, gt = self._cut(window, y, x, random)
         return _Crop(lr, gt, f"{clip.name} frames {start}-{start + frames - 1} at LR ({x}, {y})")
 
     def _cut(self, window: Window, y: int, x: int, random: np.random.Generator) -> tuple[Tensor, Tensor]:
         """The crop at LR (y, x); where LR is not at hand, it is made from the crop and what lies around it."""
-        side, lr_kind = self.settings.crop_px, self.settings.lr
+        side, lr_kind, margin = self.settings.crop_px, self.settings.lr, _MARGIN_PX
         gt = window.gt[..., SCALE * y : SCALE * (y + side), SCALE * x : SCALE * (x + side)]
         if window.lr is not None:
             return window.lr[..., y : y + side, x : x + side], gt
-        assert lr_kind != "given"
-        margin = _VIDEO_MARGIN_PX if lr_kind == "video" else _MARGIN_PX
+        assert lr_kind in FRAMEWISE
         height, width = (size // SCALE for size in window.gt.shape[-2:])
         top, left = max(y - margin, 0), max(x - margin, 0)
         bottom, right = min(y + side + margin, height), min(x + side + margin, width)
@@ -261,6 +275,8 @@ class CropSampler:
         if self.settings.lr == "bd-duf":
             # Mirrored, LR pixels at 4j would sit at 4j + 3.
             flips = [dim for dim in flips if dim == 0]
+        if self.settings.lr == "video":
+            flips = [dim for dim in flips if dim != 0]
 
         def turned(frames: Tensor) -> Tensor:
             frames = frames.flip(flips)

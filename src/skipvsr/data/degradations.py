@@ -1,13 +1,13 @@
 """How a high-resolution clip becomes a low-resolution one: BI, BD in its two phases, and real footage.
 
 Every function takes a clip (T, 3, H, W), RGB float in [0, 1], and returns (T, 3, H / 4, W / 4) in [0, 1], rounded to
-8 bit as a saved picture would be. Frames do not influence one another in `bi`, `bd` and `bd_duf`; they do in `video`.
+8 bit as a saved picture would be. Frames do not influence one another in `bi`, `bd` and `bd_duf`; they do where an encoder
+comes in.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
@@ -15,16 +15,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from skipvsr.data.footage import Footage, ResizeKernel, draw_footage
 from skipvsr.errors import ConfigError, ShapeError
 from skipvsr.models.resize import bicubic_downsample
-from skipvsr.video.compress import Codec, compress_clip
+from skipvsr.video.compress import ClipEncoding, compress_clip
 
 SCALE = 4
 BLUR_SIGMA_PX = 1.6
 
-Degradation = Literal["bi", "bd", "bd-duf", "video"]
+# "h264-23": BI, then H.264 at CRF 23.
+Degradation = Literal["bi", "bd", "bd-duf", "video", "h264-18", "h264-23", "h264-28", "h264-33", "h265-28"]
 DEGRADATIONS: tuple[str, ...] = get_args(Degradation)
-ResizeKernel = Literal["bicubic", "bilinear", "area"]
+# These make each LR frame from its HR frame alone.
+FRAMEWISE: tuple[Degradation, ...] = ("bi", "bd", "bd-duf")
 
 
 def degrade(clip: Tensor, kind: Degradation, random: np.random.Generator | None = None) -> Tensor:
@@ -46,7 +49,15 @@ def degrade(clip: Tensor, kind: Degradation, random: np.random.Generator | None 
         case "video":
             assert random is not None, "the video degradation draws random numbers"
             return video(clip, draw_footage(random), random)
+        case "h264-18" | "h264-23" | "h264-28" | "h264-33" | "h265-28":
+            return compressed(clip, _as_published(kind))
     raise ConfigError(f"degradation is {kind!r}; it must be one of {', '.join(DEGRADATIONS)}")
+
+
+def _as_published(kind: str) -> ClipEncoding:
+    """ "h264-23" -> H.264 at CRF 23, as an encoder's defaults have it."""
+    codec, crf = kind.split("-")
+    return ClipEncoding("h264" if codec == "h264" else "h265", int(crf), preset="medium")
 
 
 def bi(clip: Tensor) -> Tensor:
@@ -74,63 +85,37 @@ def bd_duf(clip: Tensor) -> Tensor:
     return round_to_8_bit(_blur_and_stride(padded, _gaussian(13)))
 
 
-@dataclass(frozen=True)
-class Footage:
-    """One way in which real footage came to be: the settings of `video`.
-
-    Blur is a Gaussian with two standard deviations in HR pixels along axes turned by `blur_degrees`. Noise has the
-    standard deviation sqrt(read_noise^2 + shot_noise * signal), signal in [0, 1]; grey noise is the same in R, G, B.
-    `lead_frames` mirrored frames are coded before the clip and dropped, so that it need not begin with a key frame.
-    """
-
-    blur_sigmas_px: tuple[float, float]
-    blur_degrees: float
-    resize: ResizeKernel
-    read_noise: float
-    shot_noise: float
-    grey_noise: bool
-    codec: Codec
-    crf: int
-    lead_frames: int
-
-
-def draw_footage(random: np.random.Generator) -> Footage:
-    """Settings from soft but clean to noisy and heavily compressed, each on its own uniform or log-uniform range."""
-    long, short = sorted(random.uniform(0.2, 2.4, size=2), reverse=True)
-    if random.random() < 0.5:
-        short = long  # isotropic: an out-of-focus lens rather than a shaken one
-    noisy = random.random() < 0.7
-    codec: Codec = "h264" if random.random() < 0.6 else "h265"
-    return Footage(
-        blur_sigmas_px=(float(long), float(short)),
-        blur_degrees=float(random.uniform(0, 180)),
-        resize=("bicubic", "bilinear", "area")[random.integers(3)],
-        read_noise=float(np.exp(random.uniform(np.log(0.002), np.log(0.03)))) if noisy else 0.0,
-        shot_noise=float(np.exp(random.uniform(np.log(1e-5), np.log(2e-3)))) if noisy else 0.0,
-        grey_noise=bool(random.random() < 0.4),
-        codec=codec,
-        crf=int(random.integers(15, 33)) if codec == "h264" else int(random.integers(17, 35)),
-        lead_frames=int(random.integers(0, 4)),
-    )
+def compressed(clip: Tensor, encoding: ClipEncoding) -> Tensor:
+    """BI, then through an encoder and back: (T, 3, H, W) -> (T, 3, H / 4, W / 4), the clip from its first frame on."""
+    return _through(bi(clip), encoding)
 
 
 def video(clip: Tensor, footage: Footage, random: np.random.Generator) -> Tensor:
-    """Blur, resize by 1/4, add noise, and send the clip through a real H.264 or H.265 encoder.
+    """Encode at full size, blur, resize by 1/4, add noise, encode again; what of it, `footage` says.
 
     `random` supplies the noise; with the same clip, settings and generator state the result is the same. LR pixel j
     sits at HR 4j + 1.5, as in `bi`.
     """
+    if footage.source is not None:
+        clip = _through(_checked(clip), footage.source)
     lr = _blur_and_resize(_checked(clip), footage)
     noise_shape = (lr.shape[0], 1 if footage.grey_noise else 3, *lr.shape[2:])
     noise = torch.from_numpy(random.standard_normal(noise_shape, dtype=np.float32)).to(lr)
     deviation = (footage.read_noise**2 + footage.shot_noise * lr.clamp(0, 1)).sqrt()
     lr = (lr + deviation * noise).clamp(0, 1)
+    if footage.encoding is None:
+        return round_to_8_bit(lr)
+    return _through(lr, footage.encoding, footage.lead_frames)
 
-    lead = min(footage.lead_frames, lr.shape[0] - 1)
-    lr = torch.cat((lr[1 : lead + 1].flip(0), lr))
-    frames = (lr * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-    coded = torch.from_numpy(compress_clip(frames, footage.codec, footage.crf)[lead:])
-    return coded.permute(0, 3, 1, 2).contiguous().to(lr) / 255
+
+def _through(clip: Tensor, encoding: ClipEncoding, lead_frames: int = 0) -> Tensor:
+    """A clip (T, 3, H, W) as it comes out of a decoder; `lead_frames` are coded before it, the clip played to and fro."""
+    period = max(2 * (len(clip) - 1), 1)
+    # -1 is frame 1, -2 is frame 2, ..., and at the last frame it turns round.
+    lead = [min(back % period, period - back % period) for back in range(lead_frames, 0, -1)]
+    frames = (clip[lead + list(range(len(clip)))] * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    coded = torch.from_numpy(compress_clip(frames, encoding)[lead_frames:])
+    return coded.permute(0, 3, 1, 2).contiguous().to(clip) / 255
 
 
 def round_to_8_bit(images: Tensor) -> Tensor:
@@ -187,6 +172,8 @@ def _blur_and_resize(clip: Tensor, footage: Footage) -> Tensor:
 
 def _elliptic_gaussian(footage: Footage) -> Tensor:
     """The blur kernel, square and float64: a Gaussian of two widths, turned by an angle, cut off at three sigma."""
+    if max(footage.blur_sigmas_px) == 0:
+        return torch.ones(1, 1, dtype=torch.float64)
     angle = np.deg2rad(footage.blur_degrees)
     radius = math.ceil(3 * max(footage.blur_sigmas_px))
     side = torch.arange(-radius, radius + 1, dtype=torch.float64)

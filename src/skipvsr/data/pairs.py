@@ -12,7 +12,7 @@ from torch import Tensor
 
 from skipvsr.data.clips import Clip, stream_frames
 from skipvsr.data.datasets import find_clips
-from skipvsr.data.degradations import SCALE, Degradation, degrade
+from skipvsr.data.degradations import FRAMEWISE, SCALE, Degradation, degrade
 from skipvsr.errors import DataError
 
 
@@ -47,13 +47,13 @@ class Pairs:
     def read(self, clip: Clip, frames: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """LR (3, H, W) and HR (3, 4H, 4W) of each frame in order, RGB in [0, 1]; HR sides are cut to multiples of 4.
 
-        One frame is in memory at a time, but for the degradation "video", which looks at the whole clip.
+        One frame is in memory at a time, but where an encoder is part of the degradation: it needs the whole clip.
 
         Raises:
             DataError: a frame does not decode, or the small frames are not a quarter of the large ones.
         """
         count = min(frames or clip.length, clip.length)
-        if self.degradation == "video" and not self.own:
+        if self.degradation not in FRAMEWISE and not self.own:
             yield from zip(*lr_gt_clip(clip, self.degradation, count), strict=True)
             return
         lrs = map(_read, stream_frames(clip.lr, count)) if self.own and clip.lr is not None else None

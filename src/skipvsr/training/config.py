@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from skipvsr.data.degradations import Degradation
 from skipvsr.errors import ConfigError
 from skipvsr.models.vsr import Flow, Reconstruction, VSRConfig
 
@@ -54,6 +55,10 @@ class Data:
         stills_ratio: ratio of crops made from the stills.
         degradation: "bi", "bd", "bd-duf" or "video".
         cache_bytes: decoded frames kept in memory at most.
+        pool: folder of the degraded clips for "video"; in the folder for temporary files where empty.
+        pool_versions: of every clip, kept at a time.
+        pool_renew_steps: steps after which every clip has one new version.
+        pool_bytes: on disk at most.
     """
 
     train: list[Source]
@@ -61,6 +66,10 @@ class Data:
     stills: str = ""
     stills_ratio: Share = 0.0
     cache_bytes: Positive = 2 << 30
+    pool: str = ""
+    pool_versions: Positive = 4
+    pool_renew_steps: Positive = 500
+    pool_bytes: Positive = 8 << 30
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -71,11 +80,13 @@ class Validation:
         clips: sets of clips.
         frames: the first so many frames of each clip; 0: all.
         every: steps.
+        degradations: of the validation clips, averaged equally; that of the training data where empty.
     """
 
     clips: list[Source]
     frames: Natural = 0
     every: Positive = 500
+    degradations: list[Degradation] = field(default_factory=list)
 
 
 @dataclass(frozen=True, config=_STRICT)

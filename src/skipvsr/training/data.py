@@ -9,6 +9,7 @@ from pathlib import Path
 from skipvsr.data.clips import Clip
 from skipvsr.data.crops import Batch, CropSampler, CropSettings, FlowBatch
 from skipvsr.data.datasets import find_clips
+from skipvsr.data.pool import PoolSettings
 from skipvsr.errors import ConfigError
 from skipvsr.training.config import Source, Stage, TrainingConfig
 from skipvsr.video.prefetch import read_ahead
@@ -46,6 +47,12 @@ class StageData:
             still_ratio=ratio if config.data.stills else 0.0,
             seed=config.seed,
             cache_bytes=config.data.cache_bytes // processes,
+            pool=PoolSettings(
+                Path(config.data.pool) if config.data.pool else None,
+                config.data.pool_versions,
+                config.data.pool_renew_steps,
+                config.data.pool_bytes,
+            ),
         )
         stills = find_clips("stills", config.data.stills) if config.data.stills else []
         self.sampler = CropSampler(gather_clips(config.data.train), crops, stills)

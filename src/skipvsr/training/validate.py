@@ -48,7 +48,7 @@ class Validator:
     def __init__(self, config: TrainingConfig, stage: Stage) -> None:
         self._clips = gather_clips(config.validation.clips)
         self._frames = config.validation.frames
-        self._degradation: Degradation = config.data.degradation
+        self._degradations: list[Degradation] = config.validation.degradations or [config.data.degradation]
         self._flow = stage.kind == "flow"
         ours = stage.kind == "router" or (stage.kind == "skip" and stage.router == "gain")
         self._budgets = BUDGETS if ours else ()
@@ -61,11 +61,14 @@ class Validator:
         network.eval()
         rows: list[tuple[str, dict[str, float]]] = []
         pictures: dict[str, Tensor] = {}
-        for clip in self._clips[accelerator.process_index :: accelerator.num_processes]:
-            pair = lr_gt_clip(clip, self._degradation, self._frames)
+        several = len(self._degradations) > 1
+        tasks = [(clip, degradation) for degradation in self._degradations for clip in self._clips]
+        for clip, degradation in tasks[accelerator.process_index :: accelerator.num_processes]:
+            pair = lr_gt_clip(clip, degradation, self._frames)
+            name = f"{clip.name} {degradation}" if several else clip.name
             lr, gt = (part.to(accelerator.device) for part in pair)
             if self._flow:
-                rows.append((clip.name, {"warping_error": warping_error(network, lr)}))
+                rows.append((name, {"warping_error": warping_error(network, lr)}))
                 continue
             output = network(lr[None])[0]
             measures = {
@@ -74,7 +77,7 @@ class Validator:
             }
             for budget in self._budgets:
                 measures[f"psnr_y_{budget}"] = psnr_y(self._routed(network, lr, budget), gt).mean().item()
-            rows.append((clip.name, measures))
+            rows.append((name, measures))
             if not pictures:
                 middle = len(output) // 2
                 pictures = {"output": output[middle].clamp(0, 1).cpu(), "ground_truth": gt[middle].cpu()}
@@ -84,11 +87,19 @@ class Validator:
         means = {name: sum(values[name] for values in clips.values()) / len(clips) for name in names}
         kept = [value for name, value in means.items() if name.startswith("psnr_y")]
         score = -means["warping_error"] if self._flow else sum(kept) / len(kept)
+        if several:
+            means |= {f"psnr_y {kind}": _mean_of(clips, kind) for kind in self._degradations}
         return Scores(score, means, clips, pictures)
 
     def _routed(self, network: SkipVSR, lr: Tensor, budget: float) -> Tensor:
         assert isinstance(network.router, GainRouter)
         return network(lr[None], RoutedTrunks(GainBudget(network.router, budget), self._tile_px))[0]
+
+
+def _mean_of(clips: dict[str, dict[str, float]], degradation: str) -> float:
+    """Mean luma PSNR of the clips under one degradation."""
+    values = [row["psnr_y"] for name, row in clips.items() if name.endswith(f" {degradation}")]
+    return sum(values) / len(values)
 
 
 def warping_error(network: SkipVSR, lr: Tensor) -> float:

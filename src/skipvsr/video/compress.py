@@ -1,9 +1,10 @@
-"""A clip through a real encoder and back, in memory: how footage gets its compression noise."""
+"""A clip through a real encoder and back, in memory: how footage gets its compression artefacts."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
+from typing import Literal, get_args
 
 import av
 import numpy as np
@@ -14,27 +15,93 @@ from av.video.codeccontext import VideoCodecContext
 from skipvsr.errors import ConfigError, DecodeError, ShapeError
 from skipvsr.video.colour import BT709, LIMITED, ColourSpec, from_rgb, to_rgb
 
-Codec = Literal["h264", "h265"]
+Codec = Literal["h264", "h265", "vp9", "mpeg4", "mpeg2"]
 
-# Encoder, decoder, and what keeps a clip's bits independent of the machine's number of cores.
-_CODECS = {
-    # x264's macroblock tree gives other bits from run to run on small pictures, even with one thread.
-    "h264": ("libx264", "h264", {"x264-params": "mbtree=0"}),
-    "h265": ("libx265", "hevc", {"x265-params": "log-level=error:pools=none:frame-threads=1"}),
+# Encoder and decoder of each codec.
+_CODECS: dict[str, tuple[str, str]] = {
+    "h264": ("libx264", "h264"),
+    "h265": ("libx265", "hevc"),
+    "vp9": ("libvpx-vp9", "vp9"),
+    "mpeg4": ("mpeg4", "mpeg4"),
+    "mpeg2": ("mpeg2video", "mpeg2video"),
 }
-MAX_CRF = 51
+# Worst quality on each codec's own scale: CRF, or the quantiser of the MPEG family.
+MAX_QUALITY: dict[str, int] = {"h264": 51, "h265": 51, "vp9": 63, "mpeg4": 31, "mpeg2": 31}
+_QUANTISERS = ("mpeg4", "mpeg2")
 # x265 takes no lower pictures, and corrupts memory where they are 33 to 48 px wide, whatever its settings.
 _MIN_HEIGHT_PX, _MIN_WIDTH_PX = 16, 64
 _COLOUR = ColourSpec(BT709, LIMITED)
+_FRAME_RATE = 25
 
 
-def compress_clip(frames: np.ndarray, codec: Codec, crf: int, pixel_format: str = "yuv420p") -> np.ndarray:
-    """Encode a clip at constant quality, decode it again, and return what is left.
+@dataclass(frozen=True)
+class ClipEncoding:
+    """How a clip is encoded.
+
+    Args:
+        codec: "h264", "h265", "vp9", "mpeg4" (part 2) or "mpeg2".
+        quality: on the codec's own scale: constant rate factor from 0 to 51 (H.264, H.265) or 63 (VP9), quantiser from 1 to 31
+            (MPEG); lower is better.
+        bits_per_pixel: average bit rate in the place of `quality`; for H.264 and H.265.
+        preset: speed of x264 and x265, from "ultrafast" to "veryslow"; the others have none.
+        b_frames: most B-frames between two other frames; VP9 has none.
+        keyframe_interval: most frames from one key frame to the next.
+
+    Raises:
+        ConfigError: an unknown codec, or a value out of its range.
+    """
+
+    codec: Codec = "h264"
+    quality: int = 23
+    bits_per_pixel: float | None = None
+    preset: str = "veryfast"
+    b_frames: int = 3
+    keyframe_interval: int = 250
+
+    def __post_init__(self) -> None:
+        if self.codec not in _CODECS:
+            raise ConfigError(f"codec is {self.codec!r}; it must be one of {', '.join(get_args(Codec))}")
+        least = 1 if self.codec in _QUANTISERS else 0
+        if not least <= self.quality <= MAX_QUALITY[self.codec]:
+            raise ConfigError(
+                f"quality of {self.codec} is {self.quality}; it must be from {least} (best) to "
+                f"{MAX_QUALITY[self.codec]} (worst)"
+            )
+        if self.bits_per_pixel is not None and (self.codec not in ("h264", "h265") or self.bits_per_pixel <= 0):
+            raise ConfigError(
+                f"bits_per_pixel is {self.bits_per_pixel} with {self.codec}; it must be above 0, with h264 or h265"
+            )
+
+    def options(self) -> dict[str, str]:
+        """FFmpeg's options for it, with all that keeps the bits independent of the machine's number of cores."""
+        shared = {"g": str(self.keyframe_interval)}
+        match self.codec:
+            case "h264":
+                # The macroblock tree gives other bits from run to run on small pictures, even with one thread.
+                own = {"x264-params": "mbtree=0", "bf": str(self.b_frames), "preset": self.preset}
+            case "h265":
+                parameters = f"log-level=error:pools=none:frame-threads=1:bframes={self.b_frames}"
+                return self._rate() | {
+                    "preset": self.preset,
+                    "x265-params": f"{parameters}:keyint={self.keyframe_interval}",
+                }
+            case "vp9":
+                own = {"deadline": "realtime", "cpu-used": "7", "lag-in-frames": "0"}
+            case _:
+                quantiser = str(self.quality)
+                return shared | {"bf": str(self.b_frames), "qmin": quantiser, "qmax": quantiser}
+        return shared | own | self._rate()
+
+    def _rate(self) -> dict[str, str]:
+        return {} if self.bits_per_pixel is not None else {"crf": str(self.quality)}
+
+
+def compress_clip(frames: np.ndarray, encoding: ClipEncoding, pixel_format: str = "yuv420p") -> np.ndarray:
+    """Encode a clip, decode it again, and return what is left.
 
     Args:
         frames: (T, H, W, 3) uint8, full-range RGB; any H and W, odd ones included.
-        codec: "h264" or "h265".
-        crf: the encoder's constant rate factor, 0 (best) to 51 (worst).
+        encoding: codec, quality and structure.
         pixel_format: what the encoder stores; "yuv420p" halves the resolution of colour, "yuv444p" does not.
 
     Returns:
@@ -42,14 +109,10 @@ def compress_clip(frames: np.ndarray, codec: Codec, crf: int, pixel_format: str 
         the same bits on every machine with the same encoder.
 
     Raises:
-        ConfigError: an unknown codec, a CRF out of range, or an encoder that this build of FFmpeg does not have.
+        ConfigError: an encoder that this build of FFmpeg does not have, or that does not take the pixel format.
         ShapeError: `frames` is not such an array.
         DecodeError: other than T frames came back.
     """
-    if codec not in _CODECS:
-        raise ConfigError(f"codec is {codec!r}; it must be one of {', '.join(_CODECS)}")
-    if not 0 <= crf <= MAX_CRF:
-        raise ConfigError(f"crf is {crf}; it must be from 0 (best) to {MAX_CRF} (worst)")
     if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or 0 in frames.shape:
         raise ShapeError(f"frames are {frames.dtype} of shape {frames.shape}; they must be uint8 (T, H, W, 3)")
     count, height, width, _ = frames.shape
@@ -58,24 +121,27 @@ def compress_clip(frames: np.ndarray, codec: Codec, crf: int, pixel_format: str 
     right = max(_MIN_WIDTH_PX, width + width % 2) - width
     padded = np.pad(frames, ((0, 0), (0, below), (0, right), (0, 0)), mode="edge")
     try:
-        decoded = _decode(_encode(padded, codec, crf, pixel_format), codec)
+        decoded = _decode(_encode(padded, encoding, pixel_format), encoding.codec)
     except (FFmpegError, ValueError) as error:
-        raise ConfigError(f"{codec} at crf {crf} in {pixel_format} does not work with this FFmpeg: {error}") from error
+        raise ConfigError(f"{encoding} in {pixel_format} does not work with this FFmpeg: {error}") from error
     if len(decoded) != count:
-        raise DecodeError(f"{codec} returned {len(decoded)} frames of {count}; try another codec or quality")
+        raise DecodeError(f"{encoding.codec} returned {len(decoded)} frames of {count}; try another codec or quality")
     return np.stack(decoded)[:, :height, :width]
 
 
-def _encode(frames: np.ndarray, codec: Codec, crf: int, pixel_format: str) -> list[av.Packet]:
-    name, _, options = _CODECS[codec]
-    encoder = CodecContext.create(name, "w")
+def _encode(frames: np.ndarray, encoding: ClipEncoding, pixel_format: str) -> list[av.Packet]:
+    encoder = CodecContext.create(_CODECS[encoding.codec][0], "w")
     assert isinstance(encoder, VideoCodecContext)
     encoder.height, encoder.width = frames.shape[1:3]
     encoder.pix_fmt = pixel_format
-    encoder.framerate = Fraction(25)
+    encoder.framerate = Fraction(_FRAME_RATE)
+    encoder.time_base = Fraction(1, _FRAME_RATE)
     encoder.thread_count = 1
-    # "veryfast" is near to what the encoders inside phones do.
-    encoder.options = {"crf": str(crf), "preset": "veryfast", **options}
+    encoder.options = encoding.options()
+    if encoding.bits_per_pixel is not None:
+        encoder.bit_rate = round(encoding.bits_per_pixel * frames.shape[1] * frames.shape[2] * _FRAME_RATE)
+    elif encoding.codec == "vp9":
+        encoder.bit_rate = 0  # constant quality instead of the library's default rate
     packets: list[av.Packet] = []
     for index, pixels in enumerate(frames):
         frame = from_rgb(pixels, pixel_format, _COLOUR)
