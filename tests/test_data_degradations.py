@@ -9,14 +9,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from skipvsr.data.degradations import Footage, bd, bd_duf, bi, degrade, draw_footage, round_to_8_bit, video
+from skipvsr.data.degradations import bd, bd_duf, bi, compressed, degrade, round_to_8_bit, video
+from skipvsr.data.footage import Footage, draw_footage
 from skipvsr.errors import ConfigError, DecodeError, ShapeError
 from skipvsr.video import compress
-from skipvsr.video.compress import compress_clip
+from skipvsr.video.compress import ClipEncoding, compress_clip
 from tests.media import picture
 from tests.test_models_resize import imresize_matrix
 
-CLEAN = Footage((0.05, 0.05), 0.0, "bicubic", 0.0, 0.0, False, "h264", 0, 0)
+CLEAN = Footage(encoding=ClipEncoding("h264", 0))
+CODECS = ("h264", "h265", "vp9", "mpeg4", "mpeg2")
 
 
 def clip_of(frames: int = 3, height: int = 48, width: int = 64) -> Tensor:
@@ -141,57 +143,124 @@ def test_noise_has_the_strength_asked_for():
     assert lr.mean(dim=1).std() < 0.8 * grey.mean(dim=1).std()
 
 
+def test_footage_without_blur_noise_and_encoding_is_bi():
+    clip = clip_of(3, 64, 80)
+    plain = video(clip, Footage(), np.random.default_rng(0))
+    # Borders differ: BI mirrors the picture there.
+    assert (255 * (plain - bi(clip))[..., 2:-2, 2:-2]).abs().round().max() <= 1
+    assert torch.equal(plain, round_to_8_bit(plain))
+
+
+def test_lead_frames_play_the_clip_to_and_fro(monkeypatch: pytest.MonkeyPatch):
+    coded: list[np.ndarray] = []
+
+    def remember(frames: np.ndarray, encoding: ClipEncoding) -> np.ndarray:
+        coded.append(frames)
+        return frames
+
+    monkeypatch.setattr("skipvsr.data.degradations.compress_clip", remember)
+    clip = torch.arange(3).view(3, 1, 1, 1).expand(3, 3, 16, 16) / 255
+    lr = video(clip, replace(CLEAN, lead_frames=6), np.random.default_rng(0))
+    assert coded[0][:, 0, 0, 0].tolist() == [2, 1, 0, 1, 2, 1, 0, 1, 2]
+    assert (lr[:, 0, 0, 0] * 255).round().tolist() == [0, 1, 2]
+
+
+def test_an_encoding_at_full_size_comes_before_the_resize():
+    clip = clip_of(3, 128, 160)
+    damaged = video(clip, Footage(source=ClipEncoding("h264", 40)), np.random.default_rng(0))
+    frames = (clip * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    decoded = torch.from_numpy(compress_clip(frames, ClipEncoding("h264", 40))).permute(0, 3, 1, 2) / 255
+    assert levels(damaged) == levels(video(decoded, Footage(), np.random.default_rng(0)))
+    assert (damaged - bi(clip)).abs().mean() > 2 / 255
+
+
+def test_compressed_degradations_are_bi_and_the_encoder():
+    clip = torch.from_numpy(moving(4, 128, 160)).permute(0, 3, 1, 2) / 255
+    assert torch.equal(degrade(clip, "h264-28"), compressed(clip, ClipEncoding("h264", 28, preset="medium")))
+    errors = [(degrade(clip, kind) - bi(clip)).square().mean().item() for kind in ("h264-18", "h264-23", "h264-33")]
+    assert 0 < errors[0] < errors[1] < errors[2]
+    assert not torch.equal(degrade(clip, "h265-28"), degrade(clip, "h264-28"))
+
+
 def test_drawn_footage_is_varied_and_possible():
     random = np.random.default_rng(1)
-    drawn = [draw_footage(random) for _ in range(100)]
-    assert {footage.codec for footage in drawn} == {"h264", "h265"}
+    drawn = [draw_footage(random) for _ in range(400)]
+    encodings = [footage.encoding for footage in drawn if footage.encoding is not None]
+    assert {encoding.codec for encoding in encodings} == set(CODECS)
+    assert 0.05 < 1 - len(encodings) / len(drawn) < 0.2
+    assert {encoding.bits_per_pixel is None for encoding in encodings} == {False, True}
+    assert {encoding.b_frames > 0 for encoding in encodings} == {False, True}
     assert {footage.resize for footage in drawn} == {"bicubic", "bilinear", "area"}
     assert {footage.grey_noise for footage in drawn} == {False, True}
-    assert 0.5 < np.mean([footage.read_noise > 0 for footage in drawn]) < 0.9
-    assert all(0 < min(footage.blur_sigmas_px) <= max(footage.blur_sigmas_px) <= 2.4 for footage in drawn)
+    assert {footage.source is None for footage in drawn} == {False, True}
+    assert 0.25 < np.mean([footage.read_noise > 0 for footage in drawn]) < 0.45
+    assert max(footage.lead_frames for footage in drawn) > 30
+    blurred = [footage.blur_sigmas_px for footage in drawn if max(footage.blur_sigmas_px) > 0]
+    assert 0.4 < len(blurred) / len(drawn) < 0.6
+    assert all(0.2 <= min(sigmas) <= max(sigmas) <= 1.8 for sigmas in blurred)
 
 
-@pytest.mark.parametrize("codec", ["h264", "h265"])
-def test_compression_costs_more_at_worse_quality(codec):
+@pytest.mark.parametrize(
+    ("codec", "qualities"),
+    [("h264", (1, 18, 30, 42)), ("h265", (1, 18, 30, 42)), ("vp9", (4, 30, 45, 63)), ("mpeg2", (1, 4, 12, 31))],
+)
+def test_compression_costs_more_at_worse_quality(codec, qualities: tuple[int, ...]):
     frames = moving(9)
-    # Luma only matters here: 4:4:4 leaves nothing else to lose.
     errors = [
-        np.square(compress_clip(frames, codec, crf, "yuv444p") - frames.astype(float)).mean() for crf in (1, 18, 30, 42)
+        np.square(compress_clip(frames, ClipEncoding(codec, quality)) - frames.astype(float)).mean()
+        for quality in qualities
     ]
     assert errors == sorted(errors)
-    assert errors[0] < 2 < errors[-1]
+    assert errors[-1] > 2 * errors[0]
 
 
-@pytest.mark.parametrize("codec", ["h264", "h265"])
+def test_compression_costs_more_at_a_lower_bit_rate():
+    frames = moving(9, 96, 128)
+    errors = [
+        np.square(compress_clip(frames, ClipEncoding("h264", bits_per_pixel=rate)) - frames.astype(float)).mean()
+        for rate in (4.0, 0.05)
+    ]
+    assert errors[0] < errors[1]
+
+
+@pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize("shape", [(1, 16, 16), (2, 17, 31), (2, 9, 20), (12, 24, 20), (3, 48, 48)])
 def test_compression_keeps_count_and_size(codec, shape: tuple[int, int, int]):
     frames = moving(*shape)
-    decoded = compress_clip(frames, codec, 20)
+    encoding = ClipEncoding(codec, 20)
+    decoded = compress_clip(frames, encoding)
     assert decoded.shape == frames.shape
-    assert np.array_equal(decoded, compress_clip(frames, codec, 20))
+    assert np.array_equal(decoded, compress_clip(frames, encoding))
 
 
-@pytest.mark.parametrize("codec", ["h264", "h265"])
+@pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize("colour", [(255, 0, 0), (0, 0, 255), (200, 180, 40), (128, 128, 128), (0, 0, 0)])
 def test_compression_keeps_colours(codec, colour: tuple[int, int, int]):
     frames = np.full((3, 32, 32, 3), colour, np.uint8)
-    assert np.abs(compress_clip(frames, codec, 4).astype(int) - colour).max() <= 3
+    assert np.abs(compress_clip(frames, ClipEncoding(codec, 2)).astype(int) - colour).max() <= 3
+
+
+def test_encodings_refuse_what_cannot_be():
+    with pytest.raises(ConfigError, match="h264, h265, vp9, mpeg4, mpeg2"):
+        ClipEncoding("av2", 20)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ConfigError, match="0 \\(best\\) to 51"):
+        ClipEncoding("h264", 60)
+    with pytest.raises(ConfigError, match="1 \\(best\\) to 31"):
+        ClipEncoding("mpeg2", 0)
+    with pytest.raises(ConfigError, match="bits_per_pixel"):
+        ClipEncoding("vp9", bits_per_pixel=0.1)
 
 
 def test_compression_refuses_what_cannot_be():
     frames = moving(2)
-    with pytest.raises(ConfigError, match="h264, h265"):
-        compress_clip(frames, "av2", 20)  # pyright: ignore[reportArgumentType]
-    with pytest.raises(ConfigError, match="0 \\(best\\) to 51"):
-        compress_clip(frames, "h264", 60)
     with pytest.raises(ConfigError, match="nonsense"):
-        compress_clip(frames, "h264", 20, "nonsense")
+        compress_clip(frames, ClipEncoding("h264", 20), "nonsense")
     with pytest.raises(ShapeError, match="uint8"):
-        compress_clip(frames.astype(np.float32), "h264", 20)
+        compress_clip(frames.astype(np.float32), ClipEncoding("h264", 20))
 
 
 def test_a_lost_frame_is_noticed(monkeypatch: pytest.MonkeyPatch):
     decode = compress._decode
     monkeypatch.setattr(compress, "_decode", lambda packets, codec: decode(packets, codec)[1:])
     with pytest.raises(DecodeError, match="3 frames of 4"):
-        compress_clip(moving(4), "h264", 20)
+        compress_clip(moving(4), ClipEncoding("h264", 20))

@@ -31,8 +31,8 @@ class Footage:
 
     Blur is a Gaussian with two standard deviations in HR pixels along axes turned by `blur_degrees`; (0, 0) is none. Noise has
     the standard deviation sqrt(read_noise^2 + shot_noise * signal), signal in [0, 1]; grey noise is the same in R, G, B.
-    `source` is an encoding at full size, before everything else, and `encoding` one of the small frames. `lead_frames` are coded
-    before the clip and dropped, so that it may lie anywhere in a long group of pictures.
+    `source` is an encoding at full size, before everything else, and `encoding` one of the small frames. `lead_frames` are
+    coded before the clip and dropped, so that it may lie anywhere in a long group of pictures.
     """
 
     blur_sigmas_px: tuple[float, float] = (0.0, 0.0)

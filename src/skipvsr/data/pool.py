@@ -105,7 +105,7 @@ class FootagePool:
             whole = self._make(index, version, path)
             if oldest > 0:
                 self._path(index, oldest - 1).unlink(missing_ok=True)
-        return torch.from_numpy(np.ascontiguousarray(whole[start : start + frames]))
+        return torch.from_numpy(whole[start : start + frames].copy())
 
     def _make(self, index: int, version: int, path: Path) -> np.ndarray:
         gt = torch.from_numpy(self._clips[index].read()).permute(0, 3, 1, 2)
