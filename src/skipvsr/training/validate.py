@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 from accelerate import Accelerator
@@ -62,7 +63,7 @@ class Validator:
         rows: list[tuple[str, dict[str, float]]] = []
         pictures: dict[str, Tensor] = {}
         several = len(self._degradations) > 1
-        tasks = [(clip, degradation) for degradation in self._degradations for clip in self._clips]
+        tasks = list(product(self._clips, self._degradations))
         for clip, degradation in tasks[accelerator.process_index :: accelerator.num_processes]:
             pair = lr_gt_clip(clip, degradation, self._frames)
             name = f"{clip.name} {degradation}" if several else clip.name
