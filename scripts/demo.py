@@ -22,7 +22,7 @@ from make_demo_clip import FRAMES, HORSEJUMP, SCENES, TARGET, views
 from torch import Tensor
 
 import skipvsr
-from skipvsr.cli.upscale import Bar
+from skipvsr.cli.upscale_display import Bar
 from skipvsr.evaluation.metrics import psnr_y
 from skipvsr.models.resize import bicubic_upsample
 from skipvsr.upscale.frames import to_array, to_tensor

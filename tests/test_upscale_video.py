@@ -49,7 +49,8 @@ def test_a_phone_video(tmp_path: Path, tiny: SkipVSR):
     assert times(info.path) == times(source)
     assert packets(info.path, "audio") == packets(source, "audio")
     assert (report.frames, report.scenes, report.input_size, report.output_size) == (12, 1, (48, 32), (192, 128))
-    assert [progress.frames_done for progress in seen] == list(range(13))
+    # One after another: 12 frames read, 18 backward steps (6 + 6 + 4, and 2 of the last window's lookahead less), 12 results.
+    assert list(dict.fromkeys(progress.frames_done for progress in seen)) == list(range(13))
     assert {progress.frames_total for progress in seen} == {12}
     assert all(progress.memory_bytes > 0 for progress in seen)
     assert seen[-1].seconds_left == 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,6 +22,9 @@ from skipvsr.inference.strips import reconstruct_in_strips
 from skipvsr.models.vsr import Recurrence, VSRConfig, check_clip
 
 Result = TypeVar("Result")
+# Called when a frame was read and its flows are estimated ("read"), or a step of the backward recurrence is done
+# ("backward"), with the number of the frame. Forward steps are seen by their results.
+OnStep = Callable[[Literal["read", "backward"], int], object]
 
 DEFAULT_LOOKAHEAD = 4
 MAX_WINDOW = 32
@@ -94,6 +97,7 @@ def upscale_stream(
     start: Position | None = None,
     at_position: Callable[[Position], None] | None = None,
     recover: Recover | None = None,
+    on_step: OnStep | None = None,
 ) -> Iterator[Tensor]:
     """Frames (3, H, W) in, frames (3, 4H, 4W) out, one for one and in order; RGB in [0, 1], results not clamped.
 
@@ -107,11 +111,12 @@ def upscale_stream(
             not repeated. What a policy remembers of them is for the caller to restore.
         at_position: called wherever the stream could go on later, when all frames before it were taken from the iterator.
         recover: called where memory runs out; what it returns is used from there on. None: the error is passed on.
+        on_step: called after each step that gives no result yet, also for frames before `start`, which are only read.
 
     Raises:
         ShapeError: a frame is not (3, H, W), under 16 pixels a side, or of another size than the first.
     """
-    stream = _Stream(model, windows, routed, start or Position(0, None), at_position or _ignore, recover)
+    stream = _Stream(model, windows, routed, start or Position(0, None), at_position or _ignore, recover, on_step)
     return stream.results(frames, starts_scene)
 
 
@@ -134,9 +139,11 @@ class _Stream:
         start: Position,
         at_position: Callable[[Position], None],
         recover: Recover | None,
+        on_step: OnStep | None,
     ) -> None:
         self._model, self._windows, self._routed = model, windows, routed
         self._start, self._at_position, self._recover = start, at_position, recover
+        self._on_step: OnStep = on_step or _ignore_step
         self._state = start.state
         self._next = start.number
         self._pending: list[_Pending] = []
@@ -149,11 +156,13 @@ class _Stream:
             cut = starts_scene is not None and starts_scene(current[0]) and last is not None
             if number < self._start.number:
                 last = current
+                self._on_step("read", number)
                 continue
             if cut:
                 yield from self._finish_scene()
                 last = None
             self._append(current, number, last)
+            self._on_step("read", number)
             last = current
             # More frames than a window and its lookahead: the scene goes on, as the newest frame shows.
             while len(self._pending) > self._windows.window + self._windows.lookahead:
@@ -208,6 +217,7 @@ class _Stream:
             behind = model.propagate_backward(entry.frame, behind, entry.to_next, run, entry.number)
             if index < count:
                 backward.append(behind)
+            self._on_step("backward", entry.number)
         for entry in entries[:count]:
             state = model.propagate_forward(entry.frame, self._state, entry.to_previous, run, entry.number)
             result = reconstruct_in_strips(model, entry.frame, backward.pop(), state)[0]
@@ -247,6 +257,10 @@ class _Stream:
 
 def _ignore(position: Position) -> None:
     """What is called where nobody wants to know."""
+
+
+def _ignore_step(step: Literal["read", "backward"], number: int) -> None:
+    """The same, for steps."""
 
 
 @torch.inference_mode()

@@ -21,7 +21,7 @@ from skipvsr.inference.patched import PATCH_PX, Patched, PatchGrid
 from skipvsr.inference.policies import make_policy
 from skipvsr.inference.routed import RoutedTrunks
 from skipvsr.inference.scenes import SceneCuts
-from skipvsr.inference.streaming import Position, Windows, upscale_stream
+from skipvsr.inference.streaming import OnStep, Position, Windows, upscale_stream
 from skipvsr.models.vsr import Recurrence, SkipVSR, check_clip
 from skipvsr.routing.grid import TileGrid
 from skipvsr.routing.learned import DifferenceThreshold, GainThreshold
@@ -122,6 +122,7 @@ class Upscaler:
         *,
         at_position: AtPosition | None = None,
         instrument: Instrument | None = None,
+        on_step: OnStep | None = None,
     ) -> FrameStream:
         """Super-resolve a stream of frames, of any length, in fixed memory.
 
@@ -131,6 +132,7 @@ class Upscaler:
             start: go on from here; all frames are given again, the results before it are not repeated.
             at_position: called wherever the stream could go on later, when all frames before it were taken from the iterator.
             instrument: looks on.
+            on_step: called after each step that gives no result yet (`upscale_stream`), for showing progress.
 
         Returns:
             An iterator of frames (3, 4H, 4W), one for one and in order, not clamped.
@@ -139,7 +141,7 @@ class Upscaler:
             ShapeError: while iterating: a frame of another shape or size.
             ResourceError: while iterating: memory ran out, and nothing was left that would save any.
         """
-        return FrameStream(self, frames, trace, start, at_position, instrument)
+        return FrameStream(self, frames, trace, start, at_position, instrument, on_step)
 
 
 class FrameStream(Iterator[Tensor]):
@@ -158,11 +160,12 @@ class FrameStream(Iterator[Tensor]):
         start: StreamState | None,
         at_position: AtPosition | None,
         instrument: Instrument | None,
+        on_step: OnStep | None,
     ) -> None:
         self.tally = Tally()
         self.scenes = 1
         self._upscaler, self._trace = upscaler, trace
-        self._start, self._at_position, self._instrument = start, at_position, instrument
+        self._start, self._at_position, self._instrument, self._on_step = start, at_position, instrument, on_step
         self._routed = self._make_routed()
         self._controller: SpeedController | BudgetController | None = None
         policy = None if self._routed is None else self._routed.policy
@@ -216,6 +219,7 @@ class FrameStream(Iterator[Tensor]):
             start=position,
             at_position=self._tell_position,
             recover=self._recover,
+            on_step=self._on_step,
         )
 
     def _network(self, height: int, width: int) -> Recurrence:

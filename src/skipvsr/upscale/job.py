@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias, Unpack
+from typing import Unpack
 
 from skipvsr.checkpoints.load import load_model
 from skipvsr.errors import DecodeError, ResourceError
@@ -22,14 +21,13 @@ from skipvsr.upscale.options import OutputOptions, VideoShorthands
 from skipvsr.upscale.overlay import LatestDepths
 from skipvsr.upscale.pipeline import CheckpointKeeper, Overlay, Pipeline
 from skipvsr.upscale.plan import disk_bytes, memory_bytes, warn_of_shortage
-from skipvsr.upscale.progress import Progress, ProgressMeter
+from skipvsr.upscale.progress import OnProgress, ProgressMeter
 from skipvsr.upscale.request import UpscaleReport, UpscaleRequest
 from skipvsr.upscale.size import output_size, pixel_aspect
+from skipvsr.upscale.speed import counted_steps
 from skipvsr.video.errors import PIPE
 from skipvsr.video.open import Reader, Writer, check_output, open_writer
 from skipvsr.video.write import VideoWriter
-
-OnProgress: TypeAlias = Callable[[Progress], object]
 
 
 def upscale_video(
@@ -64,7 +62,7 @@ def upscale_video(
         deinterlace: make whole frames of those that are flagged as interlaced.
         trace: what ran is added to it; or a file for that (`skipvsr.evaluation.trace_file`).
         overlay: a second output, of the same kind as the destination: the frames in grey with each tile's depth over them.
-        on_progress: called at the start and after each frame, in the calling thread.
+        on_progress: called at the start, after each step of the work and at the end (`Progress`), in the calling thread.
         options: single fields of the three options, such as `budget=0.5`, which go before those of the objects.
 
     Raises:
@@ -119,14 +117,16 @@ def run_job(request: UpscaleRequest, on_progress: OnProgress | None = None) -> U
         check_output(
             request.destination, reader, overwrite=request.output.overwrite
         )  # another job may just have finished it
-        pipeline, writer, done = _open_pipeline(request, stack, reader, size, work, segment_length)
-        meter = ProgressMeter(info.frame_count, done=done)
-        if on_progress is not None:
-            on_progress(meter.now())
-        for _ in pipeline.run():
-            progress = meter.step()
-            if on_progress is not None:
-                on_progress(progress)
+        done = 0 if work is None or work.checkpoint is None else work.checkpoint.frames
+        meter = ProgressMeter(
+            info.frame_count, windows, counted_steps(request.upscaler, info.height, info.width, size[0] * size[1]),
+            done=done, segment_length=segment_length, on_progress=on_progress,
+        )  # fmt: skip
+        pipeline, writer = _open_pipeline(request, stack, reader, size, work, segment_length, meter)
+        if isinstance(writer, VideoWriter):
+            writer.on_join = meter.joining
+        pipeline.run()
+    meter.end()
     report = _report(request, reader, pipeline, meter, done, size)
     _raise_where_cut_short(request, report, pipeline, writer)
     return report
@@ -139,7 +139,8 @@ def _open_pipeline(
     size: tuple[int, int],
     work: UnfinishedJob | None,
     segment_length: int,
-) -> tuple[Pipeline, Writer, int]:
+    meter: ProgressMeter,
+) -> tuple[Pipeline, Writer]:
     """All outputs opened, in an order in which what goes wrong at the end with one finds the others in their places."""
     info, output, (height, width) = reader.info, request.output, size
     open_output = partial(
@@ -164,7 +165,7 @@ def _open_pipeline(
         traces.append(depths)
     before = None if work is None else work.checkpoint
     state = None if before is None else StreamState(before.frames, before.numbers, before.tensors)
-    done = 0 if before is None else before.frames
+    done = meter.frames_done
     if work is None:
         writer = stack.enter_context(open_output(request.destination))
     else:
@@ -177,9 +178,9 @@ def _open_pipeline(
         keeper = CheckpointKeeper(work, writer, segment_length, done)
     pipeline = Pipeline(
         reader, request.upscaler, writer, size,
-        overlay=overlay, trace=Traces(tuple(traces)) if traces else None, start=state, keeper=keeper,
+        overlay=overlay, trace=Traces(tuple(traces)) if traces else None, start=state, keeper=keeper, meter=meter,
     )  # fmt: skip
-    return pipeline, writer, done
+    return pipeline, writer
 
 
 def _warn_of_shortage(request: UpscaleRequest, reader: Reader, size: tuple[int, int]) -> None:

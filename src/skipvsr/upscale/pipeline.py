@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,11 +20,17 @@ from skipvsr.routing.trace import Trace
 from skipvsr.upscale.checkpoint import Checkpoint, UnfinishedJob
 from skipvsr.upscale.frames import to_array, to_tensor
 from skipvsr.upscale.overlay import LatestDepths, draw_depth
+from skipvsr.upscale.progress import ProgressMeter
 from skipvsr.upscale.size import resize
 from skipvsr.video.frame import Frame
 from skipvsr.video.open import Reader, Writer
 from skipvsr.video.prefetch import WriteBehind, read_ahead
 from skipvsr.video.write import VideoWriter
+
+# Follows the last frame: all that the encoder still holds.
+_END = None
+# How often progress is told while the encoder works on that.
+_LOOK_SECONDS = 0.5
 
 
 @dataclass
@@ -80,6 +88,7 @@ class Pipeline:
         trace: what ran is added to it.
         start: where to go on.
         keeper: saves checkpoints; None: no checkpoints.
+        meter: is told of every step.
     """
 
     def __init__(
@@ -93,27 +102,38 @@ class Pipeline:
         trace: Trace | None,
         start: StreamState | None,
         keeper: CheckpointKeeper | None,
+        meter: ProgressMeter,
     ) -> None:
         self.stopped: DecodeError | None = None
         self._reader, self._writer, self._size = reader, writer, size
-        self._overlay, self._keeper = overlay, keeper
+        self._overlay, self._keeper, self._meter = overlay, keeper, meter
         self._first = 0 if start is None else start.number
         self._waiting: deque[Frame] = deque()
         self._decoder = ThreadPoolExecutor(1, "decode")
         self._encoder = ThreadPoolExecutor(1, "encode")
         self._behind = WriteBehind(self._take, self._encoder)
         self.stream: FrameStream = upscaler.stream(
-            self._frames(self._decoder), trace, start, at_position=self._at_position
+            self._frames(self._decoder), trace, start, at_position=self._at_position, on_step=self._on_step
         )
 
-    def run(self) -> Iterator[None]:
-        """Yield once for each frame that was handed to the encoder."""
+    def run(self) -> None:
+        """Upscale everything; the outputs are left to be closed."""
+        self._meter.begin()
         with self._decoder, self._encoder:
             for number, result in enumerate(self.stream, self._first):
                 depth = None if self._overlay is None else self._overlay.depths.take(number)
                 self._behind.put((result, self._waiting.popleft(), depth))
-                yield
-            self._behind.finish()
+                self._meter.frame_done()
+            self._behind.put(_END)
+            while not self._behind.finish(_LOOK_SECONDS):
+                self._meter.encoding()
+        self._meter.joining()
+
+    def _on_step(self, step: Literal["read", "backward"], number: int) -> None:
+        if step == "read":
+            self._meter.frame_read(number)
+        else:
+            self._meter.backward_done(number)
 
     def _at_position(self, number: int, state: Callable[[], StreamState]) -> None:
         checkpoint = None if self._keeper is None else self._keeper.due(number, state)
@@ -130,12 +150,20 @@ class Pipeline:
         except DecodeError as error:
             self.stopped = error
 
-    def _take(self, item: Checkpoint | tuple[Tensor, Frame, Tensor | None]) -> None:
+    def _take(self, item: Checkpoint | tuple[Tensor, Frame, Tensor | None] | None) -> None:
+        """Encode, in the encoder's thread: a result, or (None, or a checkpoint) all that the encoder still holds."""
+        started = time.perf_counter()
         if isinstance(item, Checkpoint):
             assert self._keeper is not None
             self._keeper.save(item)
-            return
-        result, frame, depth = item
+        elif item is None:
+            for writer in (self._writer, *(() if self._overlay is None else (self._overlay.writer,))):
+                writer.end_segment()
+        else:
+            self._write(*item)
+        self._meter.encoded(time.perf_counter() - started, flushed=not isinstance(item, tuple))
+
+    def _write(self, result: Tensor, frame: Frame, depth: Tensor | None) -> None:
         dtype = frame.pixels.dtype
         alpha = None if frame.alpha is None else _enlarged(frame.alpha, *self._size)
         self._writer.write(replace(frame, pixels=to_array(resize(result, *self._size), dtype), alpha=alpha))

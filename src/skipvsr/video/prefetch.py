@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, wait
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
@@ -52,7 +52,9 @@ class WriteBehind:
             self._pending.popleft().result()
         self._pending.append(self._executor.submit(self._write, item))
 
-    def finish(self) -> None:
-        """Wait until all is written; raises what a `write` raised."""
-        while self._pending:
+    def finish(self, seconds: float | None = None) -> bool:
+        """Wait until all is written, or so long; whether it is. Raises what a `write` raised."""
+        wait(self._pending, seconds)
+        while self._pending and self._pending[0].done():
             self._pending.popleft().result()
+        return not self._pending

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -37,6 +37,8 @@ CONTAINERS = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
 _ISO_CONTAINERS = (".mp4", ".m4v", ".mov")
 # AV_CODEC_FLAG_FRAME_DURATION: how long each frame is shown goes through the encoder too.
 _FRAME_DURATION = 0x100
+# Frames after which whoever watches the parts being joined is told.
+_JOINED_AT_A_TIME = 256
 
 
 class VideoWriter:
@@ -81,6 +83,8 @@ class VideoWriter:
         self.segments = list(segments)
         # Why not all that is copied could be read from the source; known when the file is finished.
         self.stopped: str | None = None
+        # Called while the parts are joined, now and then: frames done, frames in all.
+        self.on_join: Callable[[int, int], object] | None = None
         self._source = source
         self._encoder = choose_encoder(
             options or EncodeOptions(),
@@ -239,7 +243,9 @@ class VideoWriter:
             if self._copier is not None:
                 self._copier.delay = delay
         times = decoding_times([packet.pts + shift for packet in listed])
-        for packet, dts, part in zip(listed, times, contents, strict=True):
+        for number, (packet, dts, part) in enumerate(zip(listed, times, contents, strict=True)):
+            if self.on_join is not None and number % _JOINED_AT_A_TIME == 0:
+                self.on_join(number, len(listed))
             encoded = Packet(part)
             encoded.stream, encoded.time_base = self._stream, time_base
             encoded.pts, encoded.dts, encoded.duration = packet.pts + shift, dts, packet.duration

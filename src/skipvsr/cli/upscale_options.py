@@ -1,0 +1,174 @@
+"""The options of `skipvsr upscale`, and what they say: the options of the library."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from skipvsr.cli.choices import LOOKAHEAD, PATCH_BATCH_SIZE, PRECISIONS, TILINGS
+from skipvsr.cli.show import add_json
+
+if TYPE_CHECKING:
+    from skipvsr.inference.options import ComputeOptions, StreamOptions
+    from skipvsr.upscale.options import OutputOptions
+    from skipvsr.upscale.size import OutputSize
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add all of them."""
+    _add_places(parser)
+    _add_speed(parser.add_argument_group("speed against quality (all of the network, if none is given)"))
+    _add_part(parser.add_argument_group("part of the video"))
+    _add_picture(parser.add_argument_group("size of the output (four times the input)"))
+    _add_encoding(parser.add_argument_group("encoding of videos"))
+    _add_depths(parser.add_argument_group("what the network did"))
+    _add_streaming(parser.add_argument_group("details of the network's work"))
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    add_json(output)
+
+
+def _add_places(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "sources", metavar="IN", type=Path, nargs="+",
+        help="a video file, a folder of images, or - for y4m on standard input; several of them, or a folder with such below "
+        "it, go into the folder OUT",
+    )  # fmt: skip
+    parser.add_argument(
+        "destination", metavar="OUT", type=Path,
+        help="a video file (.mp4, .mkv, .mov ...), a folder, or - for y4m on standard output",
+    )  # fmt: skip
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say how long it would take and how large the output would be, and stop"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
+    parser.add_argument(
+        "--no-resume", action="store_true", help="start over, whatever an interrupted run has finished of OUT"
+    )
+    parser.add_argument(
+        "--model", default="compact", help="packaged name, folder, checkpoint, Hub id, or bicubic (%(default)s)"
+    )
+
+
+def _add_speed(group: Any) -> None:
+    group.add_argument(
+        "--budget", type=float, metavar="B", help="ratio of the residual blocks' work, above 0 and up to 1"
+    )
+    group.add_argument(
+        "--target-fps",
+        type=float,
+        metavar="F",
+        help="change the budget on the way, so that F frames are done in a second",
+    )
+    group.add_argument(
+        "--threshold", type=float, metavar="A", help="run a block where the router expects more than this of it"
+    )
+    group.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 ... (auto: a GPU if there is one)")
+    group.add_argument("--precision", choices=PRECISIONS, help="of weights and features (as the model is stored: fp32)")
+
+
+def _add_part(group: Any) -> None:
+    group.add_argument("--start", type=_seconds, metavar="TIME", help="first frame: seconds or [HH:]MM:SS[.mmm]")
+    group.add_argument("--end", type=_seconds, metavar="TIME", help="frames before this time")
+    group.add_argument("--no-deinterlace", action="store_true", help="take interlaced frames as they are")
+
+
+def _add_picture(group: Any) -> None:
+    group.add_argument("--height", type=int, metavar="PX", help="resize the x4 result to this height, width to match")
+    group.add_argument("--size", type=_size, metavar="WxH", help="resize the x4 result to exactly this")
+
+
+def _add_encoding(group: Any) -> None:
+    group.add_argument("--codec", help="FFmpeg's name of the encoder (libx264; libx265 for more than 8 bits)")
+    group.add_argument("--crf", type=int, metavar="N", help="constant rate factor, lower is better (visually lossless)")
+    group.add_argument("--pixel-format", metavar="FMT", help="FFmpeg's name (yuv420p; yuv420p10le)")
+    group.add_argument("--preset", metavar="NAME", help="the encoder's name for its speed")
+
+
+def _add_depths(group: Any) -> None:
+    group.add_argument(
+        "--overlay", type=Path, metavar="OUT", help="write a second output with the depth of each tile drawn over it"
+    )
+    group.add_argument("--trace", type=Path, metavar="FILE", help="write which blocks ran to this file (.npz)")
+
+
+def _add_streaming(group: Any) -> None:
+    group.add_argument(
+        "--tiling", choices=TILINGS, default="frame",
+        help="frame: tiles that see their neighbours; patch: the paper's isolated patches (%(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--tile-size", type=int, metavar="PX", help="longest side of a tile (as the model was calibrated)"
+    )
+    group.add_argument(
+        "--patch-batch-size", type=int, metavar="N", default=PATCH_BATCH_SIZE, help="patches at once (%(default)s)"
+    )
+    group.add_argument("--window", type=int, metavar="N", help="frames per window (by the size of the frames)")
+    group.add_argument(
+        "--lookahead", type=int, metavar="N", default=LOOKAHEAD,
+        help="frames the backward recurrence starts beyond a window (%(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--segment-length", type=int, metavar="N",
+        help="frames that are finished at a time: after an interruption no more than these are done again",
+    )  # fmt: skip
+    group.add_argument("--no-scene-detection", action="store_true", help="treat the whole input as one scene")
+
+
+def compute_options(args: argparse.Namespace) -> ComputeOptions:
+    """How much of the network runs, and where."""
+    from skipvsr.inference.options import ComputeOptions
+
+    return ComputeOptions(
+        budget=args.budget,
+        threshold=args.threshold,
+        target_fps=args.target_fps,
+        tile_size=args.tile_size,
+        tiling=args.tiling,
+        patch_batch_size=args.patch_batch_size,
+        device=args.device,
+        precision=args.precision,
+    )
+
+
+def stream_options(args: argparse.Namespace) -> StreamOptions:
+    """How videos are cut into windows."""
+    from skipvsr.inference.options import StreamOptions
+
+    return StreamOptions(window=args.window, lookahead=args.lookahead, scene_detection=not args.no_scene_detection)
+
+
+def output_options(args: argparse.Namespace) -> OutputOptions:
+    """How outputs are written."""
+    from skipvsr.upscale.options import OutputOptions
+    from skipvsr.upscale.size import OutputSize
+    from skipvsr.video.write import EncodeOptions
+
+    encoding = EncodeOptions(codec=args.codec, crf=args.crf, pixel_format=args.pixel_format, preset=args.preset)
+    return OutputOptions(
+        size=args.size or OutputSize(height=args.height),
+        encoding=encoding,
+        overwrite=args.overwrite,
+        resume=not args.no_resume,
+        segment_length=args.segment_length,
+    )
+
+
+def _size(text: str) -> OutputSize:
+    from skipvsr.upscale.size import OutputSize
+
+    width, separator, height = text.lower().partition("x")
+    if not (separator and width.isdecimal() and height.isdecimal()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not WIDTHxHEIGHT, as in 1920x1080")
+    return OutputSize(height=int(height), width=int(width))
+
+
+def _seconds(text: str) -> float:
+    match = re.fullmatch(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?)", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time; give seconds or [HH:]MM:SS[.mmm], as in 1:02:03.5")
+    hours, minutes, seconds = match.groups()
+    return float(3600 * int(hours or 0) + 60 * int(minutes or 0) + Fraction(seconds.rstrip(".")))
