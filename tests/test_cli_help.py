@@ -32,6 +32,7 @@ COMMANDS = {
     "reproduce": "tables and figures",
     "data check": "do not decode",
     "convert": "BasicSR",
+    "export": "recurrence",
     "models": "package",
 }
 

@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from skipvsr.checkpoints.export import export_onnx
     from skipvsr.checkpoints.load import load_model
     from skipvsr.errors import (
         BatchError,
@@ -73,6 +74,7 @@ _HOMES = {
     "Upscaler": "skipvsr.inference.upscaler",
     "VSRConfig": "skipvsr.models.vsr",
     "VideoInfo": "skipvsr.video.probe",
+    "export_onnx": "skipvsr.checkpoints.export",
     "load_model": "skipvsr.checkpoints.load",
     "probe": "skipvsr.video.open",
     "upscale_frames": "skipvsr.upscale.frames",
@@ -106,6 +108,7 @@ __all__ = [
     "Upscaler",
     "VSRConfig",
     "VideoInfo",
+    "export_onnx",
     "load_model",
     "probe",
     "upscale_frames",
