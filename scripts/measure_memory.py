@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 import skipvsr
-from skipvsr.evaluation.machine import describe_machine
+from skipvsr.inference.machine import describe_machine
 from skipvsr.inference.streaming import DEFAULT_LOOKAHEAD, Windows, default_window
 from skipvsr.upscale.plan import memory_bytes
 from skipvsr.video.frame import Frame

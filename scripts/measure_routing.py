@@ -27,10 +27,10 @@ from skipvsr.data.datasets import find_clips
 from skipvsr.data.pairs import Pairs, lr_clips, lr_gt_clip
 from skipvsr.evaluation.calibrate import calibrate
 from skipvsr.evaluation.evaluate import Measures, Row, evaluate
-from skipvsr.evaluation.machine import describe_machine
 from skipvsr.evaluation.settings import Setting
 from skipvsr.inference import tiled
 from skipvsr.inference.device import prepare_model
+from skipvsr.inference.machine import describe_machine
 from skipvsr.inference.options import ComputeOptions, StreamOptions
 from skipvsr.inference.upscaler import Upscaler
 from skipvsr.models.blocks import ResidualBlock, Trunk

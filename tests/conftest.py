@@ -34,6 +34,12 @@ def make_network(config: VSRConfig, seed: int = 0) -> SkipVSR:
     return network
 
 
+@pytest.fixture(autouse=True)
+def _remembers_nothing(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch):
+    """No test sees what was measured on this machine before, nor adds to it."""
+    monkeypatch.setenv("SKIPVSR_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The project's clips; users do not have them."""

@@ -16,10 +16,10 @@ from skipvsr.data.check import FAMILIES
 from skipvsr.data.datasets import KINDS, LRKind
 from skipvsr.data.degradations import DEGRADATIONS
 from skipvsr.evaluation.evaluate import LOOKAHEAD, WINDOW
-from skipvsr.inference.options import Precision, Tiling
+from skipvsr.inference.options import PRESETS, Precision, Tiling
 from skipvsr.inference.patched import PATCH_BATCH_SIZE
 from skipvsr.inference.streaming import DEFAULT_LOOKAHEAD
-from skipvsr.report.presets import PRESETS
+from skipvsr.report import presets
 from skipvsr.report.reproduce import NAMES
 
 # Every command, and a word of what its help must explain.
@@ -34,6 +34,7 @@ COMMANDS = {
     "convert": "BasicSR",
     "export": "recurrence",
     "models": "package",
+    "benchmark": "this machine",
 }
 
 
@@ -98,6 +99,7 @@ def test_choices_are_those_of_the_package():
     assert get_args(Tiling) == choices.TILINGS
     assert get_args(Precision) == choices.PRECISIONS
     assert tuple(PRESETS) == choices.PRESETS
+    assert tuple(presets.PRESETS) == choices.SIZES_OF_REPRODUCTION
     assert choices.REPRODUCED == NAMES
     assert choices.LOOKAHEAD == DEFAULT_LOOKAHEAD
     assert choices.PATCH_BATCH_SIZE == PATCH_BATCH_SIZE
@@ -110,6 +112,7 @@ MISTAKES = {
     "upscale in.mp4 out.mp4 --budgte=0.5": ("upscale", r"no option --budgte; did you mean --budget\?"),
     "upscale in.mp4 out.mp4 --xyzzy": ("upscale", "no option --xyzzy; see 'skipvsr upscale --help'"),
     "upscale in.mp4 out.mp4 --tiling hexagon": ("upscale", "--tiling: invalid choice: 'hexagon' .*'?frame'?, '?patch"),
+    "upscale in.mp4 out.mp4 --preset turbo": ("upscale", "--preset: .*'turbo' .*'?fast'?, '?balanced'?, '?best"),
     "upscale in.mp4 out.mp4 --crf high": ("upscale", "--crf: invalid int value: 'high'"),
     "upscale in.mp4": ("upscale", "the following arguments are required: OUT"),
     "evaluate clips --clips 3": ("evaluate", "there is no option --clips"),

@@ -143,7 +143,8 @@ def test_a_dry_run_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[
     (root / "broken.mp4").write_bytes(b"no video at all")
     assert run("upscale", root, tmp_path / "out", "--model", "bicubic", "--dry-run") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 4
+    assert len(lines) == 5
+    assert lines[4].startswith("4 files, about ")
     assert "cannot be read" in lines[2]
     assert f"{root / 'one.mp4'} -> {tmp_path / 'out' / 'one.mp4'}: 2 frames, 48x32 -> 192x128" in lines[3]
     assert all("s a frame" in line for line in (lines[0], lines[1], lines[3]))

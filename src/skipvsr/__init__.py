@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from skipvsr.models.vsr import SkipVSR, VSRConfig
     from skipvsr.routing.trace import RoutingTrace
     from skipvsr.upscale.batch import upscale_many
+    from skipvsr.upscale.estimate import Estimate, estimate
     from skipvsr.upscale.frames import upscale_frames
     from skipvsr.upscale.job import upscale_video
     from skipvsr.upscale.options import OutputOptions
@@ -57,6 +58,7 @@ _HOMES = {
     "DataError": "skipvsr.errors",
     "DecodeError": "skipvsr.errors",
     "EncodeOptions": "skipvsr.video.write",
+    "Estimate": "skipvsr.upscale.estimate",
     "InputError": "skipvsr.errors",
     "ModelError": "skipvsr.errors",
     "OutputError": "skipvsr.errors",
@@ -74,6 +76,7 @@ _HOMES = {
     "Upscaler": "skipvsr.inference.upscaler",
     "VSRConfig": "skipvsr.models.vsr",
     "VideoInfo": "skipvsr.video.probe",
+    "estimate": "skipvsr.upscale.estimate",
     "export_onnx": "skipvsr.checkpoints.export",
     "load_model": "skipvsr.checkpoints.load",
     "probe": "skipvsr.video.open",
@@ -91,6 +94,7 @@ __all__ = [
     "DataError",
     "DecodeError",
     "EncodeOptions",
+    "Estimate",
     "InputError",
     "ModelError",
     "OutputError",
@@ -108,6 +112,7 @@ __all__ = [
     "Upscaler",
     "VSRConfig",
     "VideoInfo",
+    "estimate",
     "export_onnx",
     "load_model",
     "probe",

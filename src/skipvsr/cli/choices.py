@@ -23,7 +23,8 @@ DEGRADATIONS = ("bi", "bd", "bd-duf", "video", "h264-18", "h264-23", "h264-28", 
 LR_KINDS = ("bi", "bd")
 TILINGS = ("frame", "patch")
 PRECISIONS = ("fp32", "bf16", "fp16")
-PRESETS = ("paper", "mini", "smoke")
+PRESETS = ("fast", "balanced", "best")
+SIZES_OF_REPRODUCTION = ("paper", "mini", "smoke")
 REPRODUCED = ("table1", "table2", "table3", "table4", "table5", "table6", "fig1", "fig4", "fig5", "fig6")
 
 LOOKAHEAD = 4

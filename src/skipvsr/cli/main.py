@@ -11,7 +11,19 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import NoReturn
 
-from skipvsr.cli import calibrate, compare, convert, data, evaluate, export, models, reproduce, train, upscale
+from skipvsr.cli import (
+    benchmark,
+    calibrate,
+    compare,
+    convert,
+    data,
+    evaluate,
+    export,
+    models,
+    reproduce,
+    train,
+    upscale,
+)
 from skipvsr.cli.parser import CommandParser
 from skipvsr.cli.show import print_event
 from skipvsr.errors import SkipVSRError
@@ -112,7 +124,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = CommandParser(prog="skipvsr", description="Video super-resolution x4 with adjustable compute.")
     parser.add_argument("-V", "--version", action=_Version, help="show the version and exit")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for module in (upscale, compare, evaluate, train, calibrate, reproduce, data, convert, export, models):
+    for module in (upscale, compare, evaluate, train, calibrate, reproduce, data, convert, export, models, benchmark):
         command = module.add_parser(commands)
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from skipvsr.cli.choices import PRESETS, REPRODUCED
+from skipvsr.cli.choices import REPRODUCED, SIZES_OF_REPRODUCTION
 from skipvsr.cli.show import add_json, print_event
 from skipvsr.errors import ConfigError
 
@@ -32,7 +32,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--preset",
-        choices=PRESETS,
+        choices=SIZES_OF_REPRODUCTION,
         default="mini",
         help="paper: the full protocol; mini: hours on two cores; smoke: a minute, numbers mean nothing (%(default)s)",
     )

@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skipvsr.cli.show import print_event
-from skipvsr.cli.upscale_display import PIPE, Display, Silent, choose_display, clock
+from skipvsr.cli.upscale_display import PIPE, Display, Silent, about, choose_display
+from skipvsr.cli.upscale_dry_run import dry_run
 from skipvsr.cli.upscale_options import add_arguments, compute_options, output_options, stream_options
-from skipvsr.errors import BatchError, ConfigError, InputError
+from skipvsr.errors import BatchError, ConfigError
 
 if TYPE_CHECKING:
     from skipvsr.upscale.batch import Outcome, Task
-    from skipvsr.upscale.plan import Estimate
-
-_GIB = 1 << 30
 
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:
@@ -41,7 +39,7 @@ def command(args: argparse.Namespace) -> None:
     if args.destination == PIPE and args.json:
         raise ConfigError("standard output carries the video; leave --json out")
     if args.dry_run:
-        _dry_run(args)
+        dry_run(args)
     elif PIPE not in args.sources and _is_batch(args.sources):
         _many(args)
     else:
@@ -125,7 +123,7 @@ def _many(args: argparse.Namespace) -> None:
         print(f"{done} done, {skipped} skipped, {len(failed)} failed")
     if failed:
         for outcome in failed:
-            print(f"skipvsr: {_about(outcome.task.source, outcome.error)}", file=sys.stderr)
+            print(f"skipvsr: {about(outcome.task.source, outcome.error)}", file=sys.stderr)
         raise BatchError(
             f"{len(failed)} of {done + skipped + len(failed)} files failed",
             [outcome.error.exit_code for outcome in failed if outcome.error is not None],
@@ -137,51 +135,3 @@ def _say(args: argparse.Namespace, event: str, task: Task, message: str) -> None
         print_event(event, source=str(task.source), message=message)
     elif not args.quiet and event == "skipped":
         print(f"{task.destination}: skipped, {message}")
-
-
-def _dry_run(args: argparse.Namespace) -> None:
-    """What would be done, a line for each file; nothing is written."""
-    from skipvsr.checkpoints.load import load_model
-    from skipvsr.inference.upscaler import Upscaler
-    from skipvsr.upscale.batch import Task, plan
-    from skipvsr.upscale.plan import estimate
-
-    compute = compute_options(args)
-    upscaler = Upscaler(load_model(args.model, device=compute.device), compute, stream_options(args))
-    if PIPE in args.sources:
-        raise ConfigError("standard input cannot be looked at before it is read; give a file")
-    batch = _is_batch(args.sources)
-    tasks = plan(args.sources, args.destination) if batch else [Task(args.sources[0], args.destination)]
-    for task in tasks:
-        if task.destination.exists() and not args.overwrite:
-            print(f"{task.destination}: exists already, {'skipped' if batch else 'refused'}")
-            continue
-        try:
-            found = estimate(
-                task.source, task.destination, upscaler, output_options(args), start=args.start, end=args.end
-            )
-        except InputError as error:
-            print(_about(task.source, error))
-            continue
-        print(f"{task.source} -> {task.destination}: {_in_words(found)}")
-
-
-def _about(source: Path, error: Exception | None) -> str:
-    """What went wrong, with the file it is about."""
-    return str(error) if str(source) in str(error) else f"{source}: {error}"
-
-
-def _in_words(found: Estimate) -> str:
-    info = found.info
-    count = "an unknown number of frames" if info.frame_count is None else f"{info.frame_count:,} frames"
-    parts = [
-        f"{count}, {info.width}x{info.height} -> {found.output_size[0]}x{found.output_size[1]}",
-        f"{info.audio_streams} sound and {info.subtitle_streams} subtitle streams",
-        f"windows of {found.window} frames",
-        f"about {found.memory_bytes / _GIB:.1f} GiB of memory ({found.memory_available / _GIB:.1f} available)",
-    ]
-    if found.disk_bytes is not None:
-        parts.append(f"{found.disk_bytes / _GIB:.2f} GiB of disk (twice that at the end)")
-    if found.seconds is not None:
-        parts.append(f"{clock(found.seconds)} at {found.seconds_per_frame:.2f} s a frame")
-    return ", ".join(parts)

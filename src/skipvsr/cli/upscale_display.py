@@ -152,3 +152,8 @@ def clock(seconds: float) -> str:
     """A duration to be read: 0:05, 12:34, 3:45:00, 2 days, 3:00:00."""
     text = str(timedelta(seconds=round(seconds)))
     return text.removeprefix("0:").removeprefix("0") if text.startswith("0:0") else text.removeprefix("0:")
+
+
+def about(source: Path, error: Exception | None) -> str:
+    """What went wrong, with the file it is about."""
+    return str(error) if str(source) in str(error) else f"{source}: {error}"

@@ -8,7 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from skipvsr.cli.choices import LOOKAHEAD, PATCH_BATCH_SIZE, PRECISIONS, TILINGS
+from skipvsr.cli.choices import LOOKAHEAD, PATCH_BATCH_SIZE, PRECISIONS, PRESETS, TILINGS
 from skipvsr.cli.show import add_json
 
 if TYPE_CHECKING:
@@ -55,6 +55,11 @@ def _add_places(parser: argparse.ArgumentParser) -> None:
 
 def _add_speed(group: Any) -> None:
     group.add_argument(
+        "--preset", choices=PRESETS,
+        help="fast, balanced or best: a quarter, half or all of the residual blocks' work; 'skipvsr benchmark --quick' says "
+        "how fast each is here",
+    )  # fmt: skip
+    group.add_argument(
         "--budget", type=float, metavar="B", help="ratio of the residual blocks' work, above 0 and up to 1"
     )
     group.add_argument(
@@ -85,7 +90,9 @@ def _add_encoding(group: Any) -> None:
     group.add_argument("--codec", help="FFmpeg's name of the encoder (libx264; libx265 for more than 8 bits)")
     group.add_argument("--crf", type=int, metavar="N", help="constant rate factor, lower is better (visually lossless)")
     group.add_argument("--pixel-format", metavar="FMT", help="FFmpeg's name (yuv420p; yuv420p10le)")
-    group.add_argument("--preset", metavar="NAME", help="the encoder's name for its speed")
+    group.add_argument(
+        "--encoder-preset", metavar="NAME", help="speed of the encoder against size, as the encoder calls it (medium)"
+    )
 
 
 def _add_depths(group: Any) -> None:
@@ -123,6 +130,7 @@ def compute_options(args: argparse.Namespace) -> ComputeOptions:
     from skipvsr.inference.options import ComputeOptions
 
     return ComputeOptions(
+        preset=args.preset,
         budget=args.budget,
         threshold=args.threshold,
         target_fps=args.target_fps,
@@ -147,7 +155,7 @@ def output_options(args: argparse.Namespace) -> OutputOptions:
     from skipvsr.upscale.size import OutputSize
     from skipvsr.video.write import EncodeOptions
 
-    encoding = EncodeOptions(codec=args.codec, crf=args.crf, pixel_format=args.pixel_format, preset=args.preset)
+    encoding = EncodeOptions(codec=args.codec, crf=args.crf, pixel_format=args.pixel_format, preset=args.encoder_preset)
     return OutputOptions(
         size=args.size or OutputSize(height=args.height),
         encoding=encoding,

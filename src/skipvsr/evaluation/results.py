@@ -14,8 +14,8 @@ from skipvsr.data.clips import Clip
 from skipvsr.data.pairs import Pairs
 from skipvsr.errors import ConfigError
 from skipvsr.evaluation.evaluate import ClipScore, Measures, Row, evaluate_clip
-from skipvsr.evaluation.machine import describe_machine
 from skipvsr.evaluation.settings import Setting
+from skipvsr.inference.machine import describe_machine
 from skipvsr.models.vsr import SkipVSR
 from skipvsr.video.errors import writing
 

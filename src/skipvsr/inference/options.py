@@ -15,6 +15,9 @@ from skipvsr.models.vsr import VSRConfig
 
 Tiling = Literal["frame", "patch"]
 Precision = Literal["fp32", "bf16", "fp16"]
+Preset = Literal["fast", "balanced", "best"]
+# The budget of each.
+PRESETS: dict[Preset, float] = {"fast": 0.25, "balanced": 0.5, "best": 1.0}
 AUTO = "auto"
 
 
@@ -23,6 +26,7 @@ class ComputeOptions:
     """How much of the network runs, and where. With nothing set, every block runs.
 
     Args:
+        preset: "fast", "balanced" or "best": a budget of 0.25, 0.5 or 1; it is turned into the budget at once.
         budget: ratio of the residual blocks' work that may run, in (0, 1]; needs a calibrated model.
         threshold: a block runs on a tile where the router's score exceeds this (the paper's alpha); 0 runs everything.
         target_fps: frames per second to keep to, by changing the budget while the video runs; needs a calibrated model.
@@ -34,9 +38,10 @@ class ComputeOptions:
         precision: of weights and features; flow and warping stay fp32. None: as the model is (fp32 for a model given by name).
 
     Raises:
-        ConfigError: more than one of the first three is set, or a value is out of its range.
+        ConfigError: more than one of the first four is set, or a value is out of its range.
     """
 
+    preset: Preset | None = None
     budget: float | None = None
     threshold: float | None = None
     target_fps: float | None = None
@@ -47,8 +52,14 @@ class ComputeOptions:
     precision: Precision | None = None
 
     def __post_init__(self) -> None:
-        if sum(value is not None for value in (self.threshold, self.budget, self.target_fps)) > 1:
-            raise ConfigError("more than one of threshold, budget and target frame rate was given; give one of them")
+        if sum(value is not None for value in (self.preset, self.threshold, self.budget, self.target_fps)) > 1:
+            raise ConfigError(
+                "more than one of preset, budget, threshold and target frame rate was given; give one of them"
+            )
+        if self.preset is not None:
+            _check_choice("preset", self.preset, get_args(Preset))
+            object.__setattr__(self, "budget", PRESETS[self.preset])
+            object.__setattr__(self, "preset", None)
         if self.threshold is not None and not self.threshold >= 0:
             raise ConfigError(f"the threshold is {self.threshold}; it must be 0 (run everything) or more")
         if self.budget is not None and not 0 < self.budget <= 1:
@@ -98,6 +109,7 @@ class StreamOptions:
 class ComputeShorthands(TypedDict, total=False):
     """The fields of `ComputeOptions` as keywords of a function."""
 
+    preset: Preset | None
     budget: float | None
     threshold: float | None
     target_fps: float | None

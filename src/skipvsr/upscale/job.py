@@ -17,6 +17,7 @@ from skipvsr.inference.upscaler import StreamState, Upscaler
 from skipvsr.models.vsr import SkipVSR
 from skipvsr.routing.trace import Trace, Traces
 from skipvsr.upscale.checkpoint import UnfinishedJob
+from skipvsr.upscale.measure import remembered_steps
 from skipvsr.upscale.options import OutputOptions, VideoShorthands
 from skipvsr.upscale.overlay import LatestDepths
 from skipvsr.upscale.pipeline import CheckpointKeeper, Overlay, Pipeline
@@ -118,8 +119,9 @@ def run_job(request: UpscaleRequest, on_progress: OnProgress | None = None) -> U
             request.destination, reader, overwrite=request.output.overwrite
         )  # another job may just have finished it
         done = 0 if work is None or work.checkpoint is None else work.checkpoint.frames
+        what = (request.upscaler, info.height, info.width, size[0] * size[1])
         meter = ProgressMeter(
-            info.frame_count, windows, counted_steps(request.upscaler, info.height, info.width, size[0] * size[1]),
+            info.frame_count, windows, remembered_steps(*what) or counted_steps(*what),
             done=done, segment_length=segment_length, on_progress=on_progress,
         )  # fmt: skip
         pipeline, writer = _open_pipeline(request, stack, reader, size, work, segment_length, meter)

@@ -1,29 +1,18 @@
-"""What a job will take, before it is begun: memory, disk and time."""
+"""How much memory and disk a job takes, before it is begun."""
 
 from __future__ import annotations
 
 import logging
 import shutil
-import time
-from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import psutil
-import torch
 
-from skipvsr.inference.options import StreamOptions
 from skipvsr.inference.streaming import Windows
 from skipvsr.inference.strips import STRIP_PIXELS
-from skipvsr.inference.upscaler import Upscaler
 from skipvsr.models.blocks import SCALE
 from skipvsr.models.vsr import VSRConfig
-from skipvsr.upscale.frames import to_tensor
-from skipvsr.upscale.options import OutputOptions
-from skipvsr.upscale.size import output_size
-from skipvsr.video.open import open_reader
 from skipvsr.video.prefetch import DEPTH
-from skipvsr.video.probe import VideoInfo
 from skipvsr.video.write import CONTAINERS, EncodeOptions
 
 _LOG = logging.getLogger("skipvsr")
@@ -37,32 +26,6 @@ _ENCODER_FRAMES = 60
 _BYTES_PER_PIXEL = 0.12
 _BYTES_PER_LOSSLESS_PIXEL = 1.5
 _LOSSLESS = ("ffv1", "utvideo", "huffyuv", "png")
-_TRIED_FRAMES = 6
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What a job will take.
-
-    Args:
-        info: of the source.
-        output_size: (width, height).
-        window: frames per window.
-        memory_bytes: at the peak.
-        memory_available: of this machine, now.
-        disk_bytes: of the output; about twice as much while it is joined.
-        seconds_per_frame: measured on the first frames.
-        seconds: all of it; None where nobody knows how many frames there are.
-    """
-
-    info: VideoInfo
-    output_size: tuple[int, int]
-    window: int
-    memory_bytes: int
-    memory_available: int
-    disk_bytes: int | None
-    seconds_per_frame: float
-    seconds: float | None
 
 
 def memory_bytes(config: VSRConfig, height: int, width: int, windows: Windows, pixels_out: int | None = None) -> int:
@@ -101,48 +64,6 @@ def disk_bytes(frames: int, height: int, width: int, destination: Path, encode: 
     return int(frames * width * height * (_BYTES_PER_LOSSLESS_PIXEL if lossless else _BYTES_PER_PIXEL))
 
 
-def estimate(
-    source: str | Path,
-    destination: str | Path,
-    upscaler: Upscaler,
-    output: OutputOptions,
-    *,
-    start: float | None = None,
-    end: float | None = None,
-) -> Estimate:
-    """What a job will take; runs the network on a few frames, and writes nothing.
-
-    Args:
-        source: a video file or a folder of images.
-        destination: where it would be written.
-        upscaler: the model and its options.
-        output: how it would be written.
-        start, end: seconds, of the part that would be upscaled.
-
-    Raises:
-        InputError, DecodeError: the source cannot be read.
-    """
-    with open_reader(source, start, end) as reader:
-        info = reader.info
-        windows = upscaler.windows(info.height, info.width)
-        frames = [to_tensor(frame.pixels) for frame in islice(reader, _TRIED_FRAMES)]
-    seconds = _seconds_per_frame(frames, upscaler)
-    # The backward recurrence, about a third of the work, runs over the lookahead too.
-    seconds *= 1 + windows.lookahead / windows.window / 3
-    height, width = output_size(output.size, info)
-    count = info.frame_count
-    return Estimate(
-        info=info,
-        output_size=(width, height),
-        window=windows.window,
-        memory_bytes=memory_bytes(upscaler.model.config, info.height, info.width, windows, width * height),
-        memory_available=psutil.virtual_memory().available,
-        disk_bytes=None if count is None else disk_bytes(count, height, width, Path(destination), output.encoding),
-        seconds_per_frame=seconds,
-        seconds=None if count is None else count * seconds,
-    )
-
-
 def warn_of_shortage(memory: int, disk: int | None, folder: Path) -> None:
     """Log a warning where a job needs more than there is.
 
@@ -163,15 +84,3 @@ def warn_of_shortage(memory: int, disk: int | None, folder: Path) -> None:
             "this takes about %.1f GiB of disk while it is made, and %.1f GiB are free in %s; a larger --crf takes less",
             2 * disk / _GIB, free / _GIB, folder,
         )  # fmt: skip
-
-
-def _seconds_per_frame(frames: list[torch.Tensor], upscaler: Upscaler) -> float:
-    one_window = StreamOptions(window=len(frames), lookahead=0, scene_detection=False)
-    timed = Upscaler(upscaler.model, upscaler.compute, one_window)
-    best = float("inf")
-    for _ in range(2):  # the first run prepares convolutions
-        start = time.perf_counter()
-        for _ in timed.stream(frames):
-            pass
-        best = min(best, (time.perf_counter() - start) / len(frames))
-    return best

@@ -48,9 +48,10 @@ class StepSeconds:
         """Of the network, for a frame of a long scene: the backward recurrence runs over the lookahead, too."""
         return self.flow + self.backward * (1 + windows.lookahead / windows.window) + self.forward
 
-    def of_network(self, frames: int, windows: Windows) -> float:
-        """Of the network, for a scene of so many frames."""
-        return frames * (self.flow + self.forward) + backward_steps(frames, windows) * self.backward
+    def per_video_frame(self, windows: Windows, encode: float, *, on_cpu: bool) -> float:
+        """With encoding: a CPU does one and the other, while a GPU works as the CPU encodes."""
+        network = self.per_frame(windows)
+        return network + encode if on_cpu else max(network, encode)
 
 
 def backward_steps(frames: int, windows: Windows) -> int:
@@ -63,18 +64,21 @@ def backward_steps(frames: int, windows: Windows) -> int:
     return whole * reach + sum(min(reach, frames - start) for start in range(whole * window, frames, window))
 
 
-def counted_steps(upscaler: Upscaler, height: int, width: int, pixels_out: int) -> StepSeconds:
+def counted_steps(
+    upscaler: Upscaler, height: int, width: int, pixels_out: int, *, ratio: float | None = None
+) -> StepSeconds:
     """What can be said of a model that was never measured: its steps relative to one another, by their work.
 
     Args:
         upscaler: the model and its options.
         height, width: of the low-resolution frames.
         pixels_out: of a frame that is written.
+        ratio: of the residual blocks' work that runs; None: the budget that was asked for, or all of it.
     """
     cost = stream_cost(upscaler, height, width)
     overhead = _OVERHEAD_MACS * height * width
-    budget = upscaler.compute.budget or 1.0
-    trunk = (cost.trunk_inputs + budget * cost.blocks + cost.router) / 2 + overhead
+    ratio = (upscaler.compute.budget or 1.0) if ratio is None else ratio
+    trunk = (cost.trunk_inputs + ratio * cost.blocks + cost.router) / 2 + overhead
     return StepSeconds(
         flow=_FLOW_WEIGHT * cost.flow + overhead,
         backward=trunk,

@@ -120,7 +120,7 @@ class PipeWriter:
         if self._pixel_format not in _PIXEL_FORMATS:
             raise ConfigError(f"y4m has no {self._pixel_format}; use one of {', '.join(_PIXEL_FORMATS)}")
         if options.codec is not None or options.crf is not None or options.preset is not None:
-            raise ConfigError("standard output carries raw video; leave codec, CRF and preset out")
+            raise ConfigError("standard output carries raw video; leave codec, CRF and encoder preset out")
         if sys.stdout.isatty():
             raise ConfigError("standard output is a terminal; pipe it on (skipvsr upscale IN - | ffmpeg -i - ...)")
         self._colour = output_colour(source, self._pixel_format)
