@@ -84,7 +84,7 @@ def quick_benchmark(
     Raises:
         ConfigError: the device is not there.
     """
-    presets = [preset for preset in PRESETS if model.calibration is not None or PRESETS[preset] == 1]
+    presets: list[Preset] = [preset for preset in PRESETS if model.calibration is not None or PRESETS[preset] == 1]
     speeds: list[PresetSpeed] = []
     busy, used = False, "cpu"
     for width, height in SIZES:

@@ -90,7 +90,10 @@ def remembered_steps(upscaler: Upscaler, height: int, width: int, pixels_out: in
     """What was measured before of this model, size and options on this machine."""
     values = recall("speed", steps_key(upscaler, height, width))
     try:
-        return None if values is None else StepSeconds(*map(float, values), encode_seconds(pixels_out))
+        if values is None:
+            return None
+        flow, backward, forward = map(float, values)
+        return StepSeconds(flow, backward, forward, encode_seconds(pixels_out))
     except (TypeError, ValueError):
         return None
 
