@@ -123,7 +123,8 @@ def write_card(
     scores = provenance["validation"]
     base, reached = scores["luma_psnr_of_bicubic"], scores["luma_psnr"]
     lines = [
-        "---", "library_name: skipvsr", "license: apache-2.0", "tags: [video-super-resolution]", "---",
+        "---", "library_name: skipvsr", "license: apache-2.0", "pipeline_tag: video-to-video",
+        "tags:", "- video-super-resolution", "- skipvsr", "---",
         f"# {name}", "",
         f"Video super-resolution x4: BasicVSR of {network.channels} channels and {network.blocks} residual blocks a "
         f"direction, {network.flow} flow, {network.reconstruction} reconstruction, {router}; {parameters:,} parameters, "

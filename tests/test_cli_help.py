@@ -34,6 +34,7 @@ COMMANDS = {
     "convert": "BasicSR",
     "export": "recurrence",
     "models": "package",
+    "push": "one commit",
     "benchmark": "this machine",
 }
 

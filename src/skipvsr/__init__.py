@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from skipvsr.checkpoints.export import export_onnx
+    from skipvsr.checkpoints.hub import push
     from skipvsr.checkpoints.load import load_model
+    from skipvsr.checkpoints.pretrained import from_pretrained, save_pretrained
     from skipvsr.errors import (
         BatchError,
         CheckpointError,
@@ -78,8 +80,11 @@ _HOMES = {
     "VideoInfo": "skipvsr.video.probe",
     "estimate": "skipvsr.upscale.estimate",
     "export_onnx": "skipvsr.checkpoints.export",
+    "from_pretrained": "skipvsr.checkpoints.pretrained",
     "load_model": "skipvsr.checkpoints.load",
     "probe": "skipvsr.video.open",
+    "push": "skipvsr.checkpoints.hub",
+    "save_pretrained": "skipvsr.checkpoints.pretrained",
     "upscale_frames": "skipvsr.upscale.frames",
     "upscale_many": "skipvsr.upscale.batch",
     "upscale_video": "skipvsr.upscale.job",
@@ -114,8 +119,11 @@ __all__ = [
     "VideoInfo",
     "estimate",
     "export_onnx",
+    "from_pretrained",
     "load_model",
     "probe",
+    "push",
+    "save_pretrained",
     "upscale_frames",
     "upscale_many",
     "upscale_video",

@@ -38,7 +38,10 @@ def _card(checkpoint: Checkpoint, source: Path, digest: str) -> str:
     config = checkpoint.config
     return f"""---
 library_name: skipvsr
-tags: [video-super-resolution]
+pipeline_tag: video-to-video
+tags:
+- video-super-resolution
+- skipvsr
 ---
 # {source.stem}
 

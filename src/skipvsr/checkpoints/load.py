@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import torch
 
 from skipvsr.checkpoints.foreign import read_foreign
+from skipvsr.checkpoints.hub import HUB_ID, download
 from skipvsr.checkpoints.native import CONFIG, Checkpoint, build, read_folder
 from skipvsr.errors import ModelError
 from skipvsr.inference.device import prepare_model
@@ -16,7 +16,6 @@ from skipvsr.models.vsr import SkipVSR
 
 PACKAGED = Path(__file__).parent.parent / "weights"
 BICUBIC = "bicubic"
-_HUB_ID = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 
 
 @torch.inference_mode(mode=False)  # weights made in the caller's inference mode could never be trained
@@ -47,9 +46,9 @@ def read_checkpoint(source: str | Path) -> Checkpoint:
         return read_folder(path)
     if path.is_file():
         return read_foreign(path)
-    match = _HUB_ID.fullmatch(name)
+    match = HUB_ID.fullmatch(name)
     if isinstance(source, str) and match and not path.suffix and not name.startswith("."):
-        return read_folder(_download(match[1], match[2]))
+        return read_folder(_from_hub(match[1], match[2]))
     names = ", ".join(packaged_names()) or "none"
     raise ModelError(
         f"there is no model {name!r}; give the name of a packaged model ({names}), a folder, a checkpoint or a Hub id"
@@ -61,16 +60,8 @@ def packaged_names() -> list[str]:
     return sorted(path.parent.name for path in PACKAGED.glob(f"*/{CONFIG}"))
 
 
-def _download(repository: str, revision: str | None) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
+def _from_hub(repository: str, revision: str | None) -> Path:
     try:
-        folder = snapshot_download(repository, revision=revision, allow_patterns=["*.json", "*.safetensors", "*.md"])
-    except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
-        names = ", ".join(packaged_names()) or "none"
-        raise ModelError(
-            f"there is no file or folder {repository!r}, and no model of that name could be downloaded from the Hub "
-            f"({type(error).__name__}); packaged models are: {names}"
-        ) from error
-    return Path(folder)
+        return download(repository, revision)
+    except ModelError as error:
+        raise ModelError(f"{error}; packaged models are: {', '.join(packaged_names()) or 'none'}") from error

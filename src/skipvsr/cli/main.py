@@ -20,6 +20,7 @@ from skipvsr.cli import (
     evaluate,
     export,
     models,
+    push,
     reproduce,
     train,
     upscale,
@@ -124,7 +125,20 @@ def make_parser() -> argparse.ArgumentParser:
     parser = CommandParser(prog="skipvsr", description="Video super-resolution x4 with adjustable compute.")
     parser.add_argument("-V", "--version", action=_Version, help="show the version and exit")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for module in (upscale, compare, evaluate, train, calibrate, reproduce, data, convert, export, models, benchmark):
+    for module in (
+        upscale,
+        compare,
+        evaluate,
+        train,
+        calibrate,
+        reproduce,
+        data,
+        convert,
+        export,
+        models,
+        push,
+        benchmark,
+    ):
         command = module.add_parser(commands)
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
