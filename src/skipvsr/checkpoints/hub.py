@@ -134,6 +134,8 @@ def _translated(what: str) -> Iterator[None]:
         RevisionNotFoundError,
     )
 
+    # What the HTTP client raises, whichever huggingface_hub uses.
+    transport: type[Exception] = HfHubHTTPError.__bases__[0]
     try:
         yield
     except RevisionNotFoundError as error:
@@ -148,6 +150,5 @@ def _translated(what: str) -> Iterator[None]:
         status = error.response.status_code
         hint = "; log in with 'hf auth login', or set HF_TOKEN" if status in (401, 403) else ""
         raise ModelError(f"{what}: the Hub answered with status {status}{hint}") from error
-    # Its bases are what the network and the system raise.
-    except (HFValidationError, *HfHubHTTPError.__bases__) as error:
+    except (HFValidationError, OSError, transport) as error:
         raise ModelError(f"{what} ({type(error).__name__}: {' '.join(str(error).split())[:120]})") from error
