@@ -1,4 +1,7 @@
 # `make demo` and `make test` set everything up in .venv; nothing else is needed but Python 3.11 and make.
+# TORCH_INDEX takes torch from another package index: the address that pytorch.org/get-started shows after --index-url, for a
+# small build without CUDA, or for a certain version of CUDA.
+TORCH_INDEX ?=
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.ready
@@ -23,6 +26,9 @@ format: $(READY)
 
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
+ifneq ($(TORCH_INDEX),)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --index-url $(TORCH_INDEX) $(shell grep ^torch== requirements.lock)
+endif
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --requirement requirements.lock
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
 	touch $@

@@ -203,13 +203,27 @@ def clip_sources(root: Path) -> list[Path]:
     sources = [path for path in sorted(base.iterdir(), key=natural_key) if is_video(path) or image_files(path)]
     if not sources:
         loose = any(is_image(path) for path in base.iterdir())
-        hint = "; loose images are a clip only inside a folder of their own" if loose else ""
+        hint = "; loose images are a clip only inside a folder of their own" if loose else _hint_below(base)
         raise DataError(f"{base}: no clips in it; a clip is a video file or a folder of images{hint}")
     names = [source_name(source) for source in sources]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise DataError(f"{base}: two clips are called {twice}; rename one")
     return sources
+
+
+def _hint_below(folder: Path) -> str:
+    """Which folders below hold clips, at most two levels down, for a message; nothing where none does."""
+    below = [
+        path for pattern in ("*", "*/*") for path in sorted(folder.glob(pattern), key=natural_key) if path.is_dir()
+    ]
+    found = [
+        str(path)
+        for path in below
+        if not path.name.startswith(".") and any(is_video(entry) or image_files(entry) for entry in path.iterdir())
+    ]
+    which = "that folder" if len(found) == 1 else "one of these"
+    return f"; there are clips in {', '.join(found[:3])}: give {which}" if found else ""
 
 
 def source_name(source: Path) -> str:

@@ -41,7 +41,19 @@ def _moved(model: SkipVSR, device: str | torch.device) -> SkipVSR:
     try:
         return model.to(device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(
-            f"cannot use the device {str(device)!r} ({reason}); choose cpu, or cuda with a GPU and a build of torch for it"
-        ) from error
+        raise ConfigError(f"cannot use the device {str(device)!r}: {_reason(str(device), error)}") from error
+
+
+def _reason(device: str, error: Exception) -> str:
+    """Why a device cannot be used, and what to do."""
+    if not device.startswith("cuda"):
+        return f"{str(error).splitlines()[0]}; choose cpu, or cuda with a GPU and a build of torch for it"
+    if torch.version.cuda is None and torch.version.hip is None:
+        return (
+            f"this torch ({torch.__version__}) is built without CUDA; pytorch.org/get-started shows how to install one "
+            "with it, and the README what to do with that; or choose cpu"
+        )
+    if not torch.cuda.is_available():
+        return "torch finds no GPU; look whether its driver works (nvidia-smi must list the GPU), or choose cpu"
+    names = ", ".join(f"cuda:{number}" for number in range(torch.cuda.device_count()))
+    return f"{str(error).splitlines()[0]}; there are {names}"

@@ -15,6 +15,7 @@ from pydantic.dataclasses import dataclass
 from skipvsr.data.degradations import Degradation
 from skipvsr.errors import ConfigError
 from skipvsr.models.vsr import Flow, Reconstruction, VSRConfig
+from skipvsr.training.paths import resolve_paths
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
 Positive: TypeAlias = Annotated[int, Field(ge=1)]
@@ -265,7 +266,7 @@ class TrainingConfig:
 
 
 def read_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainingConfig:
-    """Read and check a TOML file.
+    """Read and check a TOML file. Relative paths in it start from its folder, those in overrides from the working directory.
 
     Args:
         path: the file.
@@ -284,6 +285,7 @@ def read_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainingConf
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    resolve_paths(values, path.parent)
     for override in overrides:
         _override(values, override)
     try:

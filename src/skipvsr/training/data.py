@@ -70,3 +70,11 @@ class StageData:
 def gather_clips(sources: list[Source]) -> list[Clip]:
     """All clips of several sets."""
     return [clip for source in sources for clip in find_clips(source.dataset, Path(source.root))]
+
+
+def check_data(config: TrainingConfig) -> None:
+    """Look whether all clips are there. Raises DataError."""
+    gather_clips(config.data.train)
+    gather_clips(config.validation.clips)
+    if config.data.stills:
+        find_clips("stills", config.data.stills)

@@ -19,7 +19,7 @@ from skipvsr.checkpoints.native import Checkpoint, save_folder
 from skipvsr.errors import ConfigError, TrainingError
 from skipvsr.models.vsr import SkipVSR
 from skipvsr.training.config import Stage, TrainingConfig
-from skipvsr.training.data import AnyBatch, StageData
+from skipvsr.training.data import AnyBatch, StageData, check_data
 from skipvsr.training.log import Log
 from skipvsr.training.objectives import make_objective
 from skipvsr.training.schedule import hold_flow, make_average, make_optimiser, set_learning_rates
@@ -68,6 +68,7 @@ def train(config: TrainingConfig, out: str | Path, *, resume: bool = False, cpu:
     AcceleratorState._reset_state()  # one process may train twice, in another precision
     accelerator = Accelerator(cpu=cpu, mixed_precision="no" if config.precision == "fp32" else config.precision)
     check_run(Path(out), config, resume=resume)
+    check_data(config)  # before anything is written
     accelerator.wait_for_everyone()  # all have looked before one writes
     if accelerator.is_main_process:
         note_run(Path(out), config)

@@ -29,7 +29,6 @@ from skipvsr.upscale.measure import (
 )
 from skipvsr.upscale.options import OutputOptions, VideoShorthands
 from skipvsr.upscale.plan import disk_bytes, memory_bytes
-from skipvsr.upscale.size import output_size
 from skipvsr.video.open import open_reader
 from skipvsr.video.probe import VideoInfo
 from skipvsr.video.write import CONTAINERS, EncodeOptions
@@ -119,7 +118,7 @@ def estimate(
     upscaler = Upscaler(network, compute, stream)
     with open_reader(source, start, end) as reader:
         info = reader.info
-    height, width = output_size(output.size, info)
+    height, width = output.size_of(info)
     clock = _Clock(upscaler, Path(source), info, height * width, on_progress)
     encode = clock.encoding(output.encoding, Path(destination))
     seconds, fastest = clock.seconds_per_frame(encode)

@@ -24,7 +24,7 @@ from skipvsr.upscale.pipeline import CheckpointKeeper, Overlay, Pipeline
 from skipvsr.upscale.plan import disk_bytes, memory_bytes, warn_of_shortage
 from skipvsr.upscale.progress import OnProgress, ProgressMeter
 from skipvsr.upscale.request import UpscaleReport, UpscaleRequest
-from skipvsr.upscale.size import output_size, pixel_aspect
+from skipvsr.upscale.size import pixel_aspect
 from skipvsr.upscale.speed import counted_steps
 from skipvsr.video.errors import PIPE
 from skipvsr.video.open import Reader, Writer, check_output, open_writer
@@ -105,7 +105,7 @@ def run_job(request: UpscaleRequest, on_progress: OnProgress | None = None) -> U
     with ExitStack() as stack:
         reader = stack.enter_context(request.open())
         info = reader.info
-        size = output_size(request.output.size, info)
+        size = request.output.size_of(info)
         windows = request.upscaler.windows(info.height, info.width)
         segment_length = request.segment_length(info.height, info.width)
         _warn_of_shortage(request, reader, size)

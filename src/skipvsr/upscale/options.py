@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from skipvsr.errors import ConfigError
 from skipvsr.inference.options import StreamShorthands
-from skipvsr.upscale.size import OutputSize
+from skipvsr.upscale.size import OutputSize, output_size
+from skipvsr.video.probe import VideoInfo
 from skipvsr.video.write import EncodeOptions
 
 
@@ -34,6 +35,10 @@ class OutputOptions:
     def __post_init__(self) -> None:
         if self.segment_length is not None and self.segment_length < 1:
             raise ConfigError(f"a segment is {self.segment_length} frames; it must be at least 1")
+
+    def size_of(self, info: VideoInfo) -> tuple[int, int]:
+        """(height, width) of the frames to be written for a source; see `output_size`."""
+        return output_size(self.size, info, even=not info.path.is_dir() and self.encoding.pixel_format is None)
 
 
 class VideoShorthands(StreamShorthands, total=False):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -11,6 +12,8 @@ from torch import Tensor
 from skipvsr.errors import ConfigError
 from skipvsr.models.blocks import SCALE
 from skipvsr.video.probe import VideoInfo
+
+_LOG = logging.getLogger("skipvsr")
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,17 @@ class OutputSize:
         return self.height, self.width
 
 
-def output_size(size: OutputSize, info: VideoInfo) -> tuple[int, int]:
-    """(height, width) of the frames to be written; what was asked for counts for the picture as it is shown."""
+def output_size(size: OutputSize, info: VideoInfo, *, even: bool = False) -> tuple[int, int]:
+    """(height, width) of the frames to be written; what was asked for counts for the picture as it is shown.
+
+    Args:
+        size: what was asked for.
+        info: of the source.
+        even: round a height or a width that was asked for alone down to an even number, and say so in the log: the usual pixel
+            formats of videos have colour only for every second pixel.
+    """
+    if even and None in (size.height, size.width):
+        size = OutputSize(_rounded("height", size.height), _rounded("width", size.width))
     if info.rotation_degrees % 180 == 90:
         width, height = size.resolve(info.width, info.height)
         return height, width
@@ -71,6 +83,15 @@ def resize(frame: Tensor, height: int, width: int) -> Tensor:
     return F.interpolate(frame, size=(height, width), mode="bicubic", align_corners=False, antialias=True)[0].clamp(
         0, 1
     )
+
+
+def _rounded(name: str, side: int | None) -> int | None:
+    if side is None or side % 2 == 0:
+        return side
+    _LOG.warning(
+        "the %s is %d and not %d: videos have even sides (unless --pixel-format says otherwise)", name, side - 1, side
+    )
+    return side - 1
 
 
 def _even(side: Fraction) -> int:
