@@ -19,6 +19,7 @@ from skipvsr.evaluation.evaluate import LOOKAHEAD, WINDOW
 from skipvsr.inference.options import PRESETS, Precision, Tiling
 from skipvsr.inference.patched import PATCH_BATCH_SIZE
 from skipvsr.inference.streaming import DEFAULT_LOOKAHEAD
+from skipvsr.models.vsr import Scale
 from skipvsr.report import presets
 from skipvsr.report.reproduce import NAMES
 
@@ -97,6 +98,7 @@ def test_choices_are_those_of_the_package():
     assert tuple(FAMILIES) == choices.FAMILIES
     assert choices.DEGRADATIONS == DEGRADATIONS
     assert get_args(LRKind) == choices.LR_KINDS
+    assert get_args(Scale) == choices.SCALES
     assert get_args(Tiling) == choices.TILINGS
     assert get_args(Precision) == choices.PRECISIONS
     assert tuple(PRESETS) == choices.PRESETS

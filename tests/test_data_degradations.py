@@ -187,16 +187,16 @@ def test_drawn_footage_is_varied_and_possible():
     drawn = [draw_footage(random) for _ in range(400)]
     encodings = [footage.encoding for footage in drawn if footage.encoding is not None]
     assert {encoding.codec for encoding in encodings} == set(CODECS)
-    assert 0.05 < 1 - len(encodings) / len(drawn) < 0.2
+    assert 0.15 < 1 - len(encodings) / len(drawn) < 0.35
     assert {encoding.bits_per_pixel is None for encoding in encodings} == {False, True}
     assert {encoding.b_frames > 0 for encoding in encodings} == {False, True}
     assert {footage.resize for footage in drawn} == {"bicubic", "bilinear", "area"}
     assert {footage.grey_noise for footage in drawn} == {False, True}
     assert {footage.source is None for footage in drawn} == {False, True}
-    assert 0.25 < np.mean([footage.read_noise > 0 for footage in drawn]) < 0.45
+    assert 0.1 < np.mean([footage.read_noise > 0 for footage in drawn]) < 0.3
     assert max(footage.lead_frames for footage in drawn) > 30
     blurred = [footage.blur_sigmas_px for footage in drawn if max(footage.blur_sigmas_px) > 0]
-    assert 0.4 < len(blurred) / len(drawn) < 0.6
+    assert 0.15 < len(blurred) / len(drawn) < 0.35
     assert all(0.2 <= min(sigmas) <= max(sigmas) <= 1.8 for sigmas in blurred)
 
 

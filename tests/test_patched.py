@@ -63,7 +63,7 @@ def by_hand(network: SkipVSR, frames: torch.Tensor, grid: PatchGrid) -> torch.Te
         for left in grid.lefts:
             part = frames[..., top : top + grid.patch_height, left : left + grid.patch_width]
             results.append(network(part[None])[0])
-    return torch.cat([grid.merge(torch.stack([patch[t] for patch in results])) for t in range(len(frames))])
+    return torch.cat([grid.merge(torch.stack([patch[t] for patch in results]), scale=4) for t in range(len(frames))])
 
 
 @pytest.mark.parametrize("patch_batch_size", [1, 4, 100])

@@ -34,6 +34,7 @@ class SlowNetwork:
     cold: float = 1.0
     now: float = 0.0
     backward_calls: int = 0
+    scale: int = 4
     _seen: set[str] = field(default_factory=set)
 
     def _take(self, kind: str, seconds: float) -> None:

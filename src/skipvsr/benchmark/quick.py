@@ -13,7 +13,6 @@ from torch import Tensor
 from skipvsr.inference.machine import describe_machine
 from skipvsr.inference.options import PRESETS, ComputeOptions, Precision, Preset
 from skipvsr.inference.upscaler import Upscaler
-from skipvsr.models.blocks import SCALE
 from skipvsr.models.vsr import SkipVSR
 from skipvsr.upscale.measure import (
     MEASURED_FRAMES,
@@ -89,7 +88,7 @@ def quick_benchmark(
     busy, used = False, "cpu"
     for width, height in SIZES:
         frames = list(moving_frames(height, width, MEASURED_FRAMES))
-        pixels_out = SCALE**2 * height * width
+        pixels_out = model.scale**2 * height * width
         encode = pixels_out * measure_encoding(frames, EncodeOptions(), ".mp4")
         for preset in presets:
             upscaler = Upscaler(model, ComputeOptions(preset=preset, device=device, precision=precision))

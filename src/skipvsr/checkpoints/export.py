@@ -10,7 +10,6 @@ from pathlib import Path
 from skipvsr.checkpoints.native import CONFIG
 from skipvsr.errors import ConfigError, OutputError
 from skipvsr.inference.onnx_graphs import OPERATOR_SET, PARTS, make_graphs
-from skipvsr.models.blocks import SCALE
 from skipvsr.models.vsr import MIN_SIDE_PX, SkipVSR
 
 FORMAT, FORMAT_VERSION = "skipvsr-onnx", 1
@@ -53,7 +52,7 @@ def export_onnx(
         "model": name,
         "channels": network.config.channels,
         "blocks": network.config.blocks,
-        "scale": SCALE,
+        "scale": model.scale,
         "min_side": MIN_SIDE_PX,
         "opset": OPERATOR_SET,
         "graphs": {part: f"{part}.onnx" for part in PARTS},

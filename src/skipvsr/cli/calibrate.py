@@ -45,7 +45,7 @@ def command(args: argparse.Namespace) -> None:
     if args.max_clips < 1 or args.frames < 1:
         raise ConfigError("--max-clips and --frames must be 1 or more")
     network = build(read_folder(args.model))
-    clips = lr_clips(args.clips, args.degradation, frames=args.frames, most=args.max_clips)
+    clips = lr_clips(args.clips, args.degradation, frames=args.frames, most=args.max_clips, scale=network.scale)
     with progress_bar("passes", hidden=args.json) as bar:
 
         def advance(done: int, total: int) -> None:

@@ -21,6 +21,7 @@ DATASETS = (
 FAMILIES = ("reds", "vimeo")
 DEGRADATIONS = ("bi", "bd", "bd-duf", "video", "h264-18", "h264-23", "h264-28", "h264-33", "h265-28")
 LR_KINDS = ("bi", "bd")
+SCALES = (2, 4)
 TILINGS = ("frame", "patch")
 PRECISIONS = ("fp32", "bf16", "fp16")
 PRESETS = ("fast", "balanced", "best")

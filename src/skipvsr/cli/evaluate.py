@@ -14,6 +14,7 @@ from skipvsr.cli.choices import (
     EVALUATION_LOOKAHEAD,
     EVALUATION_WINDOW,
     LR_KINDS,
+    SCALES,
     TILINGS,
 )
 from skipvsr.cli.show import add_json, print_event, progress_bar
@@ -50,6 +51,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument("--lr", choices=LR_KINDS, help="use the low-resolution frames that come with the dataset")
     parser.add_argument("--model", default="compact", help="as for upscale, or 'bicubic' (%(default)s)")
+    parser.add_argument("--scale", type=int, choices=SCALES, help="of bicubic (4); a model has its own")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 ... (auto: a GPU if there is one)")
     _add_settings(parser.add_argument_group("settings, one row each (every block runs, if none is given)"))
     _add_measures(parser.add_argument_group("measures"))
@@ -130,12 +132,15 @@ def _evaluation(args: argparse.Namespace, clips: list[Clip], group: ProcessGroup
 
     windows = Windows(args.window, args.lookahead)
     model = None if args.model == "bicubic" else load_model(args.model, device=args.device)
+    scale = (args.scale or SCALES[-1]) if model is None else model.scale
+    if args.scale not in (None, scale):
+        raise ConfigError(f"{args.model} enlarges {scale} times; leave --scale out, which is for bicubic")
     measures = Measures(
         args.crop_border, not args.no_quantize, not args.no_ssim, args.dataset == "vimeo-test", args.frames, args.tile_size,
         windows.window, windows.lookahead,
     )  # fmt: skip
     return Evaluation(
-        args.model, model, args.dataset, clips, Pairs(args.degradation, own=args.lr is not None), measures=measures,
+        args.model, model, args.dataset, clips, Pairs(args.degradation, args.lr is not None, scale), measures=measures,
         path=args.output, overwrite=args.overwrite,
         command="skipvsr " + " ".join(shlex.quote(word) for word in sys.argv[1:]), group=group,
     )  # fmt: skip

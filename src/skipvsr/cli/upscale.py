@@ -21,8 +21,8 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     """Add this command to the command line."""
     parser = commands.add_parser(
         "upscale",
-        help="make a video or a folder of images four times larger",
-        description="Super-resolve a video file or a folder of images x4. Sound, subtitles, timestamps, colour "
+        help="make a video or a folder of images two or four times larger",
+        description="Super-resolve a video file or a folder of images, x4 or x2. Sound, subtitles, timestamps, colour "
         "description, rotation and pixel aspect are kept. The output appears whole or not at all.",
     )
     add_arguments(parser)
@@ -52,6 +52,7 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
         "compute": compute_options(args),
         "stream": stream_options(args),
         "output": output_options(args),
+        "scale": args.scale,
         "start": args.start,
         "end": args.end,
         "deinterlace": not args.no_deinterlace,

@@ -94,6 +94,8 @@ class Bar(Silent):
             f"({report.frames_per_second:.2f} frames/s), peak memory {report.peak_bytes // _MIB:,} MiB",
             file=self._report_to,
         )
+        if report.model_reason:
+            print(f"model {report.model}: {report.model_reason}", file=self._report_to)
         if report.active_ratio < 1:
             print(
                 f"{report.active_ratio:.1%} of the residual blocks ran: {report.macs_per_frame / 1e9:.2f} GMAC and "

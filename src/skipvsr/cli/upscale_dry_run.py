@@ -23,6 +23,7 @@ def dry_run(args: argparse.Namespace) -> None:
     """Say what would be done with each file."""
     from skipvsr.checkpoints.load import load_model
     from skipvsr.upscale.batch import Task, is_batch, plan
+    from skipvsr.upscale.choose import AUTO_MODEL
     from skipvsr.upscale.estimate import estimate
 
     if PIPE in args.sources:
@@ -30,7 +31,7 @@ def dry_run(args: argparse.Namespace) -> None:
     compute, stream, output = compute_options(args), stream_options(args), output_options(args)
     batch = is_batch(args.sources)
     tasks = plan(args.sources, args.destination) if batch else [Task(args.sources[0], args.destination)]
-    model = load_model(args.model, device=compute.device)
+    model = args.model if args.model == AUTO_MODEL else load_model(args.model, device=compute.device)
     seconds = 0.0
     for task in tasks:
         if task.destination.exists() and not args.overwrite:
@@ -45,7 +46,7 @@ def dry_run(args: argparse.Namespace) -> None:
 
                 found = estimate(
                     task.source, task.destination, model, compute=compute, stream=stream, output=output,
-                    start=args.start, end=args.end, on_progress=advance,
+                    scale=args.scale, start=args.start, end=args.end, on_progress=advance,
                 )  # fmt: skip
         except InputError as error:
             _say(args, "failed", task, about(task.source, error))

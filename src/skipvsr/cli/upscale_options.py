@@ -8,7 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from skipvsr.cli.choices import LOOKAHEAD, PATCH_BATCH_SIZE, PRECISIONS, PRESETS, TILINGS
+from skipvsr.cli.choices import LOOKAHEAD, PATCH_BATCH_SIZE, PRECISIONS, PRESETS, SCALES, TILINGS
 from skipvsr.cli.show import add_json
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_places(parser)
     _add_speed(parser.add_argument_group("speed against quality (all of the network, if none is given)"))
     _add_part(parser.add_argument_group("part of the video"))
-    _add_picture(parser.add_argument_group("size of the output (four times the input)"))
+    _add_picture(parser.add_argument_group("size of the output (four times the input, if none is given)"))
     _add_encoding(parser.add_argument_group("encoding of videos"))
     _add_depths(parser.add_argument_group("what the network did"))
     _add_streaming(parser.add_argument_group("details of the network's work"))
@@ -49,7 +49,9 @@ def _add_places(parser: argparse.ArgumentParser) -> None:
         "--no-resume", action="store_true", help="start over, whatever an interrupted run has finished of OUT"
     )
     parser.add_argument(
-        "--model", default="compact", help="packaged name, folder, checkpoint, Hub id, or bicubic (%(default)s)"
+        "--model",
+        default="auto",
+        help="auto: the packaged model that fits the file; or a packaged name, folder, checkpoint, Hub id, or bicubic",
     )
 
 
@@ -82,8 +84,9 @@ def _add_part(group: Any) -> None:
 
 
 def _add_picture(group: Any) -> None:
-    group.add_argument("--height", type=int, metavar="PX", help="resize the x4 result to this height, width to match")
-    group.add_argument("--size", type=_size, metavar="WxH", help="resize the x4 result to exactly this")
+    group.add_argument("--scale", type=int, choices=SCALES, help="of the model that auto chooses (4, or by the size)")
+    group.add_argument("--height", type=int, metavar="PX", help="resize the result to this height, width to match")
+    group.add_argument("--size", type=_size, metavar="WxH", help="resize the result to exactly this")
 
 
 def _add_encoding(group: Any) -> None:

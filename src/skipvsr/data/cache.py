@@ -22,7 +22,7 @@ LRSource = Literal["bi", "bd", "bd-duf", "video", "given"]
 
 @dataclass(frozen=True)
 class Window:
-    """Some frames of a clip: gt (T, 3, H, W) uint8 and lr (T, 3, H / 4, W / 4), None if it is not at hand."""
+    """Some frames of a clip: gt (T, 3, H, W) uint8 and lr (T, 3, H / s, W / s) with the scale s, None if it is not at hand."""
 
     gt: Tensor
     lr: Tensor | None
@@ -52,13 +52,15 @@ class ClipCache:
     rate. What comes out does not depend on what is resident. Safe to use from several threads.
 
     Args:
-        clips: what to read; sides are cut to multiples of 4 at the bottom and on the right.
+        clips: what to read; sides are cut to multiples of the scale at the bottom and on the right.
         lr: how LR comes about.
         max_bytes: the most that decoded frames, HR and LR, may take.
+        scale: how many times smaller the LR frames are.
     """
 
-    def __init__(self, clips: Sequence[Clip], lr: LRSource, max_bytes: int) -> None:
+    def __init__(self, clips: Sequence[Clip], lr: LRSource, max_bytes: int, scale: int = SCALE) -> None:
         self.clips = tuple(clips)
+        self.scale = scale
         self.lr: LRSource = lr
         self.max_bytes = max_bytes
         self._resident: dict[int, Window] = {}
@@ -75,9 +77,12 @@ class ClipCache:
         """LR height and width of a clip; reads its first frame if it was not read before."""
         if index not in self._sizes:
             height, width = self.clips[index].read(0, 1).shape[1:3]
-            if min(height, width) < 2 * SCALE:
-                raise DataError(f"{self.clips[index].gt}: frames are {width}x{height}; at least 8x8 is needed")
-            self._sizes[index] = (height // SCALE, width // SCALE)
+            least = 2 * self.scale
+            if min(height, width) < least:
+                raise DataError(
+                    f"{self.clips[index].gt}: frames are {width}x{height}; at least {least}x{least} is needed"
+                )
+            self._sizes[index] = (height // self.scale, width // self.scale)
         return self._sizes[index]
 
     def window(self, index: int, start: int, frames: int) -> Window:
@@ -99,7 +104,7 @@ class ClipCache:
 
     def _needed_bytes(self, index: int) -> int:
         height, width = self.size(index)
-        return 3 * self.clips[index].length * height * width * (SCALE**2 + (0 if self.lr == "video" else 1))
+        return 3 * self.clips[index].length * height * width * (self.scale**2 + (0 if self.lr == "video" else 1))
 
     def _reserve(self, index: int) -> bool:
         """Set the memory of a clip aside, once; False if there is not enough or another thread is loading it."""
@@ -115,7 +120,7 @@ class ClipCache:
         try:
             whole = self._read(index, 0, self.clips[index].length)
             if self.lr in FRAMEWISE:
-                whole = Window(whole.gt, _degrade_frames(whole.gt, self.lr))
+                whole = Window(whole.gt, _degrade_frames(whole.gt, self.lr, self.scale))
         except BaseException:
             with self._lock:
                 self._reserved.remove(index)
@@ -126,9 +131,9 @@ class ClipCache:
 
     def _read(self, index: int, start: int, frames: int) -> Window:
         clip = self.clips[index]
-        height, width = self.size(index)
-        gt = _planes(clip.read(start, frames))[..., : SCALE * height, : SCALE * width]
-        if gt.shape[-2:] != (SCALE * height, SCALE * width):
+        (height, width), scale = self.size(index), self.scale
+        gt = _planes(clip.read(start, frames))[..., : scale * height, : scale * width]
+        if gt.shape[-2:] != (scale * height, scale * width):
             raise DataError(f"{clip.gt}: frames {start} to {start + frames - 1} are smaller than its first frame")
         if self.lr != "given":
             return Window(gt.contiguous(), None)
@@ -136,7 +141,7 @@ class ClipCache:
         if lr.shape[-2:] != (height, width):
             raise DataError(
                 f"{clip.lr}: LR frames are {lr.shape[-1]}x{lr.shape[-2]}; "
-                f"HR of {clip.name} asks for {width}x{height}, a quarter of its sides"
+                f"HR of {clip.name} asks for {width}x{height}, 1/{scale} of its sides"
             )
         return Window(gt.contiguous(), lr.contiguous())
 
@@ -180,8 +185,8 @@ def _planes(frames: np.ndarray) -> Tensor:
     return torch.from_numpy(frames).permute(0, 3, 1, 2)
 
 
-def _degrade_frames(gt: Tensor, kind: LRSource) -> Tensor:
-    """LR of every frame, one at a time to keep memory lr: (T, 3, H, W) uint8 -> (T, 3, H / 4, W / 4) uint8."""
+def _degrade_frames(gt: Tensor, kind: LRSource, scale: int) -> Tensor:
+    """LR of every frame, one at a time to keep memory low: (T, 3, H, W) uint8 -> (T, 3, H / s, W / s) uint8."""
     assert kind in FRAMEWISE
-    frames = (degrade(frame[None].float() / 255, kind) for frame in gt)
+    frames = (degrade(frame[None].float() / 255, kind, scale=scale) for frame in gt)
     return torch.cat([(frame * 255).round().byte() for frame in frames])

@@ -34,7 +34,7 @@ class CropSettings:
     Attributes:
         batch: crops of the global batch, over all processes.
         frames: frames read per crop.
-        crop_px: side of the square LR crop; the HR crop is 4 times as large.
+        crop_px: side of the square LR crop; the HR crop is `scale` times as large.
         lr: how LR comes about: a degradation, or "given" for the dataset's own LR frames, which must then be in the
             phase of BI: crops are mirrored.
         mirror: append each crop's frames in reverse, T -> 2T (BasicVSR's recipe for the 7 frames of Vimeo-90K).
@@ -45,6 +45,7 @@ class CropSettings:
         seed: any whole number from 0 upwards.
         cache_bytes: the most memory that decoded frames may take.
         pool: of degraded clips, for "video".
+        scale: how many times smaller LR is.
     """
 
     batch: int
@@ -58,6 +59,7 @@ class CropSettings:
     seed: int = 0
     cache_bytes: int = 4 * _GIB
     pool: PoolSettings = field(default_factory=PoolSettings)
+    scale: int = SCALE
 
     def __post_init__(self) -> None:
         for name, least in (("batch", 1), ("frames", 1), ("crop_px", 2), ("seed", 0), ("cache_bytes", 0)):
@@ -146,7 +148,7 @@ class CropSampler:
         self.settings = settings
         for_stills = settings.cache_bytes // 4 if settings.still_ratio > 0 else 0
         self.stills = StillCache(stills, for_stills)
-        self.clips = ClipCache(clips, settings.lr, settings.cache_bytes - for_stills)
+        self.clips = ClipCache(clips, settings.lr, settings.cache_bytes - for_stills, settings.scale)
         self._pool = self._make_pool() if settings.lr == "video" and clips else None
 
     def _make_pool(self) -> FootagePool:
@@ -154,7 +156,7 @@ class CropSampler:
         lr_bytes = sum(
             3 * clip.length * height * width for clip, (height, width) in zip(self.clips.clips, sizes, strict=True)
         )
-        return FootagePool(self.clips.clips, lr_bytes, self.settings.pool, self.settings.seed)
+        return FootagePool(self.clips.clips, lr_bytes, self.settings.pool, self.settings.seed, self.settings.scale)
 
     def describe(self) -> str:
         """One line on what is in memory, for a log."""
@@ -211,7 +213,7 @@ class CropSampler:
         if random.random() < self.settings.still_ratio:
             crop, path = self._moving_still(random, 2, sharp=False)
             side = self.settings.crop_px
-            flows, masks = exact_flow(path, torch.tensor([0]), torch.tensor([1]), side, side)
+            flows, masks = exact_flow(path, torch.tensor([0]), torch.tensor([1]), side, side, self.settings.scale)
             flow, valid = flows[0], masks[0]
         else:
             crop = self._augmented(self._real(random, 2, step), random)
@@ -227,8 +229,9 @@ class CropSampler:
         start = int(random.integers(clip.length - frames + 1))
         height, width = self.clips.size(index)
         if min(height, width) < side:
+            scale = self.settings.scale
             raise DataError(
-                f"{clip.gt}: frames are {SCALE * width}x{SCALE * height} and a crop takes {SCALE * side} pixels "
+                f"{clip.gt}: frames are {scale * width}x{scale * height} and a crop takes {scale * side} pixels "
                 "a side; leave the clip out or lower crop_px"
             )
         y, x = int(random.integers(height - side + 1)), int(random.integers(width - side + 1))
@@ -240,32 +243,32 @@ class CropSampler:
 
     def _cut(self, window: Window, y: int, x: int, random: np.random.Generator) -> tuple[Tensor, Tensor]:
         """The crop at LR (y, x); where LR is not at hand, it is made from the crop and what lies around it."""
-        side, lr_kind, margin = self.settings.crop_px, self.settings.lr, _MARGIN_PX
-        gt = window.gt[..., SCALE * y : SCALE * (y + side), SCALE * x : SCALE * (x + side)]
+        side, scale, lr_kind, margin = self.settings.crop_px, self.settings.scale, self.settings.lr, _MARGIN_PX
+        gt = window.gt[..., scale * y : scale * (y + side), scale * x : scale * (x + side)]
         if window.lr is not None:
             return window.lr[..., y : y + side, x : x + side], gt
         assert lr_kind in FRAMEWISE
-        height, width = (size // SCALE for size in window.gt.shape[-2:])
+        height, width = (size // scale for size in window.gt.shape[-2:])
         top, left = max(y - margin, 0), max(x - margin, 0)
         bottom, right = min(y + side + margin, height), min(x + side + margin, width)
-        around = window.gt[..., SCALE * top : SCALE * bottom, SCALE * left : SCALE * right]
-        lr = _degrade_8_bit(around, lr_kind, random)
+        around = window.gt[..., scale * top : scale * bottom, scale * left : scale * right]
+        lr = _degrade_8_bit(around, lr_kind, random, scale)
         return lr[..., y - top : y - top + side, x - left : x - left + side], gt
 
     def _moving_still(
         self, random: np.random.Generator, frames: int, *, sharp: bool = True
     ) -> tuple[_Crop, CameraPath]:
         """A photograph in synthetic motion, and the motion."""
-        side, lr_kind = self.settings.crop_px, self.settings.lr
+        side, scale, lr_kind = self.settings.crop_px, self.settings.scale, self.settings.lr
         assert lr_kind != "given"
         margin = _VIDEO_MARGIN_PX if lr_kind == "video" else _MARGIN_PX
         index = int(random.integers(len(self.stills.stills)))
         still = self.stills.sizes(index)[random.integers(2)]
-        size_px = SCALE * (side + 2 * margin)
+        size_px = scale * (side + 2 * margin)
         path = draw_path(frames, size_px, (still.shape[-2], still.shape[-1]), random, self.settings.motion)
         gt = (render(still, path, size_px, size_px, sharp=sharp) * 255).round().byte()
-        lr = _degrade_8_bit(gt, lr_kind, random)[..., margin:-margin, margin:-margin]
-        gt = gt[..., SCALE * margin : -SCALE * margin, SCALE * margin : -SCALE * margin]
+        lr = _degrade_8_bit(gt, lr_kind, random, scale)[..., margin:-margin, margin:-margin]
+        gt = gt[..., scale * margin : -scale * margin, scale * margin : -scale * margin]
         return _Crop(lr, gt, f"{self.stills.stills[index].name} in synthetic motion"), path
 
     def _augmented(self, crop: _Crop, random: np.random.Generator) -> _Crop:
@@ -285,8 +288,8 @@ class CropSampler:
         return _Crop(turned(crop.lr), turned(crop.gt), crop.name)
 
 
-def _degrade_8_bit(gt: Tensor, kind: Degradation, random: np.random.Generator) -> Tensor:
-    return (degrade(gt.float() / 255, kind, random) * 255).round().byte()
+def _degrade_8_bit(gt: Tensor, kind: Degradation, random: np.random.Generator, scale: int) -> Tensor:
+    return (degrade(gt.float() / 255, kind, random, scale=scale) * 255).round().byte()
 
 
 def _floats(pixels: Tensor, device: torch.device | str) -> Tensor:

@@ -1,8 +1,8 @@
 """How a high-resolution clip becomes a low-resolution one: BI, BD in its two phases, and real footage.
 
-Every function takes a clip (T, 3, H, W), RGB float in [0, 1], and returns (T, 3, H / 4, W / 4) in [0, 1], rounded to
-8 bit as a saved picture would be. Frames do not influence one another in `bi`, `bd` and `bd_duf`; they do where an encoder
-comes in.
+Every function takes a clip (T, 3, H, W), RGB float in [0, 1], and returns (T, 3, H / s, W / s) in [0, 1] for the scale s,
+rounded to 8 bit as a saved picture would be. BD is defined for x4 alone. Frames do not influence one another in `bi`, `bd`
+and `bd_duf`; they do where an encoder comes in.
 """
 
 from __future__ import annotations
@@ -30,27 +30,29 @@ DEGRADATIONS: tuple[str, ...] = get_args(Degradation)
 FRAMEWISE: tuple[Degradation, ...] = ("bi", "bd", "bd-duf")
 
 
-def degrade(clip: Tensor, kind: Degradation, random: np.random.Generator | None = None) -> Tensor:
-    """Apply the degradation named `kind`; (T, 3, H, W) -> (T, 3, H / 4, W / 4).
+def degrade(
+    clip: Tensor, kind: Degradation, random: np.random.Generator | None = None, *, scale: int = SCALE
+) -> Tensor:
+    """Apply the degradation named `kind`; (T, 3, H, W) -> (T, 3, H / s, W / s) for the scale s.
 
     `random` is needed, and used, by "video" only.
 
     Raises:
-        ConfigError: an unknown name.
-        ShapeError: sides that are not multiples of 4.
+        ConfigError: an unknown name, or BD with another scale than 4.
+        ShapeError: sides that are not multiples of the scale.
     """
     match kind:
         case "bi":
-            return bi(clip)
-        case "bd":
-            return bd(clip)
-        case "bd-duf":
-            return bd_duf(clip)
+            return bi(clip, scale)
+        case "bd" | "bd-duf":
+            if scale != SCALE:
+                raise ConfigError(f"the degradation {kind} is defined for x4, not x{scale}; take bi or video")
+            return bd(clip) if kind == "bd" else bd_duf(clip)
         case "video":
             assert random is not None, "the video degradation draws random numbers"
-            return video(clip, draw_footage(random), random)
+            return video(clip, draw_footage(random), random, scale)
         case "h264-18" | "h264-23" | "h264-28" | "h264-33" | "h265-28":
-            return compressed(clip, _as_published(kind))
+            return compressed(clip, _as_published(kind), scale)
     raise ConfigError(f"degradation is {kind!r}; it must be one of {', '.join(DEGRADATIONS)}")
 
 
@@ -60,9 +62,9 @@ def _as_published(kind: str) -> ClipEncoding:
     return ClipEncoding("h264" if codec == "h264" else "h265", int(crf), preset="medium")
 
 
-def bi(clip: Tensor) -> Tensor:
-    """MATLAB's `imresize(clip, 1/4, "bicubic")`, the degradation "BI"; LR pixel j sits at HR 4j + 1.5."""
-    return round_to_8_bit(bicubic_downsample(_checked(clip), SCALE))
+def bi(clip: Tensor, scale: int = SCALE) -> Tensor:
+    """MATLAB's `imresize(clip, 1/s, "bicubic")`, the degradation "BI"; LR pixel j sits at HR s * j + (s - 1) / 2."""
+    return round_to_8_bit(bicubic_downsample(_checked(clip, scale), scale))
 
 
 def bd(clip: Tensor) -> Tensor:
@@ -85,20 +87,20 @@ def bd_duf(clip: Tensor) -> Tensor:
     return round_to_8_bit(_blur_and_stride(padded, _gaussian(13)))
 
 
-def compressed(clip: Tensor, encoding: ClipEncoding) -> Tensor:
-    """BI, then through an encoder and back: (T, 3, H, W) -> (T, 3, H / 4, W / 4), the clip from its first frame on."""
-    return _through(bi(clip), encoding)
+def compressed(clip: Tensor, encoding: ClipEncoding, scale: int = SCALE) -> Tensor:
+    """BI, then through an encoder and back, the clip from its first frame on."""
+    return _through(bi(clip, scale), encoding)
 
 
-def video(clip: Tensor, footage: Footage, random: np.random.Generator) -> Tensor:
-    """Encode at full size, blur, resize by 1/4, add noise, encode again; what of it, `footage` says.
+def video(clip: Tensor, footage: Footage, random: np.random.Generator, scale: int = SCALE) -> Tensor:
+    """Encode at full size, blur, resize by 1/s, add noise, encode again; what of it, `footage` says.
 
     `random` supplies the noise; with the same clip, settings and generator state the result is the same. LR pixel j
-    sits at HR 4j + 1.5, as in `bi`.
+    sits where `bi` has it.
     """
     if footage.source is not None:
-        clip = _through(_checked(clip), footage.source)
-    lr = _blur_and_resize(_checked(clip), footage)
+        clip = _through(_checked(clip, scale), footage.source)
+    lr = _blur_and_resize(_checked(clip, scale), footage, scale)
     noise_shape = (lr.shape[0], 1 if footage.grey_noise else 3, *lr.shape[2:])
     noise = torch.from_numpy(random.standard_normal(noise_shape, dtype=np.float32)).to(lr)
     deviation = (footage.read_noise**2 + footage.shot_noise * lr.clamp(0, 1)).sqrt()
@@ -123,13 +125,13 @@ def round_to_8_bit(images: Tensor) -> Tensor:
     return (images.clamp(0, 1) * 255).round() / 255
 
 
-def _checked(clip: Tensor) -> Tensor:
+def _checked(clip: Tensor, scale: int = SCALE) -> Tensor:
     if clip.ndim != 4 or clip.shape[1] != 3 or not clip.is_floating_point():
         raise ShapeError(f"clip is {clip.dtype} of shape {tuple(clip.shape)}; it must be floating (T, 3, H, W)")
     height, width = clip.shape[-2:]
-    if height % SCALE or width % SCALE or min(height, width) < 2 * SCALE:
+    if height % scale or width % scale or min(height, width) < 2 * scale:
         raise ShapeError(
-            f"clip is {width}x{height}; both sides must be multiples of {SCALE} and at least {2 * SCALE}: cut it first"
+            f"clip is {width}x{height}; both sides must be multiples of {scale} and at least {2 * scale}: cut it first"
         )
     return clip
 
@@ -157,16 +159,16 @@ def _blur_and_stride(padded: Tensor, taps: Tensor) -> Tensor:
     return padded
 
 
-def _blur_and_resize(clip: Tensor, footage: Footage) -> Tensor:
+def _blur_and_resize(clip: Tensor, footage: Footage, scale: int) -> Tensor:
     """Blur and resize in one strided correlation with the convolution of the two kernels; borders repeat the edge."""
-    resize = _resize_taps(footage.resize)
+    resize = _resize_taps(footage.resize, scale)
     reach = len(resize) - 1
     blur = F.pad(_elliptic_gaussian(footage), (reach,) * 4)
     kernel = F.conv2d(blur[None, None], torch.outer(resize, resize)[None, None])
-    # An even number of taps around 4j + 1.5.
-    border = kernel.shape[-1] // 2 - SCALE // 2
+    # An even number of taps around s * j + (s - 1) / 2.
+    border = kernel.shape[-1] // 2 - scale // 2
     padded = F.pad(clip, (border,) * 4, mode="replicate")
-    lr = F.conv2d(padded.flatten(0, 1)[:, None], kernel.to(clip), stride=SCALE)
+    lr = F.conv2d(padded.flatten(0, 1)[:, None], kernel.to(clip), stride=scale)
     return lr.view(*clip.shape[:2], *lr.shape[-2:])
 
 
@@ -184,16 +186,16 @@ def _elliptic_gaussian(footage: Footage) -> Tensor:
     return kernel / kernel.sum()
 
 
-def _resize_taps(kernel: ResizeKernel) -> Tensor:
-    """The 1-D taps of an antialiased resize by 1/4, around 4j + 1.5: Keys' cubic, a triangle, or a box."""
+def _resize_taps(kernel: ResizeKernel, scale: int) -> Tensor:
+    """The 1-D taps of an antialiased resize by 1/s, around s * j + (s - 1) / 2: Keys' cubic, a triangle, or a box."""
     match kernel:
         case "bicubic":
-            x = (torch.arange(16, dtype=torch.float64) - 7.5).abs() / SCALE
+            x = (torch.arange(4 * scale, dtype=torch.float64) - (4 * scale - 1) / 2).abs() / scale
             near = 1.5 * x**3 - 2.5 * x**2 + 1
             far = -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
-            return torch.where(x <= 1, near, far) / SCALE
+            return torch.where(x <= 1, near, far) / scale
         case "bilinear":
-            x = (torch.arange(8, dtype=torch.float64) - 3.5).abs() / SCALE
-            return (1 - x) / SCALE
+            x = (torch.arange(2 * scale, dtype=torch.float64) - (2 * scale - 1) / 2).abs() / scale
+            return (1 - x) / scale
         case "area":
-            return torch.full((SCALE,), 1 / SCALE, dtype=torch.float64)
+            return torch.full((scale,), 1 / scale, dtype=torch.float64)

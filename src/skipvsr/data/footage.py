@@ -13,6 +13,9 @@ ResizeKernel = Literal["bicubic", "bilinear", "area"]
 
 _CODECS: tuple[Codec, ...] = ("h264", "h265", "vp9", "mpeg4", "mpeg2")
 _CODEC_RATIOS = (0.6, 0.2, 0.08, 0.06, 0.06)
+# How many draws of all are blurred, noisy, encoded at full size, and encoded when small. Most footage is only compressed; more
+# of the rest costs sharpness where nothing is wrong (docs/training.md).
+_BLURRED, _NOISY, _SOURCE_ENCODED, _ENCODED = 0.25, 0.2, 0.15, 0.75
 # From visually lossless to plainly damaged, on each codec's own scale.
 _QUALITIES: dict[Codec, tuple[int, int]] = {
     "h264": (14, 37),
@@ -49,11 +52,11 @@ class Footage:
 def draw_footage(random: np.random.Generator) -> Footage:
     """Settings from clean to soft, noisy and heavily compressed.
 
-    Half of the draws are not blurred beyond the resize, two thirds have no noise, and an eighth is not compressed, so that a
+    Three quarters are not blurred beyond the resize, four fifths have no noise, and a quarter is not compressed, so that a
     network learns to leave clean footage alone.
     """
-    blur = _draw_blur(random) if random.random() < 0.5 else (0.0, 0.0)
-    noisy = random.random() < 0.35
+    blur = _draw_blur(random) if random.random() < _BLURRED else (0.0, 0.0)
+    noisy = random.random() < _NOISY
     return Footage(
         blur_sigmas_px=blur,
         blur_degrees=float(random.uniform(0, 180)),
@@ -61,8 +64,8 @@ def draw_footage(random: np.random.Generator) -> Footage:
         read_noise=float(np.exp(random.uniform(np.log(0.002), np.log(0.02)))) if noisy else 0.0,
         shot_noise=float(np.exp(random.uniform(np.log(1e-5), np.log(1e-3)))) if noisy else 0.0,
         grey_noise=bool(random.random() < 0.4),
-        source=ClipEncoding("h264", int(random.integers(15, 29))) if random.random() < 0.25 else None,
-        encoding=draw_encoding(random) if random.random() < 0.875 else None,
+        source=ClipEncoding("h264", int(random.integers(15, 29))) if random.random() < _SOURCE_ENCODED else None,
+        encoding=draw_encoding(random) if random.random() < _ENCODED else None,
         lead_frames=int(random.integers(0, _MAX_LEAD_FRAMES + 1)),
     )
 

@@ -144,20 +144,22 @@ def known_flow(path: CameraPath, height: int, width: int) -> KnownFlow:
     return KnownFlow(forward, backward, forward_valid, backward_valid)
 
 
-def exact_flow(path: CameraPath, reference: Tensor, support: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+def exact_flow(
+    path: CameraPath, reference: Tensor, support: Tensor, height: int, width: int, scale: int = SCALE
+) -> tuple[Tensor, Tensor]:
     """Flow that brings frames `support` onto frames `reference` (both (N,) indices), at LR size.
 
     Returns:
         Flow (N, 2, height, width) float32 in LR pixels, exact to about 1e-4, and where it stays inside the picture,
-        (N, 1, height, width) bool. LR pixel j sits at HR 4j + 1.5, as `bi` and `bd` place it; a constant shift of the
+        (N, 1, height, width) bool. LR pixels sit where `bi` and `bd` place them; a constant shift of the
         LR grid, as in `bd_duf`, changes flow by less than its own change over 0.4 LR pixels.
     """
-    pixels = _offsets(height, width, SCALE).reshape(-1, 2)
+    pixels = _offsets(height, width, scale).reshape(-1, 2)
     seen = _look(path, pixels.expand(len(reference), -1, -1), reference)
     found = _find(path, seen, support)
-    flow = ((found - pixels) / SCALE).view(-1, height, width, 2)
+    flow = ((found - pixels) / scale).view(-1, height, width, 2)
     middle = torch.tensor(((width - 1) / 2, (height - 1) / 2), dtype=torch.float64)
-    position = (found / SCALE + middle).view(-1, height, width, 2)
+    position = (found / scale + middle).view(-1, height, width, 2)
     inside = (position >= 0) & (position <= 2 * middle)
     return flow.permute(0, 3, 1, 2).float(), inside.all(dim=-1)[:, None]
 

@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 
 from skipvsr.data.clips import Clip
-from skipvsr.data.degradations import SCALE, video
+from skipvsr.data.degradations import video
 from skipvsr.data.footage import draw_footage
 from skipvsr.errors import ConfigError, DataError
 
 # Raised when the same draws give other frames, so that what an older version left in the folder is not used.
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -56,17 +56,19 @@ class FootagePool:
     """Reads LR windows of degraded clips, which are made when they are first asked for.
 
     Args:
-        clips: of ground truth; sides are cut to multiples of 4 at the bottom and on the right.
+        clips: of ground truth; sides are cut to multiples of the scale at the bottom and on the right.
         lr_bytes: what the LR frames of all clips take together, in one version.
         settings: size and renewal.
         seed: of all draws.
+        scale: how many times smaller the LR frames are.
 
     Raises:
         ConfigError: not even one version of every clip fits into `max_bytes`.
     """
 
-    def __init__(self, clips: Sequence[Clip], lr_bytes: int, settings: PoolSettings, seed: int) -> None:
+    def __init__(self, clips: Sequence[Clip], lr_bytes: int, settings: PoolSettings, seed: int, scale: int = 4) -> None:
         self._clips = tuple(clips)
+        self._scale = scale
         self._seed = seed
         self._renew_steps = settings.renew_steps
         # One more than are drawn from, because the new one is written before the old one goes.
@@ -90,7 +92,7 @@ class FootagePool:
             start, frames: which frames.
 
         Returns:
-            (T, 3, H / 4, W / 4) uint8.
+            (T, 3, H / s, W / s) uint8 with the scale s.
 
         Raises:
             DataError: a frame of the clip does not decode, or the folder cannot be written.
@@ -109,9 +111,9 @@ class FootagePool:
 
     def _make(self, index: int, version: int, path: Path) -> np.ndarray:
         gt = torch.from_numpy(self._clips[index].read()).permute(0, 3, 1, 2)
-        height, width = (side // SCALE * SCALE for side in gt.shape[-2:])
+        height, width = (side // self._scale * self._scale for side in gt.shape[-2:])
         random = np.random.default_rng((self._seed, index, version, 3))
-        lr = video(gt[..., :height, :width].float() / 255, draw_footage(random), random)
+        lr = video(gt[..., :height, :width].float() / 255, draw_footage(random), random, self._scale)
         frames = (lr * 255).round().byte().numpy()
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -129,6 +131,7 @@ class FootagePool:
             status = clip.gt.stat()
             facts = (
                 _FORMAT,
+                self._scale,
                 self._seed,
                 index,
                 str(clip.gt.resolve()),

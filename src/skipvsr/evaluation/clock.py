@@ -99,6 +99,11 @@ class TimedNetwork:
     network: Recurrence
     times: PartTimes
 
+    @property
+    def scale(self) -> int:
+        """Of the network."""
+        return self.network.scale
+
     def parameters(self) -> Iterator[nn.Parameter]:
         """Of the network."""
         return self.network.parameters()

@@ -69,10 +69,12 @@ def cost_per_frame(config: VSRConfig, height: int, width: int, *, tiles: int = 0
     flow = spynet() if config.flow == "spynet" else light_flow()
     fusion = 2 * c * c
     if config.reconstruction == "basicvsr":
-        # At 1, 2, 4 times the size: c -> 4c, c -> 256, then 64 -> 64 and 64 -> 3.
-        reconstruction = fusion + 9 * (c * 4 * c) + 4 * 9 * (c * 256) + 16 * 9 * (64 * 64 + 64 * 3)
+        # At 1, 2, 4 times the size: c -> 4c, c -> 256, then 64 -> 64 and 64 -> 3; x2 has none of the first.
+        first = 9 * (c * 4 * c) if config.scale == 4 else 0
+        area = config.scale**2
+        reconstruction = fusion + first + area // 4 * 9 * (c * 256) + area * 9 * (64 * 64 + 64 * 3)
     else:
-        reconstruction = fusion + 9 * (c * 48)
+        reconstruction = fusion + 9 * (c * 3 * config.scale**2)
     return Cost(
         flow=2 * _flow_macs(flow, height, width),
         trunk_inputs=pixels * 2 * 9 * (c + 3) * c,

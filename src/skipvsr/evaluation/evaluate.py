@@ -24,7 +24,6 @@ from skipvsr.evaluation.settings import Setting
 from skipvsr.inference.options import StreamOptions
 from skipvsr.inference.patched import PatchGrid
 from skipvsr.inference.tiled import extra_macs
-from skipvsr.models.blocks import SCALE
 from skipvsr.models.resize import bicubic_upsample
 from skipvsr.models.vsr import SkipVSR
 from skipvsr.routing.grid import TileGrid
@@ -189,7 +188,7 @@ def evaluate_clip(
     found = _Found(measures)
     count = 0
     for result, gt in run.results(frames):
-        source.apart += found.add(result, gt, run.borders)
+        source.apart += found.add(result, gt, run.borders, run.scale)
         memory.look()
         count += 1
     if measures.middle_only:
@@ -247,15 +246,17 @@ class _Run:
         # Rows and columns of the large picture where tiles or patches meet.
         self.borders: tuple[list[int], list[int]] = ([], [])
         self._model, self._setting, self._measures = model, setting, measures
+        self.scale = 1 if model is None else model.scale
         self._size = (0, 0)
         self._tiles: TileGrid | None = None
 
     def results(self, frames: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Result and ground truth of each frame, (3, 4H, 4W) in [0, 1] both."""
+        """Result and ground truth of each frame, (3, s * H, s * W) in [0, 1] both, with the scale s."""
         model = self._model
         if model is None:
             for lr, gt in frames:
-                yield bicubic_upsample(lr[None])[0], gt
+                self.scale = gt.shape[-1] // lr.shape[-1]
+                yield bicubic_upsample(lr[None], self.scale)[0], gt
             return
         known: list[tuple[Tensor, Tensor]] = []
 
@@ -277,7 +278,7 @@ class _Run:
         self._size = (first[0].shape[-2], first[0].shape[-1])
         self._tiles = upscaler.tile_grid(*self._size)
         lines = (upscaler.patch_grid(*self._size) or self._tiles).borders
-        self.borders = ([SCALE * row for row in lines[0]], [SCALE * column for column in lines[1]])
+        self.borders = ([self.scale * row for row in lines[0]], [self.scale * column for column in lines[1]])
         waiting: deque[Tensor] = deque()
 
         def lrs() -> Iterator[Tensor]:
@@ -323,11 +324,11 @@ class _Found:
     seams: list[float] = field(default_factory=list)
     _before: tuple[Tensor, Tensor] | None = None
 
-    def add(self, result: Tensor, gt: Tensor, borders: tuple[list[int], list[int]]) -> float:
+    def add(self, result: Tensor, gt: Tensor, borders: tuple[list[int], list[int]], scale: int) -> float:
         """Measure a frame; returns the seconds that took."""
         started = time.perf_counter()
         result = quantize(result) if self.measures.quantize else result
-        seam = seam_ratio(result - gt, *borders, every=SCALE)
+        seam = seam_ratio(result - gt, *borders, every=scale)
         self.seams += [] if seam is None else [seam]
         result, gt = (crop_border(image, self.measures.crop_border) for image in (result, gt))
         luma_pair = luma(result.double()), luma(gt.double())

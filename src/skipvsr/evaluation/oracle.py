@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from skipvsr.models.blocks import SCALE, Trunk
+from skipvsr.models.blocks import Trunk
 from skipvsr.models.vsr import Direction, SkipVSR
 
 
@@ -27,7 +27,7 @@ class OracleGains:
     Args:
         network: without its router.
         lr: the clips, (B, T, 3, H, W) in [0, 1].
-        gt: the ground truth, (B, T, 3, 4H, 4W).
+        gt: the ground truth, (B, T, 3, s * H, s * W) with the model's scale s.
         flows: what the network's `clip_flows` gives for them, where it is known already.
     """
 
@@ -69,7 +69,7 @@ class OracleGains:
                 state = state if block is None else block(state)
                 picture = self.network.reconstruct(frame, *((state, other) if backward else (other, state)))
                 error = (picture - self.gt[:, number]).square().mean(dim=1, keepdim=True)
-                errors.append(F.adaptive_avg_pool2d(F.avg_pool2d(error, SCALE), (rows, columns))[:, 0])
+                errors.append(F.adaptive_avg_pool2d(F.avg_pool2d(error, self.network.scale), (rows, columns))[:, 0])
         return falling_gains(torch.stack(errors)).transpose(0, 1)
 
 

@@ -16,6 +16,7 @@ from skipvsr.errors import ConfigError
 from skipvsr.evaluation.evaluate import ClipScore, Measures, Row, evaluate_clip
 from skipvsr.evaluation.settings import Setting
 from skipvsr.inference.machine import describe_machine
+from skipvsr.models.blocks import SCALE
 from skipvsr.models.vsr import SkipVSR
 from skipvsr.video.errors import writing
 
@@ -87,6 +88,7 @@ class Evaluation:
             "weights": None if model is None else fingerprint(model),
             "dataset": dataset,
             "degradation": "its own" if pairs.own else pairs.degradation,
+            **({} if pairs.scale == SCALE else {"scale": pairs.scale}),
             "measures": vars(self._measures),
         }
         self._rows: dict[Setting, Row] = {}

@@ -16,7 +16,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from skipvsr.errors import ConfigError
-from skipvsr.models.blocks import SCALE, BasicVSRReconstruction, LightReconstruction, ResidualBlock, Trunk
+from skipvsr.models.blocks import BasicVSRReconstruction, ResidualBlock, Trunk
 from skipvsr.models.flow import PyramidFlow
 from skipvsr.models.quantization import Quantization
 from skipvsr.models.vsr import Direction, SkipVSR
@@ -40,7 +40,7 @@ def make_graphs(model: SkipVSR, quantization: Quantization | None = None) -> dic
         flow            reference, support (N, 3, H, W)                       -> flow (N, 2, H, W), as `estimate_flow`
         backward        frame (N, 3, H, W), state (N, C, H, W), flow          -> new_state, as `propagate_backward`
         forward         the same                                              -> new_state, as `propagate_forward`
-        reconstruction  frame, backward (N, C, H, W), forward (N, C, H, W)    -> result (N, 3, 4H, 4W), as `reconstruct`
+        reconstruction  frame, backward (N, C, H, W), forward (N, C, H, W)    -> result (N, 3, s * H, s * W), as `reconstruct`
 
     A recurrence starts from a state and a flow of zeros.
 
@@ -69,7 +69,7 @@ def make_graphs(model: SkipVSR, quantization: Quantization | None = None) -> dic
         step.finish("new_state", _step(step, trunk, f"{direction}_trunk"), channels)
         graphs[direction] = step.model()
     last = _Graph("reconstruction", {"frame": 3, "backward": channels, "forward": channels}, ranges)
-    last.finish("result", _reconstruction(last, model.reconstruction), 3, SCALE)
+    last.finish("result", _reconstruction(last, model), 3, model.scale)
     return {**graphs, "reconstruction": last.model()}
 
 
@@ -247,20 +247,21 @@ def _step(graph: _Graph, trunk: Trunk, name: str) -> str:
     return state
 
 
-def _reconstruction(graph: _Graph, module: BasicVSRReconstruction | LightReconstruction) -> str:
+def _reconstruction(graph: _Graph, model: SkipVSR) -> str:
     """`SkipVSR.reconstruct`."""
+    module = model.reconstruction
 
     def conv(x: str, name: str) -> str:
         return graph.conv(x, getattr(module, name), f"reconstruction.{name}")
 
     x = graph.leaky_relu(conv(graph.op("Concat", "backward", "forward", axis=1), "fusion"))
     if isinstance(module, BasicVSRReconstruction):
-        for name in ("up1", "up2"):
+        for name in ("up1", "up2") if model.scale == 4 else ("up2",):
             x = graph.leaky_relu(graph.pixel_shuffle(conv(x, name), 2))
         residual = conv(graph.leaky_relu(conv(x, "hr")), "last")
     else:
-        residual = graph.pixel_shuffle(conv(x, "last"), SCALE)
-    return graph.op("Add", residual, graph.enlarge("frame", SCALE, **_HALF_PIXEL))
+        residual = graph.pixel_shuffle(conv(x, "last"), model.scale)
+    return graph.op("Add", residual, graph.enlarge("frame", model.scale, **_HALF_PIXEL))
 
 
 def _numpy(tensor: Tensor) -> np.ndarray:

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from skipvsr.errors import ConfigError
-from skipvsr.models.blocks import SCALE
 from skipvsr.models.vsr import MIN_SIDE_PX, Recurrence, RunTrunk
 
 PATCH_PX = 48
@@ -78,7 +77,7 @@ class PatchGrid:
         ]
         return torch.stack(patches, dim=1).flatten(0, 1)
 
-    def merge(self, patches: Tensor, scale: int = SCALE) -> Tensor:
+    def merge(self, patches: Tensor, scale: int) -> Tensor:
         """Super-resolved patches (N * patches, C, scale * patch_height, scale * patch_width) -> whole frames.
 
         Where patches overlap, each counts by its distance to its own border, so that one fades into the other.
@@ -125,6 +124,11 @@ class Patched:
         if self.patch_batch_size < 1:
             raise ConfigError(f"{self.patch_batch_size} patches in a batch; it must be at least 1")
 
+    @property
+    def scale(self) -> int:
+        """Of the network."""
+        return self.network.scale
+
     def parameters(self) -> Iterator[nn.Parameter]:
         """Of the network."""
         return self.network.parameters()
@@ -156,8 +160,9 @@ class Patched:
         return self._propagate(partial(self.network.propagate_forward, number=number), frame, state, flow, run)
 
     def reconstruct(self, frame: Tensor, backward: Tensor, forward: Tensor) -> Tensor:
-        """The whole frame, (1, 3, 4H, 4W)."""
-        return self.grid.merge(self._in_parts(self.network.reconstruct, self.grid.cut(frame), backward, forward))
+        """The whole frame, (1, 3, s * H, s * W) with the scale s."""
+        patches = self._in_parts(self.network.reconstruct, self.grid.cut(frame), backward, forward)
+        return self.grid.merge(patches, self.scale)
 
     def _propagate(
         self,

@@ -99,7 +99,9 @@ def upscale_stream(
     recover: Recover | None = None,
     on_step: OnStep | None = None,
 ) -> Iterator[Tensor]:
-    """Frames (3, H, W) in, frames (3, 4H, 4W) out, one for one and in order; RGB in [0, 1], results not clamped.
+    """Frames (3, H, W) in, frames (3, s * H, s * W) out, one for one and in order, with the model's scale s.
+
+    RGB in [0, 1], results not clamped.
 
     Args:
         frames: all of one size, on any device; they are moved to the model's device and dtype.

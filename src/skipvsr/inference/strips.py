@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from skipvsr.models.blocks import SCALE
 from skipvsr.models.vsr import Recurrence
 
 # The reconstruction's largest features of so many pixels take 1 GiB at 64 channels.
@@ -16,7 +15,7 @@ RECONSTRUCTION_HALO_PX = 4
 def reconstruct_in_strips(
     model: Recurrence, frame: Tensor, backward: Tensor, forward: Tensor, *, most_pixels: int = STRIP_PIXELS
 ) -> Tensor:
-    """`model.reconstruct`, for a large frame a few rows at a time: at four times the size its features would fill 8 GB.
+    """`model.reconstruct`, for a large frame a few rows at a time: at full size its features would fill 8 GB.
 
     The rows of a strip see those around it, so that the picture is the same.
 
@@ -25,7 +24,7 @@ def reconstruct_in_strips(
         frame, backward, forward: as for `SkipVSR.reconstruct`.
         most_pixels: low-resolution pixels of a strip.
     """
-    height, width = frame.shape[-2:]
+    (height, width), scale = frame.shape[-2:], model.scale
     if height * width <= most_pixels or backward.shape[-2:] != frame.shape[-2:]:
         return model.reconstruct(frame, backward, forward)
     rows = max(1, most_pixels // width)
@@ -34,9 +33,9 @@ def reconstruct_in_strips(
         bottom = min(top + rows, height)
         above, below = max(0, top - RECONSTRUCTION_HALO_PX), min(height, bottom + RECONSTRUCTION_HALO_PX)
         strip = model.reconstruct(*(part[..., above:below, :] for part in (frame, backward, forward)))
-        inner = strip[..., SCALE * (top - above) : SCALE * (bottom - above), :]
+        inner = strip[..., scale * (top - above) : scale * (bottom - above), :]
         if result is None:
-            result = inner.new_empty(*inner.shape[:2], SCALE * height, SCALE * width)
-        result[..., SCALE * top : SCALE * bottom, :] = inner
+            result = inner.new_empty(*inner.shape[:2], scale * height, scale * width)
+        result[..., scale * top : scale * bottom, :] = inner
     assert result is not None
     return result

@@ -135,7 +135,7 @@ class Upscaler:
             on_step: called after each step that gives no result yet (`upscale_stream`), for showing progress.
 
         Returns:
-            An iterator of frames (3, 4H, 4W), one for one and in order, not clamped.
+            An iterator of frames (3, s * H, s * W) with the model's scale s, one for one and in order, not clamped.
 
         Raises:
             ShapeError: while iterating: a frame of another shape or size.

@@ -1,4 +1,4 @@
-"""The parts of a recurrent super-resolution network: residual blocks, trunks, reconstruction reconstructions."""
+"""The parts of a recurrent super-resolution network: residual blocks, trunks, reconstruction."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+# Of the paper, and what is meant where nothing is said.
 SCALE = 4
 
 
@@ -57,36 +58,38 @@ class Trunk(nn.Module):
 
 
 class BasicVSRReconstruction(nn.Module):
-    """BasicVSR's reconstruction: fusion, two x2 pixel shuffles, two convolutions at full size."""
+    """BasicVSR's reconstruction: fusion, two x2 pixel shuffles (one for x2), two convolutions at full size."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, scale: int = 4) -> None:
         super().__init__()
         self.fusion = nn.Conv2d(2 * channels, channels, 1)
-        self.up1 = nn.Conv2d(channels, 4 * channels, 3, padding=1)
+        self.up1 = nn.Conv2d(channels, 4 * channels, 3, padding=1) if scale == 4 else None
         self.up2 = nn.Conv2d(channels, 256, 3, padding=1)
         self.hr = nn.Conv2d(64, 64, 3, padding=1)
         self.last = nn.Conv2d(64, 3, 3, padding=1)
 
     def forward(self, backward: Tensor, forward: Tensor) -> Tensor:
-        """Two (N, C, H, W) states -> (N, 3, 4H, 4W), what is to be added to the upsampled frame."""
+        """Two (N, C, H, W) states -> (N, 3, scale * H, scale * W), what is to be added to the upsampled frame."""
         x = F.leaky_relu(self.fusion(torch.cat((backward, forward), dim=1)), 0.1)
-        x = F.leaky_relu(F.pixel_shuffle(self.up1(x), 2), 0.1)
+        if self.up1 is not None:
+            x = F.leaky_relu(F.pixel_shuffle(self.up1(x), 2), 0.1)
         x = F.leaky_relu(F.pixel_shuffle(self.up2(x), 2), 0.1)
         return self.last(F.leaky_relu(self.hr(x), 0.1))
 
 
 class LightReconstruction(nn.Module):
-    """Reconstruction that stays at low resolution: fusion, one convolution to 48 channels, one x4 pixel shuffle."""
+    """Reconstruction that stays at low resolution: fusion, one convolution to 3 * scale^2 channels, one pixel shuffle."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, scale: int = 4) -> None:
         super().__init__()
+        self.scale = scale
         self.fusion = nn.Conv2d(2 * channels, channels, 1)
-        self.last = nn.Conv2d(channels, 3 * SCALE**2, 3, padding=1)
+        self.last = nn.Conv2d(channels, 3 * scale**2, 3, padding=1)
 
     def forward(self, backward: Tensor, forward: Tensor) -> Tensor:
-        """Two (N, C, H, W) states -> (N, 3, 4H, 4W), what is to be added to the upsampled frame."""
+        """Two (N, C, H, W) states -> (N, 3, scale * H, scale * W), what is to be added to the upsampled frame."""
         x = F.leaky_relu(self.fusion(torch.cat((backward, forward), dim=1)), 0.1)
-        return F.pixel_shuffle(self.last(x), SCALE)
+        return F.pixel_shuffle(self.last(x), self.scale)
 
 
 def _zero_bias(conv: nn.Conv2d) -> None:

@@ -1,4 +1,4 @@
-"""The network: two recurrences over a clip, and a reconstruction that rebuilds each frame four times larger."""
+"""The network: two recurrences over a clip, and a reconstruction that rebuilds each frame two or four times larger."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skipvsr.errors import ConfigError, ShapeError
-from skipvsr.models.blocks import SCALE, BasicVSRReconstruction, LightReconstruction, Trunk
+from skipvsr.models.blocks import BasicVSRReconstruction, LightReconstruction, Trunk
 from skipvsr.models.flow import light_flow, spynet, warp
 from skipvsr.models.router import Calibration, GainRouter, MaskGenerator
 
@@ -19,6 +19,9 @@ MIN_SIDE_PX = 16
 Flow = Literal["spynet", "light"]
 Reconstruction = Literal["basicvsr", "light"]
 Router = Literal["none", "gain", "paper"]
+Scale = Literal[2, 4]
+# Weights of the reconstruction that another scale does not share.
+_OF_ONE_SCALE = ("reconstruction.last.", "reconstruction.up1.")
 Direction = Literal["backward", "forward"]
 
 
@@ -37,6 +40,9 @@ class RunTrunk(Protocol):
 
 class Recurrence(Protocol):
     """What streaming needs of a network: `SkipVSR`, or `skipvsr.inference.patched.Patched` around one. See `SkipVSR`."""
+
+    @property
+    def scale(self) -> int: ...
 
     def parameters(self) -> Iterator[nn.Parameter]: ...
 
@@ -73,6 +79,7 @@ class VSRConfig:
         flow: "spynet" (1.44 M parameters), or "light" (0.06 M).
         reconstruction: "basicvsr" (two x2 pixel shuffles, two convolutions at full size), or "light" (one x4 pixel shuffle).
         router: "none", "gain" (ours) or "paper" (its mask generator).
+        scale: how many times larger each side becomes, 2 or 4.
 
     Raises:
         ConfigError: a size is not positive, or a name is not one of those above.
@@ -83,6 +90,7 @@ class VSRConfig:
     flow: Flow = "spynet"
     reconstruction: Reconstruction = "basicvsr"
     router: Router = "none"
+    scale: Scale = 4
 
     def __post_init__(self) -> None:
         for name in ("channels", "blocks"):
@@ -93,9 +101,10 @@ class VSRConfig:
             ("flow", get_args(Flow)),
             ("reconstruction", get_args(Reconstruction)),
             ("router", get_args(Router)),
+            ("scale", get_args(Scale)),
         ):
             if getattr(self, name) not in allowed:
-                raise ConfigError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(allowed)}")
+                raise ConfigError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(map(str, allowed))}")
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> VSRConfig:
@@ -108,14 +117,18 @@ class VSRConfig:
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as stored in `config.json`."""
-        return asdict(self)
+        """Plain values, as stored in `config.json`; versions that know x4 alone read those of an x4 network."""
+        values = asdict(self)
+        if self.scale == 4:
+            del values["scale"]
+        return values
 
 
 class SkipVSR(nn.Module):
-    """Recurrent video super-resolution x4. Without a router this is BasicVSR (Chan et al., CVPR 2021).
+    """Recurrent video super-resolution x2 or x4. Without a router this is BasicVSR (Chan et al., CVPR 2021).
 
-    Called on (B, T, 3, H, W), RGB in [0, 1], H and W from 16 up, it returns (B, T, 3, 4H, 4W), not clamped.
+    Called on (B, T, 3, H, W), RGB in [0, 1], H and W from 16 up, it returns (B, T, 3, s * H, s * W) with the scale s,
+    not clamped.
 
     The clip-wise `forward` needs the whole clip. Streaming uses the same parts one frame at a time: `estimate_flow`,
     `propagate_backward`, `propagate_forward` and `reconstruct`.
@@ -128,9 +141,9 @@ class SkipVSR(nn.Module):
         self.backward_trunk = Trunk(config.channels, config.blocks)
         self.forward_trunk = Trunk(config.channels, config.blocks)
         self.reconstruction = (
-            BasicVSRReconstruction(config.channels)
+            BasicVSRReconstruction(config.channels, config.scale)
             if config.reconstruction == "basicvsr"
-            else LightReconstruction(config.channels)
+            else LightReconstruction(config.channels, config.scale)
         )
         self.calibration: Calibration | None = None
         self.router: GainRouter | MaskGenerator | None = None
@@ -139,9 +152,30 @@ class SkipVSR(nn.Module):
         elif config.router == "paper":
             self.router = MaskGenerator(config.channels)
 
+    @property
+    def scale(self) -> int:
+        """How many times larger each side becomes."""
+        return self.config.scale
+
     def with_router(self, router: Router) -> SkipVSR:
         """A copy of this network with an untrained router, or with none."""
         return self._copied(replace(self.config, router=router))
+
+    def with_scale(self, scale: Scale) -> SkipVSR:
+        """A copy for another scale, to be trained on: everything but the reconstruction is kept.
+
+        A light x4 reconstruction becomes a x2 one that gives the mean of every 2x2 pixels of what it gave.
+        """
+        copy = self._copied(replace(self.config, scale=scale))
+        if scale == self.config.scale:
+            return copy
+        ours, theirs = self.reconstruction, copy.reconstruction
+        if isinstance(ours, LightReconstruction) and isinstance(theirs, LightReconstruction) and scale == 2:
+            with torch.no_grad():
+                for new, old in zip(theirs.last.parameters(), ours.last.parameters(), strict=True):
+                    # Channels of a pixel shuffle: colour, row, column.
+                    new.copy_(old.view(3, 2, 2, 2, 2, *old.shape[1:]).mean(dim=(2, 4)).view_as(new))
+        return copy
 
     def shortened(self, blocks: int) -> SkipVSR:
         """A copy with only the first blocks of each trunk, and no router: a static network to compare with.
@@ -159,7 +193,9 @@ class SkipVSR(nn.Module):
         weights = {
             name: weight
             for name, weight in self.state_dict().items()
-            if name in names and not name.startswith("router.")
+            if name in names
+            and not name.startswith("router.")
+            and (config.scale == self.config.scale or not name.startswith(_OF_ONE_SCALE))
         }
         copy.load_state_dict(weights, strict=False)
         return copy.train(self.training)
@@ -167,7 +203,7 @@ class SkipVSR(nn.Module):
     def forward(
         self, frames: Tensor, run: RunTrunk | None = None, flows: tuple[list[Tensor], list[Tensor]] | None = None
     ) -> Tensor:
-        """(B, T, 3, H, W) -> (B, T, 3, 4H, 4W).
+        """(B, T, 3, H, W) -> (B, T, 3, s * H, s * W) with the scale s.
 
         Args:
             frames: the clip.
@@ -238,8 +274,8 @@ class SkipVSR(nn.Module):
         return self._propagate("forward", frame, state, flow, run, number)
 
     def reconstruct(self, frame: Tensor, backward: Tensor, forward: Tensor) -> Tensor:
-        """Frame (N, 3, H, W) and its two states (N, C, H, W) -> (N, 3, 4H, 4W)."""
-        base = F.interpolate(frame, scale_factor=SCALE, mode="bilinear", align_corners=False)
+        """Frame (N, 3, H, W) and its two states (N, C, H, W) -> (N, 3, s * H, s * W) with the scale s."""
+        base = F.interpolate(frame, scale_factor=self.config.scale, mode="bilinear", align_corners=False)
         return self.reconstruction(backward, forward) + base
 
     def _propagate(

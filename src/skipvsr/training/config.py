@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass
 
 from skipvsr.data.degradations import Degradation
 from skipvsr.errors import ConfigError
-from skipvsr.models.vsr import Flow, Reconstruction, VSRConfig
+from skipvsr.models.vsr import Flow, Reconstruction, Scale, VSRConfig
 from skipvsr.training.paths import resolve_paths
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
@@ -40,10 +40,11 @@ class Network:
     blocks: Positive
     flow: Flow
     reconstruction: Reconstruction
+    scale: Scale = 4
 
     def to_vsr(self) -> VSRConfig:
         """As the network's own configuration."""
-        return VSRConfig(self.channels, self.blocks, self.flow, self.reconstruction)
+        return VSRConfig(self.channels, self.blocks, self.flow, self.reconstruction, scale=self.scale)
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -53,6 +53,7 @@ class StageData:
                 config.data.pool_renew_steps,
                 config.data.pool_bytes,
             ),
+            scale=config.network.scale,
         )
         stills = find_clips("stills", config.data.stills) if config.data.stills else []
         self.sampler = CropSampler(gather_clips(config.data.train), crops, stills)

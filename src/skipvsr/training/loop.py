@@ -173,7 +173,8 @@ def start_network(network: SkipVSR, stage: Stage) -> SkipVSR:
     """What a stage starts from: the network so far, or what its `init` names.
 
     Raises:
-        ConfigError: `init` is a network of another shape; one with more blocks gives its first ones.
+        ConfigError: `init` is a network of another shape; one with more blocks gives its first ones, and one for another scale
+            all but its reconstruction.
         ModelError, CheckpointError: `init` cannot be read.
     """
     if not stage.init:
@@ -187,6 +188,8 @@ def start_network(network: SkipVSR, stage: Stage) -> SkipVSR:
     initial = load_model(stage.init)
     if initial.config.blocks > network.config.blocks:
         initial = initial.shortened(network.config.blocks)
+    if initial.config.scale != network.config.scale:
+        initial = initial.with_scale(network.config.scale)
     if initial.with_router("none").config != network.with_router("none").config:
         raise ConfigError(
             f"{stage.init} is {initial.config}, and this run trains {network.config}; they must be the same"

@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from skipvsr.models.blocks import SCALE
 from skipvsr.models.router import GainRouter
 from skipvsr.routing.grid import TileGrid
 from skipvsr.routing.learned import Gains, ask, depth_within
@@ -99,7 +98,7 @@ def gain_loss(policy: ExploringPolicy, full: Tensor, small: Tensor, gt: Tensor, 
 
     Args:
         policy: after a pass over the clip in which it decided.
-        full, small: (B, T, 3, 4H, 4W), results of all blocks and of those that the policy chose.
+        full, small: (B, T, 3, s * H, s * W), results of all blocks and of those that the policy chose.
         gt: the ground truth.
         grid: the tiles of the LR frame.
 
@@ -119,9 +118,9 @@ def gain_loss(policy: ExploringPolicy, full: Tensor, small: Tensor, gt: Tensor, 
 
 
 def excess(result: Tensor, gt: Tensor, grid: TileGrid) -> Tensor:
-    """Mean squared error of each LR tile's HR pixels: (B, T, 3, 4H, 4W) twice -> (B, T, rows, columns)."""
+    """Mean squared error of each LR tile's HR pixels: (B, T, 3, s * H, s * W) twice -> (B, T, rows, columns)."""
     error = (result.detach() - gt).square().mean(dim=2).flatten(0, 1)[:, None]
-    tiles = grid.pool(F.avg_pool2d(error, SCALE))
+    tiles = grid.pool(F.avg_pool2d(error, gt.shape[-1] // grid.width))
     return tiles.view(*result.shape[:2], *tiles.shape[-2:])
 
 

@@ -12,10 +12,10 @@ from typing import Unpack
 
 import torch
 
-from skipvsr.checkpoints.load import load_model
 from skipvsr.errors import ConfigError, InputError, OutputError, SkipVSRError
 from skipvsr.inference.options import AUTO, ComputeOptions, StreamOptions, check_keywords, with_shorthands
 from skipvsr.models.vsr import SkipVSR
+from skipvsr.upscale.choose import AUTO_MODEL, ModelChoice, resolve_model
 from skipvsr.upscale.isolated import STALL_SECONDS, IsolatedJob, JobProcess, OptionsRefused, packed_model
 from skipvsr.upscale.job import OnProgress
 from skipvsr.upscale.options import OutputOptions, VideoShorthands
@@ -103,11 +103,12 @@ def plan(sources: Sequence[Path], folder: Path) -> list[Task]:
 def upscale_many(
     sources: Sequence[str | Path],
     folder: str | Path,
-    model: SkipVSR | str | Path = "compact",
+    model: SkipVSR | str | Path = AUTO_MODEL,
     *,
     compute: ComputeOptions | None = None,
     stream: StreamOptions | None = None,
     output: OutputOptions | None = None,
+    scale: int | None = None,
     start: float | None = None,
     end: float | None = None,
     deinterlace: bool = True,
@@ -123,7 +124,7 @@ def upscale_many(
         sources: videos, folders of images, and folders with those anywhere below them.
         folder: the output, made if it is missing; trees keep their structure. Videos whose container is not written go into
             Matroska.
-        model: a model, or what `load_model` takes; loaded once.
+        model, scale: as for `upscale_video`; "auto" chooses for each file.
         compute, stream, output: the options; None: their defaults. With `overwrite`, what exists is done again.
         start, end, deinterlace: as for `upscale_video`.
         on_start: called before each file that is worked on.
@@ -144,11 +145,12 @@ def upscale_many(
     output = with_shorthands(output, options)
     tasks = plan([Path(source) for source in sources], Path(folder))
     _check_encoding(tasks, output)
-    network = model if isinstance(model, SkipVSR) else load_model(model, device="cpu")
+    choose = partial(resolve_model, scale=scale, size=output.size, device="cpu")
+    # What is wrong with a model that was named is said before the first file.
+    fixed = None if model == AUTO_MODEL else choose(model, tasks[0].source)[0]
     make_job = partial(
         IsolatedJob,
-        model=packed_model(network),
-        compute=replace(compute, device=_device(network, compute, by_name=network is not model)),
+        compute=replace(compute, device=_device(model, compute)),
         stream=stream,
         output=output,
         start=start,
@@ -167,7 +169,16 @@ def upscale_many(
             with ahead if ahead is not None and ahead.waiting else JobProcess() as process:
                 # The next one gets ready meanwhile.
                 ahead = JobProcess() if any(not _is_done(other, output) for other in tasks[index + 1 :]) else None
-                outcome = _outcome(task, process, make_job(task.source, task.destination), on_progress, stall_seconds)
+                outcome = _outcome(
+                    task,
+                    process,
+                    make_job,
+                    lambda source: choose(fixed or AUTO_MODEL, source),
+                    on_progress,
+                    stall_seconds,
+                )
+            if outcome.report is not None and isinstance(model, str | Path) and model != AUTO_MODEL:
+                outcome = replace(outcome, report=replace(outcome.report, model=str(model)))
             yield outcome
     finally:
         if ahead is not None:
@@ -175,14 +186,24 @@ def upscale_many(
 
 
 def _outcome(
-    task: Task, process: JobProcess, job: IsolatedJob, on_progress: OnProgress | None, stall_seconds: float
+    task: Task,
+    process: JobProcess,
+    make_job: Callable[..., IsolatedJob],
+    choose: Callable[[Path], tuple[SkipVSR, ModelChoice | None]],
+    on_progress: OnProgress | None,
+    stall_seconds: float,
 ) -> Outcome:
     try:
+        network, choice = choose(task.source)
         try:
             task.destination.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"{task.destination.parent} cannot be made ({error.strerror})") from error
-        return Outcome(task, report=process.run(job, on_progress, stall_seconds))
+        job = make_job(task.source, task.destination, packed_model(network))
+        report = process.run(job, on_progress, stall_seconds)
+        if choice is not None:
+            report = replace(report, model=choice.name, model_reason=choice.reason)
+        return Outcome(task, report=report)
     except OptionsRefused as refused:
         raise refused.error from None
     except SkipVSRError as error:
@@ -193,13 +214,13 @@ def _is_done(task: Task, output: OutputOptions) -> bool:
     return task.destination.exists() and not output.overwrite
 
 
-def _device(network: SkipVSR, compute: ComputeOptions, *, by_name: bool) -> str | torch.device:
+def _device(model: SkipVSR | str | Path, compute: ComputeOptions) -> str | torch.device:
     """Where another process is to compute."""
     if compute.device != AUTO:
         return compute.device
-    if by_name:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return next(network.parameters()).device
+    if isinstance(model, SkipVSR):
+        return next(model.parameters()).device
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _check_encoding(tasks: list[Task], output: OutputOptions) -> None:

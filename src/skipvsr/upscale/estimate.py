@@ -12,12 +12,12 @@ from typing import Unpack
 import psutil
 from torch import Tensor
 
-from skipvsr.checkpoints.load import load_model
 from skipvsr.errors import InputError
 from skipvsr.inference.controllers import LEAST_BUDGET
 from skipvsr.inference.options import ComputeOptions, StreamOptions, check_keywords, with_shorthands
 from skipvsr.inference.upscaler import Upscaler
 from skipvsr.models.vsr import SkipVSR
+from skipvsr.upscale.choose import AUTO_MODEL, resolve_model
 from skipvsr.upscale.frames import to_tensor
 from skipvsr.upscale.measure import (
     MEASURE_SECONDS,
@@ -82,11 +82,12 @@ class Estimate:
 def estimate(
     source: str | Path,
     destination: str | Path,
-    model: SkipVSR | str | Path = "compact",
+    model: SkipVSR | str | Path = AUTO_MODEL,
     *,
     compute: ComputeOptions | None = None,
     stream: StreamOptions | None = None,
     output: OutputOptions | None = None,
+    scale: int | None = None,
     start: float | None = None,
     end: float | None = None,
     on_progress: OnMeasure | None = None,
@@ -100,7 +101,7 @@ def estimate(
     Args:
         source: a video file or a folder of images.
         destination: where it would be written; it may exist.
-        model: a model, or what `load_model` takes.
+        model, scale: as for `upscale_video`.
         compute, stream, output: the options; None: their defaults.
         start, end: seconds, of the part that would be upscaled.
         on_progress: called while it measures, with how much of that is done, from 0 to 1.
@@ -114,11 +115,11 @@ def estimate(
     check_keywords("estimate", options, compute, stream, output)
     compute, stream = with_shorthands(compute, options), with_shorthands(stream, options)
     output = with_shorthands(output, options)
-    network = model if isinstance(model, SkipVSR) else load_model(model, device=compute.device)
+    network, _ = resolve_model(model, Path(source), scale=scale, size=output.size, device=compute.device)
     upscaler = Upscaler(network, compute, stream)
     with open_reader(source, start, end) as reader:
         info = reader.info
-    height, width = output.size_of(info)
+    height, width = output.size_of(info, upscaler.model.scale)
     clock = _Clock(upscaler, Path(source), info, height * width, on_progress)
     encode = clock.encoding(output.encoding, Path(destination))
     seconds, fastest = clock.seconds_per_frame(encode)

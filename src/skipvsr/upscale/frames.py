@@ -1,4 +1,4 @@
-"""`upscale_frames`: any iterator of frames in, an iterator of frames four times larger out."""
+"""`upscale_frames`: any iterator of frames in, an iterator of larger frames out."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def upscale_frames(
     trace: Trace | str | Path | None = None,
     **options: Unpack[StreamShorthands],
 ) -> Iterator[AnyFrame]:
-    """Super-resolve a stream of frames x4, of any length, in fixed memory. Options are checked at once.
+    """Super-resolve a stream of frames, of any length, in fixed memory. Options are checked at once.
 
     Args:
         frames: numpy arrays (H, W, 3), RGB, uint8 or uint16 over their full range or floating point in [0, 1]; or torch
@@ -52,7 +52,8 @@ def upscale_frames(
         options: single fields of the two options, such as `budget=0.5`, which go before those of the objects.
 
     Returns:
-        One frame for each frame, in order, of the same kind and dtype, clamped to its range: (4H, 4W, 3) or (3, 4H, 4W).
+        One frame for each frame, in order, of the same kind and dtype, clamped to its range: (s * H, s * W, 3) or
+        (3, s * H, s * W) with the model's scale s.
 
     Raises:
         ShapeError: a frame is not of the shape, size or dtype described above.

@@ -1,4 +1,4 @@
-"""`upscale_video`: a video file or a folder of images in, the same four times larger out."""
+"""`upscale_video`: a video file or a folder of images in, the same larger out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Unpack
 
-from skipvsr.checkpoints.load import load_model
 from skipvsr.errors import DecodeError, ResourceError
 from skipvsr.evaluation.cost import stream_cost
 from skipvsr.evaluation.trace_file import TraceWriter
@@ -17,6 +16,7 @@ from skipvsr.inference.upscaler import StreamState, Upscaler
 from skipvsr.models.vsr import SkipVSR
 from skipvsr.routing.trace import Trace, Traces
 from skipvsr.upscale.checkpoint import UnfinishedJob
+from skipvsr.upscale.choose import AUTO_MODEL, resolve_model
 from skipvsr.upscale.measure import remembered_steps
 from skipvsr.upscale.options import OutputOptions, VideoShorthands
 from skipvsr.upscale.overlay import LatestDepths
@@ -34,11 +34,12 @@ from skipvsr.video.write import VideoWriter
 def upscale_video(
     source: str | Path,
     destination: str | Path,
-    model: SkipVSR | str | Path = "compact",
+    model: SkipVSR | str | Path = AUTO_MODEL,
     *,
     compute: ComputeOptions | None = None,
     stream: StreamOptions | None = None,
     output: OutputOptions | None = None,
+    scale: int | None = None,
     start: float | None = None,
     end: float | None = None,
     deinterlace: bool = True,
@@ -47,7 +48,7 @@ def upscale_video(
     on_progress: OnProgress | None = None,
     **options: Unpack[VideoShorthands],
 ) -> UpscaleReport:
-    """Super-resolve a video file or a folder of images x4, in fixed memory whatever its length.
+    """Super-resolve a video file or a folder of images, in fixed memory whatever its length.
 
     A video keeps its timestamps, sound, subtitles, colour description, rotation and pixel aspect; a folder keeps its file
     names. The destination appears whole or not at all. What is finished of it is kept in a hidden folder beside it: after
@@ -56,7 +57,8 @@ def upscale_video(
     Args:
         source: a video file, or a folder of images in the order of their names; "-" is y4m on standard input.
         destination: a video file (its ending chooses the container), or a folder for images; "-" is y4m on standard output.
-        model: a model, or what `load_model` takes.
+        model: a model, what `load_model` takes, or "auto": the packaged one that fits the file (`skipvsr.upscale.choose`).
+        scale: 2 or 4, for "auto"; None: 4, or what is nearer to the size that is asked for.
         compute, stream, output: the options; None: their defaults.
         start, end: seconds of the file's own clock; frames at `start` or later and before `end` are upscaled, and the
             output begins at 0. None: from the first, to the last.
@@ -78,7 +80,7 @@ def upscale_video(
     check_keywords("upscale_video", options, compute, stream, output)
     compute, stream = with_shorthands(compute, options), with_shorthands(stream, options)
     output = with_shorthands(output, options)
-    network = model if isinstance(model, SkipVSR) else load_model(model, device=compute.device)
+    network, choice = resolve_model(model, Path(source), scale=scale, size=output.size, device=compute.device)
     request = UpscaleRequest(
         source=Path(source),
         destination=Path(destination),
@@ -89,6 +91,8 @@ def upscale_video(
         deinterlace=deinterlace,
         trace=Path(trace) if isinstance(trace, str) else trace,
         overlay=None if overlay is None else Path(overlay),
+        model=choice.name if choice is not None else "" if isinstance(model, SkipVSR) else str(model),
+        model_reason="" if choice is None else choice.reason,
     )
     try:
         return run_job(request, on_progress)
@@ -105,7 +109,7 @@ def run_job(request: UpscaleRequest, on_progress: OnProgress | None = None) -> U
     with ExitStack() as stack:
         reader = stack.enter_context(request.open())
         info = reader.info
-        size = request.output.size_of(info)
+        size = request.output.size_of(info, request.upscaler.model.scale)
         windows = request.upscaler.windows(info.height, info.width)
         segment_length = request.segment_length(info.height, info.width)
         _warn_of_shortage(request, reader, size)
@@ -217,6 +221,8 @@ def _report(
         active_ratio=ratio,
         macs_per_frame=cost.at_ratio(ratio),
         full_macs_per_frame=cost.total - cost.router,
+        model=request.model,
+        model_reason=request.model_reason,
     )
 
 

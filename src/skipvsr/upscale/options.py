@@ -16,7 +16,7 @@ class OutputOptions:
     """How an output is written.
 
     Args:
-        size: resize the x4 result to this; by default it is left as it is.
+        size: resize the network's result to this; by default it is left as it is.
         encoding: codec, constant rate factor and pixel format; by default H.264, visually lossless.
         overwrite: replace an existing output.
         resume: go on with what an interrupted run has finished of this output; False: throw it away and start over.
@@ -36,9 +36,9 @@ class OutputOptions:
         if self.segment_length is not None and self.segment_length < 1:
             raise ConfigError(f"a segment is {self.segment_length} frames; it must be at least 1")
 
-    def size_of(self, info: VideoInfo) -> tuple[int, int]:
-        """(height, width) of the frames to be written for a source; see `output_size`."""
-        return output_size(self.size, info, even=not info.path.is_dir() and self.encoding.pixel_format is None)
+    def size_of(self, info: VideoInfo, scale: int) -> tuple[int, int]:
+        """(height, width) of the frames to be written for a source and a network of this scale; see `output_size`."""
+        return output_size(self.size, info, scale, even=not info.path.is_dir() and self.encoding.pixel_format is None)
 
 
 class VideoShorthands(StreamShorthands, total=False):

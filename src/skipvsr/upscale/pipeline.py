@@ -106,6 +106,7 @@ class Pipeline:
     ) -> None:
         self.stopped: DecodeError | None = None
         self._reader, self._writer, self._size = reader, writer, size
+        self._scale = upscaler.model.scale
         self._overlay, self._keeper, self._meter = overlay, keeper, meter
         self._first = 0 if start is None else start.number
         self._waiting: deque[Frame] = deque()
@@ -165,14 +166,14 @@ class Pipeline:
 
     def _write(self, result: Tensor, frame: Frame, depth: Tensor | None) -> None:
         dtype = frame.pixels.dtype
-        alpha = None if frame.alpha is None else _enlarged(frame.alpha, *self._size)
+        alpha = None if frame.alpha is None else _enlarged(frame.alpha, self._scale, *self._size)
         self._writer.write(replace(frame, pixels=to_array(resize(result, *self._size), dtype), alpha=alpha))
         if self._overlay is not None and depth is not None:
             drawn = resize(draw_depth(result, depth), *self._size)
             self._overlay.writer.write(replace(frame, pixels=to_array(drawn, dtype), alpha=None))
 
 
-def _enlarged(alpha: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Opacity (H, W) x4, bicubic, resized like the picture."""
+def _enlarged(alpha: np.ndarray, scale: int, height: int, width: int) -> np.ndarray:
+    """Opacity (H, W) enlarged, bicubic, and resized like the picture."""
     plane = torch.from_numpy(alpha.astype(np.float32) / np.iinfo(alpha.dtype).max)[None]
-    return to_array(resize(bicubic_upsample(plane), height, width), alpha.dtype)[..., 0]
+    return to_array(resize(bicubic_upsample(plane, scale), height, width), alpha.dtype)[..., 0]

@@ -10,7 +10,6 @@ import psutil
 
 from skipvsr.inference.streaming import Windows
 from skipvsr.inference.strips import STRIP_PIXELS
-from skipvsr.models.blocks import SCALE
 from skipvsr.models.vsr import VSRConfig
 from skipvsr.video.prefetch import DEPTH
 from skipvsr.video.write import CONTAINERS, EncodeOptions
@@ -35,9 +34,9 @@ def memory_bytes(config: VSRConfig, height: int, width: int, windows: Windows, p
         config: of the network.
         height, width: of the low-resolution frames.
         windows: how the stream is cut.
-        pixels_out: of a frame that is written; None: four times the sides.
+        pixels_out: of a frame that is written; None: as the network makes it.
     """
-    pixels = height * width
+    pixels, scale = height * width, config.scale
     state = _FLOAT * config.channels * pixels
     held = windows.window + windows.lookahead + 1
     frames = held * _FLOAT * (3 + 4) * pixels  # with the flows to both neighbours
@@ -45,9 +44,9 @@ def memory_bytes(config: VSRConfig, height: int, width: int, windows: Windows, p
     trunk = 5 * state
     strip = min(pixels, STRIP_PIXELS)
     # The largest features of the reconstruction: 64 channels at full size twice, or 48 channels at low resolution.
-    reconstruction = _FLOAT * strip * (2 * 64 * SCALE**2 if config.reconstruction == "basicvsr" else 4 * 48)
-    results = (DEPTH + 2) * _FLOAT * 3 * SCALE**2 * pixels
-    encoder = int(_ENCODER_FRAMES * 1.5 * (pixels_out or SCALE**2 * pixels))
+    reconstruction = _FLOAT * strip * (2 * 64 * scale**2 if config.reconstruction == "basicvsr" else 4 * 48)
+    results = (DEPTH + 2) * _FLOAT * 3 * scale**2 * pixels
+    encoder = int(_ENCODER_FRAMES * 1.5 * (pixels_out or scale**2 * pixels))
     return _BASE_BYTES + frames + states + trunk + reconstruction + results + encoder
 
 

@@ -35,6 +35,8 @@ class UpscaleRequest:
     deinterlace: bool
     trace: Trace | Path | None
     overlay: Path | None
+    model: str = ""
+    model_reason: str = ""
 
     def open(self) -> Reader:
         """A reader for the part of the source that was asked for."""
@@ -105,6 +107,8 @@ class UpscaleReport:
         active_ratio: of the residual blocks' work that ran, lookahead included.
         macs_per_frame: multiply-accumulates of a frame with that ratio (without those of the lookahead).
         full_macs_per_frame: the same with every block.
+        model: its name; empty where the model itself was given.
+        model_reason: why it was chosen, where the choice was left open.
     """
 
     destination: Path
@@ -121,3 +125,5 @@ class UpscaleReport:
     active_ratio: float
     macs_per_frame: int
     full_macs_per_frame: int
+    model: str = ""
+    model_reason: str = ""

@@ -1,4 +1,4 @@
-"""The size of the output picture, where it is not simply four times the input."""
+"""The size of the output picture, where it is not simply what the network makes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from skipvsr.errors import ConfigError
-from skipvsr.models.blocks import SCALE
 from skipvsr.video.probe import VideoInfo
 
 _LOG = logging.getLogger("skipvsr")
@@ -18,10 +17,10 @@ _LOG = logging.getLogger("skipvsr")
 
 @dataclass(frozen=True)
 class OutputSize:
-    """What the x4 result is resized to.
+    """What the network's result is resized to.
 
     Args:
-        height: rows; None: from the width, or four times the input.
+        height: rows; None: from the width, or as the network makes it.
         width: columns; None: from the height, keeping the shape of the picture, rounded to an even number.
 
     Raises:
@@ -36,10 +35,10 @@ class OutputSize:
             if side is not None and not 16 <= side <= 32768:
                 raise ConfigError(f"the output {name} is {side} pixels; it must be from 16 to 32768")
 
-    def resolve(self, height: int, width: int) -> tuple[int, int]:
-        """(height, width) of the output for an input of the given size."""
+    def resolve(self, height: int, width: int, scale: int) -> tuple[int, int]:
+        """(height, width) of the output for an input of the given size and a network of the given scale."""
         if self.height is None and self.width is None:
-            return SCALE * height, SCALE * width
+            return scale * height, scale * width
         if self.width is None:
             assert self.height is not None
             return self.height, _even(Fraction(self.height * width, height))
@@ -48,21 +47,22 @@ class OutputSize:
         return self.height, self.width
 
 
-def output_size(size: OutputSize, info: VideoInfo, *, even: bool = False) -> tuple[int, int]:
+def output_size(size: OutputSize, info: VideoInfo, scale: int, *, even: bool = False) -> tuple[int, int]:
     """(height, width) of the frames to be written; what was asked for counts for the picture as it is shown.
 
     Args:
         size: what was asked for.
         info: of the source.
+        scale: of the network.
         even: round a height or a width that was asked for alone down to an even number, and say so in the log: the usual pixel
             formats of videos have colour only for every second pixel.
     """
     if even and None in (size.height, size.width):
         size = OutputSize(_rounded("height", size.height), _rounded("width", size.width))
     if info.rotation_degrees % 180 == 90:
-        width, height = size.resolve(info.width, info.height)
+        width, height = size.resolve(info.width, info.height, scale)
         return height, width
-    return size.resolve(info.height, info.width)
+    return size.resolve(info.height, info.width, scale)
 
 
 def pixel_aspect(before: Fraction, height: int, width: int, new_height: int, new_width: int) -> Fraction:

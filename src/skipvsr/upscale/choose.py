@@ -1,0 +1,120 @@
+"""`--model auto`: which packaged model fits a file, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from skipvsr.checkpoints.load import load_model, packaged_names
+from skipvsr.errors import ConfigError
+from skipvsr.models.vsr import SkipVSR
+from skipvsr.upscale.size import OutputSize
+from skipvsr.video.compression import Compression, compression_of
+from skipvsr.video.errors import PIPE
+
+AUTO_MODEL = "auto"
+CLEAN, COMPRESSED = "compact", "compact-video"
+# From so many bits a pixel on, at 1280x720, H.264 does no damage that `compact` would sharpen; what other codecs need for that.
+CLEAN_BITS_PER_PIXEL = 0.25
+_NEEDS = {
+    "h264": 1.0, "hevc": 0.6, "av1": 0.5, "vp9": 0.6, "vp8": 1.2, "mpeg4": 2.0, "mpeg2video": 2.5, "mpeg1video": 3.0,
+    "msmpeg4v3": 2.0, "wmv2": 2.0, "wmv3": 1.2, "vc1": 1.2, "flv1": 2.5, "h263": 2.5, "theora": 1.5, "rv40": 1.2,
+    "mjpeg": 8.0, "webp": 6.0,
+}  # fmt: skip
+_REFERENCE_PIXELS = 1280 * 720
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """A model and why it was chosen.
+
+    Args:
+        name: what `load_model` takes.
+        reason: in words, for the report.
+    """
+
+    name: str
+    reason: str
+
+
+def resolve_model(
+    model: SkipVSR | str | Path,
+    source: Path,
+    *,
+    scale: int | None = None,
+    size: OutputSize | None = None,
+    device: str | torch.device = "auto",
+) -> tuple[SkipVSR, ModelChoice | None]:
+    """The network for a job, and the choice that was made where it was left open.
+
+    Args:
+        model: a network, what `load_model` takes, or "auto".
+        source: a video file, a folder of images, or "-".
+        scale: that is asked for, 2 or 4; None: whatever the model has, or what fits `size`.
+        size: of the output.
+        device: as for `load_model`.
+
+    Raises:
+        ConfigError: the model has another scale, or there is none of that scale.
+        InputError: the source cannot be read.
+        ModelError, CheckpointError: as for `load_model`.
+    """
+    choice = None
+    if model == AUTO_MODEL:
+        choice = choose_model(source, scale=scale, size=size)
+        model = choice.name
+    network = model if isinstance(model, SkipVSR) else load_model(model, device=device)
+    if scale is not None and network.scale != scale:
+        name = "the model" if isinstance(model, SkipVSR) else f"the model {model}"
+        raise ConfigError(f"{name} enlarges {network.scale} times, and x{scale} was asked for; leave one of them out")
+    return network, choice
+
+
+def choose_model(source: Path, *, scale: int | None = None, size: OutputSize | None = None) -> ModelChoice:
+    """The packaged model for a source; arguments and errors as for `resolve_model`."""
+    if source == PIPE:
+        # Nothing is known of it. Footage in a pipe was mostly decoded from a compressed file.
+        scale = scale or 4
+        return ModelChoice(_of_scale(COMPRESSED, scale), f"x{scale}; a pipe does not say how it was compressed")
+    seen = compression_of(source)
+    scale = scale or _scale_for(seen, size or OutputSize())
+    clean, reason = is_clean(seen)
+    return ModelChoice(_of_scale(CLEAN if clean else COMPRESSED, scale), f"x{scale}; {reason}")
+
+
+def is_clean(seen: Compression) -> tuple[bool, str]:
+    """Whether compression left the pictures as they were, as far as can be told, and the reason in words."""
+    needs = _NEEDS.get(seen.codec)
+    if needs is None:
+        return True, f"{seen.codec} is not a codec that loses much"
+    if seen.bits_per_pixel is None:
+        return False, f"{seen.codec} of unknown bit rate"
+    # Larger pictures need fewer bits a pixel: about the fourth root of their area.
+    pixels = max(seen.width * seen.height, 1)
+    least = CLEAN_BITS_PER_PIXEL * needs * (_REFERENCE_PIXELS / pixels) ** 0.25
+    clean = seen.bits_per_pixel >= least
+    return clean, (
+        f"{seen.codec} at {seen.bits_per_pixel:.3g} bits a pixel, {'at least' if clean else 'under'} the {least:.3g} "
+        f"of clean footage of {seen.width}x{seen.height}"
+    )
+
+
+def _scale_for(seen: Compression, size: OutputSize) -> int:
+    """The smaller scale where its result need not be enlarged; 4 where no size is asked for."""
+    height, width = size.height or 0, size.width or 0
+    small = max(height, width) > 0 and height <= 2 * seen.height and width <= 2 * seen.width
+    return 2 if small and _name(CLEAN, 2) in packaged_names() else 4
+
+
+def _of_scale(kind: str, scale: int) -> str:
+    names = packaged_names()
+    for wanted in (_name(kind, scale), _name(CLEAN, scale)):
+        if wanted in names:
+            return wanted
+    raise ConfigError(f"there is no packaged model of scale {scale}; give one with --model")
+
+
+def _name(kind: str, scale: int) -> str:
+    return kind if scale == 4 else f"{kind}-x{scale}"
