@@ -28,7 +28,7 @@ def threshold_policy(model: SkipVSR, threshold: float) -> ThresholdPolicy:
             "(skipvsr models)"
         )
     if isinstance(router, MaskGenerator):
-        return DifferenceThreshold(router, threshold, align=warp if router.warped else None)
+        return DifferenceThreshold(router, threshold, int(router.cell_px), warp if router.warped else None)
     return GainThreshold(router, threshold)
 
 

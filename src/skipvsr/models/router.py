@@ -148,25 +148,41 @@ class GainRouter(nn.Module):
 class MaskGenerator(nn.Module):
     """The paper's router: sigmoid(W * GAP(difference) + b), C -> 1; one per direction, shared by its blocks (equation 6).
 
-    `temperature` is what distances are divided by before the hyperbolic tangent of equation 7, which they would otherwise
-    saturate; 0 until training has fitted it on the teacher's own features. `warped` is 1 where the difference is taken after
-    warping, and belongs to the weights: a generator works only with the differences that it was trained on.
+    The pooled differences are small (about 0.01) and differ much between channels, so W and b are those of standardised
+    differences: (difference - mean) / scale, for each channel. The function is that of equation 6 with other W and b; without it
+    training moves the scores hardly at all. It starts with W = b = 0: every score is 0.5.
+
+    What a generator was trained with belongs to its weights, as buffers, because it works only with differences of that kind:
+    `difference_mean` and `difference_scale` (2, C), backward and forward; `temperature`, by which distances are divided before the
+    hyperbolic tangent of equation 7, 0 until training has fitted it; `warped`, 1 where the difference is taken after warping;
+    `cell_px`, the side of the cells in which the previous frame's feature is kept, 1 for every pixel (equation 5 as printed).
     """
 
     temperature: Tensor
     warped: Tensor
+    cell_px: Tensor
+    difference_mean: Tensor
+    difference_scale: Tensor
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.register_buffer("temperature", torch.zeros(()))
         self.register_buffer("warped", torch.zeros(()))
+        self.register_buffer("cell_px", torch.ones(()))
+        self.register_buffer("difference_mean", torch.zeros(2, channels))
+        self.register_buffer("difference_scale", torch.ones(2, channels))
         self.backward_head = nn.Linear(channels, 1)
         self.forward_head = nn.Linear(channels, 1)
+        for head in (self.backward_head, self.forward_head):
+            nn.init.zeros_(head.weight)
+            nn.init.zeros_(head.bias)
 
     def forward(self, direction: str, difference: Tensor) -> Tensor:
-        """Pooled difference (N, C, rows, columns) -> score (N, rows, columns) in (0, 1)."""
-        head = self.backward_head if direction == "backward" else self.forward_head
-        return torch.sigmoid(head(difference.permute(0, 2, 3, 1))[..., 0])
+        """Pooled difference (N, C, rows, columns) -> score (N, rows, columns) in (0, 1), always in float32."""
+        head, at = (self.backward_head, 0) if direction == "backward" else (self.forward_head, 1)
+        standard = (difference.permute(0, 2, 3, 1).float() - self.difference_mean[at]) / self.difference_scale[at]
+        # Not a linear layer, which autocast would run in half precision: thresholds are closer to one another than its steps.
+        return torch.sigmoid((standard * head.weight[0]).sum(dim=-1) + head.bias)
 
 
 class _Look(nn.Sequential):
