@@ -1,8 +1,7 @@
-"""What teaches the routers, against plain transcriptions of the equations."""
+"""What teaches our router, against plain transcriptions of the formulas."""
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -13,33 +12,18 @@ from torch import Tensor
 from skipvsr.data.crops import Batch
 from skipvsr.evaluation.oracle import OracleGains
 from skipvsr.inference import masked
-from skipvsr.inference.options import ComputeOptions
 from skipvsr.inference.routed import RoutedTrunks
-from skipvsr.inference.upscaler import Upscaler
-from skipvsr.models.router import GainRouter, MaskGenerator
+from skipvsr.models.router import GainRouter
 from skipvsr.models.vsr import SkipVSR, VSRConfig
 from skipvsr.routing.grid import TileGrid
 from skipvsr.routing.learned import ask
 from skipvsr.routing.policies import Decide, TrunkStep
-from skipvsr.routing.trace import RoutingTrace
-from skipvsr.training.config import Optimisation, PaperMethod, RouterStage
-from skipvsr.training.objectives import GainObjective, PaperObjective, RouterObjective
-from skipvsr.training.paper import (
-    TeacherTargets,
-    error_loss,
-    feature_distance,
-    mask_loss,
-    score_target,
-    spatial_map,
-    target_layers,
-    target_of,
-    tile_psnr,
-)
+from skipvsr.training.router import RouterObjective, RouterStage
 from skipvsr.training.routing import ExploringPolicy, excess, gain_loss
+from skipvsr.training.settings import Optimisation
+from skipvsr.training.skip import GainObjective
 from tests.conftest import make_network
 from tests.test_training import only, smoke
-
-GRID = TileGrid.of(12, 18, 6)
 
 
 def tensor(*shape: int, seed: int = 0) -> Tensor:
@@ -50,67 +34,6 @@ def make_batch(seeds: tuple[int, ...] = (5, 6), frames: int = 3) -> Batch:
     return Batch(
         tensor(len(seeds), frames, 3, 16, 16), tensor(len(seeds), frames, 3, 64, 64, seed=1), ("a",) * len(seeds), seeds
     )
-
-
-def test_targets_every_six_of_thirty():
-    assert target_layers(30, 6) == [6, 12, 18, 24, 30]
-    assert [target_of(feature, 30, 6) for feature in (0, 5, 6, 29)] == [6, 6, 12, 30]
-    assert target_layers(8, 6) == [6, 8]
-    assert target_layers(4, 15) == [4]
-
-
-def test_feature_distance_is_equation_7s_norm_per_tile():
-    one, two = tensor(2, 5, 12, 18), tensor(2, 5, 12, 18, seed=1)
-    found = feature_distance(one, two, GRID)
-    for n, row, column in ((0, 0, 0), (1, 1, 2)):
-        tile = (slice(None), slice(6 * row, 6 * row + 6), slice(6 * column, 6 * column + 6))
-        expected = math.sqrt(((one[n][tile] - two[n][tile]).double() ** 2).mean().item())
-        assert found[n, row, column].item() == pytest.approx(expected, rel=1e-5)
-
-
-def test_score_targets_in_both_readings():
-    distance, temperature = torch.tensor([0.0, 0.3, 1e9]), torch.tensor(0.5)
-    gain = score_target(distance, temperature, literal=False)
-    assert gain.tolist() == pytest.approx([0, math.tanh(0.6), 1])
-    assert score_target(distance, temperature, literal=True).tolist() == pytest.approx([1, 1 - math.tanh(0.6), 0])
-
-
-def test_mask_loss_is_equation_8():
-    target = torch.tensor([0.0, 1.0], requires_grad=True)
-    score = torch.tensor([0.5, 0.25], requires_grad=True)
-    loss = mask_loss(score, target)
-    assert loss.item() == pytest.approx((0.25 + 0.5625) / 2)
-    loss.backward()
-    assert target.grad is None
-    assert score.grad is not None
-
-
-def test_spatial_maps_are_equation_10():
-    feature = torch.tensor([-3.0, 2.0]).view(1, 2, 1, 1)
-    assert spatial_map(feature, "sum").item() == 5
-    assert spatial_map(feature, "square-sum").item() == 13
-    assert spatial_map(feature, "square-max").item() == 9
-
-
-def test_error_loss_is_equation_11():
-    student = [[tensor(1, 3, 4, 4, seed=10 * t + m) for m in range(3)] for t in range(2)]
-    teacher = [[tensor(1, 3, 4, 4, seed=99 + 10 * t + m) for m in range(3)] for t in range(2)]
-    expected = 0.0
-    for t in range(2):
-        for m in (1, 2):
-            planes = [(side[t][m].double().numpy() ** 2).sum(1) for side in (student, teacher)]
-            expected += ((planes[0] - planes[1]) ** 2).mean() / 4
-    assert error_loss(student, teacher, [1, 2], "square-sum").item() == pytest.approx(expected, rel=1e-5)
-    assert error_loss(student, student, [1, 2], "sum").item() == 0
-
-
-def test_psnr_of_tiles():
-    gt = torch.full((1, 3, 48, 72), 0.5)
-    result = gt.clone()
-    result[..., :24, :24] += 0.1
-    found = tile_psnr(result, gt, GRID)
-    assert found[0, 0, 0].item() == pytest.approx(20, abs=1e-3)
-    assert found[0, 1, 1].item() == 100
 
 
 def test_what_skipping_cost():
@@ -187,57 +110,6 @@ def test_the_gain_objective_teaches_everything_but_the_flow(tmp_path: Path):
     assert gradients(network) == {
         "flow": False, "backward_trunk": True, "forward_trunk": True, "reconstruction": True, "router": True,
     }  # fmt: skip
-
-
-@pytest.mark.parametrize("supervision", ["feature-interval", "feature", "psnr-interval", "psnr"])
-@pytest.mark.parametrize("literal", ["true", "false"])
-def test_the_papers_objective(tmp_path: Path, supervision: str, literal: str):
-    sets = [f"stages.2.paper.supervision={supervision}", f"stages.2.paper.literal={literal}", "stages.2.paper.every=2"]
-    network = make_network(VSRConfig(4, 3, "light", "light", "paper"))
-    objective = PaperObjective(network, stage(tmp_path, "stages.2.router=paper", *sets))  # pyright: ignore[reportArgumentType]
-    terms = objective(make_batch())
-    assert set(terms) == {"loss", "reconstruction", "mask", "error"}
-    assert isinstance(network.router, MaskGenerator)
-    assert network.router.temperature > 0
-    assert 0 <= terms["mask"] <= 1
-    terms["loss"].backward()
-    assert gradients(network) == {
-        "flow": False, "backward_trunk": True, "forward_trunk": True, "reconstruction": True, "router": True,
-    }  # fmt: skip
-    assert not any(parameter.grad is not None for parameter in objective.teacher.parameters())
-
-
-def test_a_student_at_threshold_zero_is_its_teacher():
-    network = make_network(VSRConfig(4, 3, "light", "light", "paper"))
-    batch = make_batch()
-    targets = TeacherTargets(network, batch, PaperMethod(full_ratio=1.0), 8)
-    with torch.no_grad():
-        result = targets.run(network)
-        torch.testing.assert_close(result, network(batch.lr), atol=1e-5, rtol=1e-5)
-        assert targets.error_loss() < 1e-9
-
-
-def test_the_papers_pictures_of_the_last_feature_are_the_result():
-    """Equation 15 at the last block: the reconstruction on the final feature gives the final picture."""
-    network = make_network(VSRConfig(4, 3, "light", "light", "paper"))
-    batch = make_batch()
-    targets = TeacherTargets(network, batch, PaperMethod(full_ratio=1.0), 8)
-    with torch.no_grad():
-        result = targets.run(network)
-        for step in range(6):
-            picture = targets._picture(network, step, targets._mine.steps[step][1][-1])
-            torch.testing.assert_close(picture, result[:, targets._frame_of(step)], atol=1e-5, rtol=1e-5)
-
-
-def test_a_high_threshold_skips_after_the_first_frame():
-    network = make_network(VSRConfig(4, 3, "light", "light", "paper"))
-
-    trace = RoutingTrace()
-    with torch.inference_mode():
-        list(Upscaler(network, ComputeOptions(threshold=0.999)).stream(make_batch().lr[0], trace))
-    ratios = [trunk.active_ratio for trunk in trace.trunks]
-    assert ratios[0] == ratios[3] == 1
-    assert max(ratios[1:3] + ratios[4:]) < 0.5
 
 
 def test_the_router_stage_teaches_the_router_alone():

@@ -47,8 +47,7 @@ def command(args: argparse.Namespace) -> None:
         print_event("report", stages=[{**asdict(report), "best": str(report.best)} for report in reports])
         return
     for report in reports:
-        unit = "dB luma PSNR" if report.kind != "flow" else "levels of warping error (negative)"
         print(
-            f"{report.kind}: {report.steps:,} steps, best {report.best_score:.3f} {unit}, {report.best}\n"
+            f"{report.kind}: {report.steps:,} steps, best {report.best_score:.3f} {report.score_unit}, {report.best}\n"
             f"  {report.wait_ratio:.1%} of the time was spent waiting for data; {report.cache}"
         )

@@ -149,13 +149,14 @@ class MaskGenerator(nn.Module):
     """The paper's router: sigmoid(W * GAP(difference) + b), C -> 1; one per direction, shared by its blocks (equation 6).
 
     The pooled differences are small (about 0.01) and differ much between channels, so W and b are those of standardised
-    differences: (difference - mean) / scale, for each channel. The function is that of equation 6 with other W and b; without it
-    training moves the scores hardly at all. It starts with W = b = 0: every score is 0.5.
+    differences: (difference - mean) / scale, for each channel. The function is that of equation 6 with other W and b; without
+    it training moves the scores hardly at all. It starts with W = b = 0: every score is 0.5.
 
-    What a generator was trained with belongs to its weights, as buffers, because it works only with differences of that kind:
-    `difference_mean` and `difference_scale` (2, C), backward and forward; `temperature`, by which distances are divided before the
-    hyperbolic tangent of equation 7, 0 until training has fitted it; `warped`, 1 where the difference is taken after warping;
-    `cell_px`, the side of the cells in which the previous frame's feature is kept, 1 for every pixel (equation 5 as printed).
+    What a generator was trained with belongs to its weights, as buffers, because it works with no others:
+    `difference_mean` and `difference_scale` (2, C), backward and forward; `temperature`, by which distances are divided before
+    the hyperbolic tangent of equation 7, 0 until training has fitted it; `warped`, 1 where the difference is taken after
+    warping; `cell_px`, the side of the cells in which the previous frame's feature is kept, 1 for every pixel (equation 5 as
+    printed).
     """
 
     temperature: Tensor

@@ -7,14 +7,17 @@ from concurrent.futures import Executor
 from pathlib import Path
 
 from skipvsr.data.clips import Clip
-from skipvsr.data.crops import Batch, CropSampler, CropSettings, FlowBatch
+from skipvsr.data.crops import CropSampler, CropSettings
 from skipvsr.data.datasets import find_clips
 from skipvsr.data.pool import PoolSettings
 from skipvsr.errors import ConfigError
-from skipvsr.training.config import Source, Stage, TrainingConfig
+from skipvsr.training.config import TrainingConfig
+from skipvsr.training.settings import Source
+from skipvsr.training.stage import AnyBatch, Stage
 from skipvsr.video.prefetch import read_ahead
 
-AnyBatch = Batch | FlowBatch
+# Most clips that an objective is fitted on before the first step.
+FIT_CLIPS = 8
 
 
 class StageData:
@@ -37,13 +40,14 @@ class StageData:
                 f"the batch is {settings.batch} clips; it must be a multiple of {parts} "
                 f"({processes} processes x {settings.accumulation} accumulation steps)"
             )
-        ratio = stage.synthetic_ratio if stage.kind == "flow" else config.data.stills_ratio
+        shape = stage.crops()
+        ratio = config.data.stills_ratio if shape.stills_ratio is None else shape.stills_ratio
         crops = CropSettings(
             batch=settings.batch,
-            frames=2 if stage.kind == "flow" else stage.frames,
+            frames=shape.frames,
             crop_px=settings.crop,
             lr=config.data.degradation,
-            mirror=stage.kind != "flow" and stage.mirror,
+            mirror=shape.mirror,
             still_ratio=ratio if config.data.stills else 0.0,
             seed=config.seed,
             cache_bytes=config.data.cache_bytes // processes,
@@ -57,14 +61,19 @@ class StageData:
         )
         stills = find_clips("stills", config.data.stills) if config.data.stills else []
         self.sampler = CropSampler(gather_clips(config.data.train), crops, stills)
-        self.draw = self.sampler.flow_batch if stage.kind == "flow" else self.sampler.batch
+        self._draw = stage.draw(self.sampler)
         each = settings.batch // parts
         mine = range(process * each * settings.accumulation, (process + 1) * each * settings.accumulation)
+        self._fit = range(min(settings.batch, FIT_CLIPS))
         self._positions = [mine[start : start + each] for start in range(0, len(mine), each)]
 
+    def first(self) -> AnyBatch:
+        """The first clips of the first step, the same on every process."""
+        return self._draw(0, self._fit)
+
     def batches(self, start: int, stop: int, executor: Executor) -> Iterator[list[AnyBatch]]:
-        """This process's ratio of steps `start` to `stop`, drawn ahead in the executor: one part per accumulation step."""
-        steps = ([self.draw(step, part) for part in self._positions] for step in range(start, stop))
+        """This process's part of steps `start` to `stop`, drawn ahead in the executor: one part per accumulation step."""
+        steps = ([self._draw(step, part) for part in self._positions] for step in range(start, stop))
         return read_ahead(steps, executor, depth=2)
 
 

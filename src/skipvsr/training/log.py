@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from skipvsr.training.config import Stage
+from skipvsr.training.stage import Stage
 from skipvsr.training.validate import Scores
 
 
@@ -52,7 +52,7 @@ class Log:
 
     @property
     def wait_ratio(self) -> float:
-        """Share of the time so far that was spent waiting for data."""
+        """Ratio of the time so far that was spent waiting for data."""
         return self._waited / max(time.monotonic() - self._began, 1e-9)
 
     def step(self, step: int, terms: dict[str, Tensor], learning_rate: float) -> None:
@@ -74,13 +74,13 @@ class Log:
             )
 
     def validation(self, step: int, scores: Scores) -> None:
-        """Write the scores, and the pictures to TensorBoard."""
+        """Write the scores, and the images to TensorBoard."""
         if "psnr_y" in scores.means:
             self._psnr = f", PSNR {scores.means['psnr_y']:.2f} dB"
         self._write({"step": step, "validation": scores.means, "clips": scores.clips}, "validation", step, scores.means)
         if self._main:
-            for name, picture in scores.pictures.items():
-                self._board.add_image(f"validation/{name}", picture, step)
+            for name, image in scores.images.items():
+                self._board.add_image(f"validation/{name}", image, step)
 
     def close(self) -> None:
         """Finish the line and the files."""

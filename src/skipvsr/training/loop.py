@@ -13,16 +13,15 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor
 
-from skipvsr.checkpoints.foreign import read_flow_weights
 from skipvsr.checkpoints.load import load_model
 from skipvsr.checkpoints.native import Checkpoint, save_folder
 from skipvsr.errors import ConfigError, TrainingError
 from skipvsr.models.vsr import SkipVSR
-from skipvsr.training.config import Stage, TrainingConfig
-from skipvsr.training.data import AnyBatch, StageData, check_data
+from skipvsr.training.config import TrainingConfig
+from skipvsr.training.data import StageData, check_data
 from skipvsr.training.log import Log
-from skipvsr.training.objectives import make_objective
-from skipvsr.training.schedule import hold_flow, make_average, make_optimiser, set_learning_rates
+from skipvsr.training.schedule import hold_frozen, make_average, make_optimiser, set_learning_rates
+from skipvsr.training.stage import AnyBatch, Stage
 from skipvsr.training.state import LAST, StageState, check_run, note_run
 from skipvsr.training.validate import Scores, Validator
 
@@ -37,7 +36,8 @@ class StageReport:
         kind: of the stage.
         steps: done, with those of runs that were resumed.
         best: folder of the model with the best validation score.
-        best_score: mean luma PSNR in dB; for the flow stage the negative warping error in levels of 255.
+        best_score: the higher the better.
+        score_unit: what the score is, in words.
         wait_ratio: ratio of the time that was spent waiting for data.
         cache: what is kept in memory.
     """
@@ -46,6 +46,7 @@ class StageReport:
     steps: int
     best: Path
     best_score: float
+    score_unit: str
     wait_ratio: float
     cache: str
 
@@ -61,12 +62,11 @@ def train(config: TrainingConfig, out: str | Path, *, resume: bool = False, cpu:
         cpu: do not use a GPU that is there.
 
     Raises:
-        ConfigError: `out` holds a run and `resume` is off, or holds another run than this.
+        ConfigError: `out` holds a run and `resume` is off, or holds another run than this; fp16 without a GPU.
         DataError: clips are missing or broken.
         TrainingError: the loss is not a number any more, or a checkpoint is damaged.
     """
-    AcceleratorState._reset_state()  # one process may train twice, in another precision
-    accelerator = Accelerator(cpu=cpu, mixed_precision="no" if config.precision == "fp32" else config.precision)
+    accelerator = make_accelerator(config, cpu=cpu)
     check_run(Path(out), config, resume=resume)
     check_data(config)  # before anything is written
     accelerator.wait_for_everyone()  # all have looked before one writes
@@ -77,7 +77,7 @@ def train(config: TrainingConfig, out: str | Path, *, resume: bool = False, cpu:
     network = SkipVSR(config.network.to_vsr())
     reports: list[StageReport] = []
     for index, stage in enumerate(config.stages):
-        network = start_network(network, stage)
+        network = stage.start(network)
         report = run_stage(config, stage, network, Path(out) / f"{index}-{stage.kind}", accelerator)
         reports.append(report)
         network = load_model(report.best)
@@ -91,14 +91,16 @@ def run_stage(
     settings = stage.optimisation
     network.to(accelerator.device)
     network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - the stubs forget it
-    objective = make_objective(network, stage)
+    objective = stage.objective(network)
     average = make_average(network, settings.ema) if settings.ema else None
     model, optimiser = accelerator.prepare(objective, make_optimiser(network, stage))
-    state = StageState(network, average, optimiser)
-    state.load(folder, accelerator.device)
+    state = StageState(network, average, optimiser, accelerator.scaler)
+    resumed = state.load(folder, accelerator.device)
 
     data = StageData(config, stage, accelerator.process_index, accelerator.num_processes)
-    validator = Validator(config, stage)
+    if not resumed:
+        objective.fit(data.first().floats(accelerator.device))
+    validator = Validator(config, objective)
     log = Log(folder, stage, state.step, main=accelerator.is_main_process)
     model.train()
     with ThreadPoolExecutor(1, "batches") as executor:
@@ -110,7 +112,7 @@ def run_stage(
                     parts = next(batches)
                 optimiser.zero_grad(set_to_none=True)
                 terms = backward(model, parts, accelerator, state.step, folder)
-                hold_flow(optimiser, state.step, stage)
+                hold_frozen(optimiser, state.step)
                 if settings.clip_norm:
                     accelerator.clip_grad_norm_(model.parameters(), settings.clip_norm)
                 optimiser.step()
@@ -133,7 +135,15 @@ def run_stage(
             raise
         finally:
             log.close()
-    return StageReport(stage.kind, state.step, folder / BEST, state.best_score, log.wait_ratio, data.sampler.describe())
+    return StageReport(
+        stage.kind,
+        state.step,
+        folder / BEST,
+        state.best_score,
+        stage.score_unit,
+        log.wait_ratio,
+        data.sampler.describe(),
+    )
 
 
 def backward(
@@ -169,40 +179,12 @@ def check_finite(loss: float, step: int, part: AnyBatch, folder: Path) -> None:
     raise TrainingError(f"the loss is {loss} at step {step}, on {names}; {good}; try a lower learning_rate")
 
 
-def start_network(network: SkipVSR, stage: Stage) -> SkipVSR:
-    """What a stage starts from: the network so far, or what its `init` names.
-
-    Raises:
-        ConfigError: `init` is a network of another shape; one with more blocks gives its first ones, and one for another scale
-            all but its reconstruction.
-        ModelError, CheckpointError: `init` cannot be read.
-    """
-    if not stage.init:
-        return with_stage_router(network, stage)
-    if stage.kind == "flow":
-        try:
-            network.flow.load_state_dict(read_flow_weights(Path(stage.init)))
-        except RuntimeError as error:
-            raise ConfigError(f"{stage.init} is SPyNet; it fits networks with flow = 'spynet' only") from error
-        return network
-    initial = load_model(stage.init)
-    if initial.config.blocks > network.config.blocks:
-        initial = initial.shortened(network.config.blocks)
-    if initial.config.scale != network.config.scale:
-        initial = initial.with_scale(network.config.scale)
-    if initial.with_router("none").config != network.with_router("none").config:
-        raise ConfigError(
-            f"{stage.init} is {initial.config}, and this run trains {network.config}; they must be the same"
-        )
-    return with_stage_router(initial, stage)
-
-
-def with_stage_router(network: SkipVSR, stage: Stage) -> SkipVSR:
-    """The network with the router that a stage trains, new where it has none of that kind."""
-    wanted = {"skip": getattr(stage, "router", None), "router": "gain"}.get(stage.kind)
-    if wanted is None or network.config.router == wanted:
-        return network
-    return network.with_router(wanted)
+def make_accelerator(config: TrainingConfig, *, cpu: bool) -> Accelerator:
+    """Devices, processes and precision of a run. Raises ConfigError where fp16 has no GPU."""
+    if config.precision == "fp16" and (cpu or not torch.cuda.is_available()):
+        raise ConfigError("precision is 'fp16', which needs a GPU; choose fp32 or bf16")
+    AcceleratorState._reset_state()  # one process may train twice, in another precision
+    return Accelerator(cpu=cpu, mixed_precision="no" if config.precision == "fp32" else config.precision)
 
 
 def save_best(

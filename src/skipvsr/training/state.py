@@ -21,11 +21,12 @@ LAST = "last.pt"
 
 @dataclass
 class StageState:
-    """Everything that a stage changes as it goes."""
+    """Everything that a stage changes as it goes; `scaler` scales losses where fp16 needs it."""
 
     network: SkipVSR
     average: AveragedModel | None
     optimiser: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler | None = None
     step: int = 0
     best_score: float = float("-inf")
 
@@ -43,6 +44,7 @@ class StageState:
             "network": self.network.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
+            "scaler": None if self.scaler is None else self.scaler.state_dict(),
             "step": self.step,
             "best_score": self.best_score,
         }
@@ -65,6 +67,8 @@ class StageState:
             if self.average is not None:
                 self.average.load_state_dict(content["average"])
             self.optimiser.load_state_dict(content["optimiser"])
+            if self.scaler is not None and content["scaler"] is not None:
+                self.scaler.load_state_dict(content["scaler"])
             self.step, self.best_score = content["step"], content["best_score"]
         except (OSError, RuntimeError, ValueError, KeyError, EOFError) as error:
             raise TrainingError(

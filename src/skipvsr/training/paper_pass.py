@@ -1,0 +1,287 @@
+"""One step of the paper's training: the teacher's pass over a batch, the student's, and what the student's scores should be.
+
+Both passes note the features of every trunk by direction and number of the frame, as `propagate_*` hands them on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from skipvsr.inference import masked
+from skipvsr.inference.routed import RoutedTrunks
+from skipvsr.models.blocks import ResidualBlock, Trunk
+from skipvsr.models.flow import warp
+from skipvsr.models.router import MaskGenerator
+from skipvsr.models.vsr import Direction, SkipVSR
+from skipvsr.routing.grid import TileGrid
+from skipvsr.routing.learned import DifferenceThreshold
+from skipvsr.routing.policies import Decide, Policy
+from skipvsr.training.memory import Flows, Saving, super_resolve
+from skipvsr.training.paper import feature_distance, score_target, target_layers, target_of, tile_psnr
+from skipvsr.training.paper_method import PaperMethod
+
+# A trunk on a frame (its number), and a block of it.
+Place = tuple[Direction, int]
+BlockPlace = tuple[Direction, int, int]
+# Each (N, rows, columns); and each (N, C, rows, columns).
+Scores = dict[BlockPlace, Tensor]
+Differences = dict[BlockPlace, Tensor]
+
+
+@dataclass
+class FeatureRecorder:
+    """A `RunTrunk` that notes features.
+
+    Args:
+        policy: decides what runs.
+        tile_px: most pixels a side of a tile.
+        kept: numbers of the features that are kept; None: all.
+        saving: save memory (`Saving`).
+    """
+
+    policy: Policy
+    tile_px: int
+    kept: frozenset[int] | None = None
+    saving: bool = False
+    features: dict[Place, dict[int, Tensor]] = field(default_factory=dict, init=False)
+    place: BlockPlace = field(default=("backward", -1, -1), init=False)
+
+    def __call__(
+        self, trunk: Trunk, direction: Direction, frame: Tensor, state: Tensor, flow: Tensor | None, number: int
+    ) -> Tensor:
+        """The new state; see `RunTrunk`."""
+        found = self.features.setdefault((direction, number), {})
+
+        def keep(index: int, feature: Tensor) -> None:
+            if self.kept is None or index in self.kept:
+                found[index] = feature
+
+        def execute(
+            blocks: Sequence[ResidualBlock], entering: Tensor, decide: Decide, grid: TileGrid
+        ) -> tuple[Tensor, Tensor]:
+            def noted(block: int, feature: Tensor) -> Tensor:
+                self.place = (direction, number, block)
+                keep(block, feature)
+                return decide(block, feature)
+
+            parts = [Saving(block) for block in blocks] if self.saving else blocks
+            # In full precision also under autocast: differences between frames are smaller than the steps of half precision.
+            leaving, masks = masked.run_blocks(parts, entering.float(), noted, grid)  # pyright: ignore[reportArgumentType]
+            keep(len(blocks), leaving)
+            return leaving, masks
+
+        return RoutedTrunks(self.policy, self.tile_px, execute)(trunk, direction, frame, state, flow, number)
+
+
+@dataclass(frozen=True)
+class TeacherPass:
+    """What the frozen backbone makes of a batch.
+
+    Args:
+        network: the teacher.
+        lr: the clips, (B, T, 3, H, W).
+        flows: of the clips.
+        result: (B, T, 3, 4H, 4W).
+        features: by place and number: those of the target layers and the last; all if asked for.
+        differences: to the frame before, of what enters each block (equation 5, pooled).
+    """
+
+    network: SkipVSR
+    lr: Tensor
+    flows: Flows
+    result: Tensor
+    features: dict[Place, dict[int, Tensor]]
+    differences: Differences
+
+
+@dataclass(frozen=True)
+class StudentPass:
+    """What the dynamic network makes of a batch; scores and features have their gradients.
+
+    Args:
+        result: (B, T, 3, 4H, 4W).
+        features: by place and number.
+        scores: of every block that was asked about; on the first frame of a clip none is.
+        ran: ratio of the blocks that ran.
+    """
+
+    result: Tensor
+    features: dict[Place, dict[int, Tensor]]
+    scores: Scores
+    ran: float
+
+
+@torch.no_grad()
+def teach(teacher: SkipVSR, lr: Tensor, method: PaperMethod, tile_px: int, *, keep_all: bool = False) -> TeacherPass:
+    """The teacher's pass over clips (B, T, 3, H, W) in [0, 1]."""
+    blocks = teacher.config.blocks
+    kept = None if keep_all else frozenset((*target_layers(blocks, method.every), blocks))
+    differences: Differences = {}
+
+    def note(direction: str, difference: Tensor) -> Tensor:
+        differences[recorder.place] = difference
+        return torch.ones_like(difference[:, 0])
+
+    recorder = FeatureRecorder(_difference_policy(note, method), tile_px, kept)
+    flows = teacher.clip_flows(lr)
+    result = teacher(lr, recorder, flows)
+    return TeacherPass(teacher, lr, flows, result, recorder.features, differences)
+
+
+def follow(
+    student: SkipVSR,
+    taught: TeacherPass,
+    thresholds: Tensor,
+    method: PaperMethod,
+    tile_px: int,
+    *,
+    saving: bool = False,
+) -> StudentPass:
+    """The student's pass over the teacher's clips.
+
+    Args:
+        student: with its mask generator.
+        taught: by the teacher.
+        thresholds: of each clip, (B, 1, 1); a block runs where the score exceeds it, below 0 everywhere.
+        method: how the equations are read.
+        tile_px: most pixels a side of a tile.
+        saving: save memory (`Saving`).
+    """
+    generator, scores = mask_generator(student), {}
+    ran: list[Tensor] = []
+
+    def ask(direction: str, difference: Tensor) -> Tensor:
+        score = generator(direction, difference if method.joint else difference.detach())
+        scores[recorder.place] = score
+        runs = (score > thresholds).to(score.dtype)
+        ran.append(runs.mean())
+        return runs
+
+    recorder = FeatureRecorder(_difference_policy(ask, method), tile_px, saving=saving)
+    flow_learns = next(student.flow.parameters()).requires_grad
+    flows = student.clip_flows(taught.lr) if flow_learns else taught.flows
+    result = super_resolve(student, taught.lr, recorder, flows, saving=saving)
+    first_frames = 2 * student.config.blocks  # of both trunks, where every block runs
+    ratio = (torch.stack(ran).sum().item() + first_frames) / (len(ran) + first_frames)
+    return StudentPass(result, recorder.features, scores, ratio)
+
+
+def draw_thresholds(student: SkipVSR, taught: TeacherPass, seeds: Sequence[int], method: PaperMethod) -> Tensor:
+    """A threshold for each clip, from its seed: -1 (every block), or a quantile of its scores on the teacher's features.
+
+    Returns:
+        (B, 1, 1).
+    """
+    with torch.no_grad():
+        scores = scores_of(student, taught)
+    drawn = []
+    for clip, seed in enumerate(seeds):
+        random = torch.Generator().manual_seed(seed)
+        full = torch.rand((), generator=random).item() < method.full_ratio
+        skipped = method.max_skipped * torch.rand((), generator=random).item()
+        drawn.append(-1.0 if full else scores[:, clip].quantile(skipped).item())
+    return torch.tensor(drawn, device=taught.lr.device).view(-1, 1, 1)
+
+
+def scores_of(student: SkipVSR, taught: TeacherPass) -> Tensor:
+    """The student's scores of the teacher's differences: (blocks and frames that are scored, B, tiles)."""
+    generator = mask_generator(student)
+    found = [generator(place[0], difference).flatten(1) for place, difference in taught.differences.items()]
+    return torch.stack(found)
+
+
+@torch.no_grad()
+def score_targets(
+    student: SkipVSR, made: StudentPass, taught: TeacherPass, gt: Tensor, method: PaperMethod, tile_px: int
+) -> Scores:
+    """What each of the student's scores should have been (equations 7, 14, 15, 16).
+
+    Args:
+        student: with its mask generator.
+        made: by the student.
+        taught: by the teacher.
+        gt: the ground truth, (B, T, 3, 4H, 4W).
+        method: how the equations are read.
+        tile_px: most pixels a side of a tile.
+    """
+    grid = TileGrid.of(gt.shape[-2] // 4, gt.shape[-1] // 4, tile_px)
+    temperature = mask_generator(student).temperature
+    blocks = student.config.blocks
+
+    def distance(place: Place, own: int, target: int) -> Tensor:
+        between = feature_distance(made.features[place][own], taught.features[place][target], grid)
+        return score_target(between, temperature, literal=method.literal)
+
+    def decibels(own: Tensor, target: Tensor, frame: int) -> Tensor:
+        difference = tile_psnr(own, gt[:, frame], grid) - tile_psnr(target, gt[:, frame], grid)
+        # Squared decibels, as equations 14 and 15 have it.
+        return score_target(difference.square(), torch.ones_like(temperature), literal=method.literal)
+
+    def target(direction: Direction, frame: int, block: int) -> Tensor:
+        place: Place = (direction, frame)
+        layer = target_of(block, blocks, method.every)
+        match method.supervision:
+            case "feature-interval":
+                return distance(place, block, layer)
+            case "feature":
+                return distance(place, blocks, blocks)
+            case "psnr-interval":
+                own = interim_result(student, taught, place, made.features[place][block])
+                return decibels(
+                    own, interim_result(taught.network, taught, place, taught.features[place][layer]), frame
+                )
+            case "psnr":
+                return decibels(made.result[:, frame], taught.result[:, frame], frame)
+
+    return {place: target(*place) for place in made.scores}
+
+
+def interim_result(network: SkipVSR, taught: TeacherPass, place: Place, feature: Tensor) -> Tensor:
+    """What a network reconstructs from a feature of one trunk, with the teacher's last feature of the other: (B, 3, 4H, 4W)."""
+    direction, frame = place
+    other: Direction = "forward" if direction == "backward" else "backward"
+    state = taught.features[other, frame][network.config.blocks]
+    backward, forward = (feature, state) if direction == "backward" else (state, feature)
+    return network.reconstruct(taught.lr[:, frame], backward, forward)
+
+
+@torch.no_grad()
+def fit_generator(student: SkipVSR, taught: TeacherPass, method: PaperMethod, tile_px: int) -> None:
+    """Fit what the mask generator keeps beside its weights: scale of the differences, and temperature of equation 7.
+
+    Args:
+        student: its generator is changed.
+        taught: with all features.
+        method: how the equations are read.
+        tile_px: most pixels a side of a tile.
+    """
+    generator, blocks = mask_generator(student), student.config.blocks
+    generator.warped.fill_(float(method.warped))
+    generator.cell_px.fill_(float(method.cell_px))
+    for at, direction in enumerate(("backward", "forward")):
+        found = [seen for place, seen in taught.differences.items() if place[0] == direction]
+        seen = torch.cat([each.float().transpose(0, 1).flatten(1) for each in found], dim=1)
+        generator.difference_mean[at] = seen.mean(dim=1)
+        generator.difference_scale[at] = seen.std(dim=1).clamp(min=1e-8)
+    grid = TileGrid.of(taught.lr.shape[-2], taught.lr.shape[-1], tile_px)
+    distances = [
+        feature_distance(features[index], features[target_of(index, blocks, method.every)], grid)
+        for features in taught.features.values()
+        for index in range(blocks)
+    ]
+    generator.temperature.copy_(torch.stack(distances).mean())
+
+
+def mask_generator(network: SkipVSR) -> MaskGenerator:
+    """The network's router, which is the paper's."""
+    assert isinstance(network.router, MaskGenerator)
+    return network.router
+
+
+def _difference_policy(ask: Callable[[str, Tensor], Tensor], method: PaperMethod) -> DifferenceThreshold:
+    """Blocks run where `ask` says 1, and not where it says 0."""
+    return DifferenceThreshold(ask, 0.5, method.cell_px, warp if method.warped else None)

@@ -1,0 +1,147 @@
+"""The skip stage with our router: the network in full and at random budgets."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+
+from skipvsr.data.crops import Batch, CropSampler
+from skipvsr.evaluation.metrics import psnr_y
+from skipvsr.inference import masked
+from skipvsr.inference.routed import RoutedTrunks
+from skipvsr.models.router import GainRouter
+from skipvsr.models.vsr import SkipVSR
+from skipvsr.routing.grid import TileGrid
+from skipvsr.routing.learned import GainBudget
+from skipvsr.training.losses import charbonnier
+from skipvsr.training.routing import ExploringPolicy, gain_loss
+from skipvsr.training.settings import STRICT, Natural, Optimisation, Positive, Share, Weight
+from skipvsr.training.stage import (
+    CropShape,
+    Draw,
+    Measured,
+    ParameterGroup,
+    Terms,
+    initial_network,
+    mean_luma_psnr,
+    measure_full,
+    network_groups,
+    train_all,
+)
+
+BUDGETS = (0.5, 0.25)
+
+
+@dataclass(frozen=True, config=STRICT)
+class SkipStage:
+    """The dynamic network with our router: every step trains it in full and at a random budget.
+
+    Args:
+        frames, mirror, init, flow_learning_rate_scale, flow_frozen_steps: as for the backbone stage.
+        router: "gain", which need not be said; with "paper" the stage is a `PaperSkipStage`.
+        tile_px: tiles of the crops; they divide the crop.
+        min_budget: budgets are drawn evenly from here to 1.
+        small: weight of the small network's losses beside the full one's.
+        distillation: weight, within them, of the Charbonnier distance to the full network's result.
+        router_weight: weight of the router's loss.
+    """
+
+    kind: Literal["skip"]
+    optimisation: Optimisation
+    frames: Annotated[int, Field(ge=2)]
+    mirror: bool = False
+    init: str = ""
+    flow_learning_rate_scale: Share = 0.0
+    flow_frozen_steps: Natural = 0
+    router: Literal["gain"] = "gain"
+    tile_px: Positive = 12
+    min_budget: Annotated[float, Field(gt=0, le=1)] = 0.1
+    small: Weight = 1.0
+    distillation: Weight = 0.5
+    router_weight: Weight = 0.001
+    score_unit: ClassVar[str] = "dB luma PSNR"
+
+    def crops(self) -> CropShape:
+        """Clips."""
+        return CropShape(self.frames, self.mirror)
+
+    def draw(self, sampler: CropSampler) -> Draw:
+        """Clips with their ground truth."""
+        return sampler.batch
+
+    def start(self, network: SkipVSR) -> SkipVSR:
+        """The network so far, or that of `init`, with our router. Raises ConfigError, CheckpointError."""
+        return with_gain_router(initial_network(network, self.init))
+
+    def objective(self, network: SkipVSR) -> GainObjective:
+        """What it minimises."""
+        return GainObjective(network, self)
+
+    def groups(self, network: SkipVSR) -> list[ParameterGroup]:
+        """Flow at its own learning rate."""
+        flow = ParameterGroup(list(network.flow.parameters()), self.flow_learning_rate_scale, self.flow_frozen_steps)
+        return network_groups(network, flow)
+
+
+class GainObjective(nn.Module):
+    """Every step trains the full network and one at a random budget, which learns from the full one's result too.
+
+    The router learns from the difference of the two what the skipped blocks would have brought.
+    """
+
+    def __init__(self, network: SkipVSR, stage: SkipStage) -> None:
+        super().__init__()
+        self.network = train_all(network, stage.flow_learning_rate_scale)
+        self.stage = stage
+
+    def forward(self, batch: Batch) -> Terms:
+        """The loss under "loss", and its parts."""
+        network, stage = self.network, self.stage
+        flows = network.clip_flows(batch.lr)
+        policy = ExploringPolicy(gain_router(network), batch.seeds, stage.min_budget)
+        full = network(batch.lr, flows=flows)
+        small = network(batch.lr, RoutedTrunks(policy, stage.tile_px, masked.run_blocks), flows)
+        grid = TileGrid.of(batch.lr.shape[-2], batch.lr.shape[-1], stage.tile_px)
+        terms = {
+            "full": charbonnier(full, batch.gt),
+            "small": charbonnier(small, batch.gt),
+            "distillation": charbonnier(small, full.detach()),
+            "router": gain_loss(policy, full, small, batch.gt, grid),
+        }
+        loss = terms["full"] + stage.small * (terms["small"] + stage.distillation * terms["distillation"])
+        return {"loss": loss + stage.router_weight * terms["router"], **terms}
+
+    def fit(self, batch: Batch) -> None:
+        """Nothing to fit."""
+
+    def measure(self, network: SkipVSR, lr: Tensor, gt: Tensor) -> Measured:
+        """PSNR of the full network and at two budgets."""
+        return measure_budgets(network, lr, gt, self.stage.tile_px)
+
+    def summarise(self, means: dict[str, float]) -> tuple[float, dict[str, float]]:
+        """Luma PSNR, the budgets included."""
+        return mean_luma_psnr(means), means
+
+
+def gain_router(network: SkipVSR) -> GainRouter:
+    """The network's router, which is ours."""
+    assert isinstance(network.router, GainRouter)
+    return network.router
+
+
+def with_gain_router(network: SkipVSR) -> SkipVSR:
+    """The network with our router, new where it has none."""
+    return network if network.config.router == "gain" else network.with_router("gain")
+
+
+def measure_budgets(network: SkipVSR, lr: Tensor, gt: Tensor, tile_px: int) -> Measured:
+    """PSNR of the full network, and of luma where exactly half and a quarter of the blocks run in each frame."""
+    full = measure_full(network, lr, gt)
+    numbers = dict(full.numbers)
+    for budget in BUDGETS:
+        routed = network(lr[None], RoutedTrunks(GainBudget(gain_router(network), budget), tile_px))[0]
+        numbers[f"psnr_y_{budget}"] = psnr_y(routed, gt).mean().item()
+    return Measured(numbers, full.image)

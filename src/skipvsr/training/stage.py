@@ -1,0 +1,187 @@
+"""What the training loop asks of a stage, and what stages have in common.
+
+Each kind of stage is one module with two classes: what it is told (a frozen dataclass, read from TOML; `Stage`), and what it
+minimises (a module; `Objective`). flow, backbone, skip, paper_skip and router are all there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+from torch import Tensor, nn
+
+from skipvsr.checkpoints.foreign import read_flow_weights
+from skipvsr.checkpoints.load import load_model
+from skipvsr.data.crops import Batch, CropSampler, FlowBatch
+from skipvsr.errors import ConfigError
+from skipvsr.evaluation.metrics import psnr, psnr_y, quantize
+from skipvsr.models.vsr import SkipVSR
+from skipvsr.training.settings import Optimisation
+
+AnyBatch: TypeAlias = Batch | FlowBatch
+Draw: TypeAlias = Callable[[int, range], AnyBatch]
+Terms: TypeAlias = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class CropShape:
+    """What a training clip of a stage is.
+
+    Args:
+        frames: read of each clip.
+        mirror: append them in reverse, T -> 2T.
+        stills_ratio: ratio of clips made from photographs, where there are any; None: as the run's data say.
+    """
+
+    frames: int
+    mirror: bool = False
+    stills_ratio: float | None = None
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters that learn alike.
+
+    Args:
+        parameters: of the network; those without a gradient are left out.
+        scale: their learning rate over that of the stage.
+        frozen_steps: steps at the start in which they do not learn.
+    """
+
+    parameters: Sequence[nn.Parameter]
+    scale: float = 1.0
+    frozen_steps: int = 0
+
+    def for_adam(self) -> dict[str, Any]:
+        """As a parameter group of torch's."""
+        trained = [parameter for parameter in self.parameters if parameter.requires_grad]
+        return {"params": trained, "scale": self.scale, "frozen_steps": self.frozen_steps}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What validation found on one clip.
+
+    Args:
+        numbers: measures by name.
+        image: a frame of the result, (3, H, W), for the log.
+    """
+
+    numbers: dict[str, float]
+    image: Tensor | None = None
+
+
+class Objective(Protocol):
+    """What a stage minimises: a module from a batch to a loss, so that a wrapper for many processes sees one `forward`."""
+
+    def __call__(self, batch: Any) -> Terms:
+        """The loss under "loss", and its parts for the log."""
+        ...
+
+    def parameters(self) -> Iterator[nn.Parameter]: ...
+
+    def fit(self, batch: Any) -> None:
+        """Look at a batch once, before the first step; the same batch on every process."""
+        ...
+
+    def measure(self, network: SkipVSR, lr: Tensor, gt: Tensor) -> Measured:
+        """Validate the weights that would be saved on a clip: lr (T, 3, H, W) and gt (T, 3, 4H, 4W) in [0, 1]."""
+        ...
+
+    def summarise(self, means: dict[str, float]) -> tuple[float, dict[str, float]]:
+        """The score, which is to be maximised, and the measures to log, from the means over clips."""
+        ...
+
+
+class Stage(Protocol):
+    """What a stage is told, and how it differs from the others."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def optimisation(self) -> Optimisation: ...
+
+    @property
+    def score_unit(self) -> str:
+        """What its validation score is, in words."""
+        ...
+
+    def crops(self) -> CropShape: ...
+
+    def draw(self, sampler: CropSampler) -> Draw:
+        """Which batches it takes of the sampler."""
+        ...
+
+    def start(self, network: SkipVSR) -> SkipVSR:
+        """The network that it trains: what the stages before left, or what it is told to start from."""
+        ...
+
+    def objective(self, network: SkipVSR) -> Objective: ...
+
+    def groups(self, network: SkipVSR) -> list[ParameterGroup]: ...
+
+
+def initial_network(network: SkipVSR, init: str) -> SkipVSR:
+    """The network so far where `init` is empty, otherwise the model that it names.
+
+    Raises:
+        ConfigError: `init` is a network of another shape; of one with more blocks, the first are taken.
+        ModelError, CheckpointError: `init` cannot be read.
+    """
+    if not init:
+        return network
+    loaded = load_model(init)
+    if loaded.config.blocks > network.config.blocks:
+        loaded = loaded.shortened(network.config.blocks)
+    found, wanted = (model.with_router("none").config for model in (loaded, network))
+    if found != wanted:
+        raise ConfigError(f"{init} is a network of {found} and this run trains one of {wanted}; they must be the same")
+    return loaded
+
+
+def import_flow(network: SkipVSR, path: str) -> None:
+    """Replace the flow network's weights by those of a SPyNet checkpoint (BasicSR's or mmagic's layout).
+
+    Raises:
+        ConfigError: the network's flow is not SPyNet.
+        CheckpointError: the file cannot be read, or is not SPyNet.
+    """
+    try:
+        network.flow.load_state_dict(read_flow_weights(Path(path)))
+    except RuntimeError as error:
+        raise ConfigError(f"{path} is SPyNet; it fits networks with flow = 'spynet' only") from error
+
+
+def train_all(network: SkipVSR, flow_learning_rate_scale: float) -> SkipVSR:
+    """Let everything learn, but for the flow network where its learning rate is 0."""
+    network.requires_grad_(True)
+    network.flow.requires_grad_(flow_learning_rate_scale > 0)
+    return network
+
+
+def network_groups(network: SkipVSR, flow: ParameterGroup, router_scale: float = 1.0) -> list[ParameterGroup]:
+    """The flow network, the router and the rest, each with its learning rate."""
+    router = [] if network.router is None else list(network.router.parameters())
+    apart = {id(parameter) for parameter in (*flow.parameters, *router)}
+    rest = [parameter for parameter in network.parameters() if id(parameter) not in apart]
+    return [flow, ParameterGroup(router, router_scale), ParameterGroup(rest)]
+
+
+def measure_full(network: SkipVSR, lr: Tensor, gt: Tensor) -> Measured:
+    """PSNR in dB of the network with all blocks, of luma and of RGB, and its middle frame."""
+    output = network(lr[None])[0]
+    numbers = {
+        "psnr_y": psnr_y(output, gt).mean().item(),
+        "psnr_rgb": psnr(quantize(output), gt, 1.0).mean().item(),
+    }
+    return Measured(numbers, output[len(output) // 2].clamp(0, 1).cpu())
+
+
+def mean_luma_psnr(means: dict[str, float]) -> float:
+    """The mean of all measures of luma PSNR: of the full network, and of what runs at budgets."""
+    found = [value for name, value in means.items() if name.startswith("psnr_y")]
+    return sum(found) / len(found)
