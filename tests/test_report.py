@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,15 @@ from skipvsr.report.experiment import Experiment
 from skipvsr.report.observations import feature_differences, patch_psnr, run_routed
 from skipvsr.report.presets import PRESETS, find_preset
 from skipvsr.report.reproduce import NAMES, reproduce
+from skipvsr.report.thresholds import find_threshold
+from skipvsr.report.variants import check_names, training_of, variants
+from skipvsr.training.config import TrainingConfig, read_config
+from skipvsr.training.paper_skip import PaperSkipStage
 from skipvsr.video.images import read_image, write_image
 from tests.conftest import make_network
+
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +58,8 @@ def check_table(stem: Path) -> None:
     text = stem.with_suffix(".md").read_text()
     assert all(f"| {line} |" in text for line in lines)
     assert {len(row) for row in table["rows"]} == {len(table["header"])}
-    ours = [row[-2] if stem.name in ("table3", "table5", "table6") else row[-1] for row in table["rows"]]
+    column = {"table3": -2, "table5": 2, "table6": 2, "ablations": 1}.get(stem.name, -1)
+    ours = [row[column] for row in table["rows"]]
     found = [re.search(r"([\d.]+)(/0\.\d{4})?$", cell) for cell in ours if "(REDS4)" not in cell or " / " in cell]
     scores = [float(match[1]) for match in found if match is not None]
     assert len(scores) >= 3
@@ -83,16 +92,16 @@ def test_everything_at_its_smallest(data: Path, tmp_path: Path, capsys: pytest.C
     assert run("reproduce", "all", *words) == 0
     printed = capsys.readouterr().out.split()
     for name in NAMES:
-        suffixes = (".md", ".json") if name.startswith("table") else (".png", ".svg", ".json")
+        suffixes = (".md", ".json") if name.startswith("table") or name == "ablations" else (".png", ".svg", ".json")
         for suffix in suffixes:
             assert str(tmp_path / f"{name}{suffix}") in printed
-    for name in (name for name in NAMES if name.startswith("table")):
+    for name in (name for name in NAMES if name.startswith("table") or name == "ablations"):
         check_table(tmp_path / name)
     check_figures(tmp_path)
     table = json.loads((tmp_path / "table2.json").read_text())
     assert [row[0].split(" / ")[0] for row in table["rows"]] == ["0", "0.9", "0.92", "0.93", "0.94", "0.95"]
     assert table["rows"][0][1] == "100% / 100%"
-    assert "30.60/0.8726 (REDS4) / " in table["rows"][0][3]
+    assert "30.60/0.8726 (REDS4) / " in table["rows"][0][4]
     curves = json.loads((tmp_path / "fig4.json").read_text())["curves"]
     assert next(curve["name"] for curve in curves) == "our router"
     assert all(curve["gmacs"] == sorted(curve["gmacs"]) for curve in curves)
@@ -121,16 +130,90 @@ def test_quoted_lines_are_whole():
 
 @pytest.mark.parametrize("name", list(PRESETS))
 def test_every_variant_has_a_training(name: str, tmp_path: Path):
+    """Each is the method with one thing changed, from the same backbone."""
     preset = PRESETS[name]
-    configs = {variant: preset.config(variant, tmp_path, tmp_path / "base", "bi") for variant in preset.variants}
-    assert [stage.kind for stage in configs["backbone"].stages] == ["flow", "backbone"]
-    methods = {name: config.stages[0].paper for name, config in configs.items() if config.stages[0].kind == "skip"}
-    assert methods["paper"].every == preset.intervals[-1]
-    assert methods["paper"].supervision == "feature-interval"
-    assert methods["paper-alone"].error_weight == 0
-    assert methods["paper-psnr-interval"].supervision == "psnr-interval"
-    assert methods[f"paper-every-{preset.intervals[0]}"].every == preset.intervals[0]
+    recipe = preset.recipes[0]
+    configs = {
+        variant: training_of(preset, variant, recipe, tmp_path, tmp_path / "base") for variant in variants(preset)
+    }
+    kinds = [stage.kind for stage in configs["backbone"].stages]
+    assert kinds == (["backbone"] if name == "paper" else ["flow", "backbone"])
+    methods = {variant: skip_of(config).paper for variant, config in configs.items() if is_papers(config)}
+    method = methods["paper"]
+    assert (method.every, method.supervision, method.joint, method.cell_px) == (
+        preset.intervals[-1], "feature-interval", True, 1,
+    )  # fmt: skip
+    assert methods["paper-alone"] == replace(method, error_weight=0)
+    assert methods["aligned"] == replace(method, mask_weight=0, full_ratio=1)
+    assert methods["paper-psnr-interval"] == replace(method, supervision="psnr-interval")
+    assert methods["paper-detached"] == replace(method, joint=False)
+    assert methods["paper-cells"] == replace(method, cell_px=4)
+    assert methods["paper-mask-10"] == replace(method, mask_weight=10)
+    assert methods[f"paper-every-{preset.intervals[0]}"] == replace(method, every=preset.intervals[0])
     assert configs[f"static-{preset.static[0]}"].network.blocks == preset.static[0]
+    assert all(skip_of(configs[variant]).init == str(tmp_path / "base") for variant in methods)
+    assert len({json.dumps(asdict(each)) for each in methods.values()}) == len(methods)
+
+
+def is_papers(config: TrainingConfig) -> bool:
+    return isinstance(config.stages[0], PaperSkipStage)
+
+
+def skip_of(config: TrainingConfig) -> PaperSkipStage:
+    stage = config.stages[0]
+    assert isinstance(stage, PaperSkipStage)
+    return stage
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs/paper").glob("[rv]*.toml")), ids=lambda path: path.stem)
+def test_the_papers_preset_trains_what_its_configurations_do(path: Path, tmp_path: Path):
+    """But for places, seeds and logs; one recipe for each file, and each column of Table 1 has one."""
+    preset, written = PRESETS["paper"], read_config(path)
+    recipe = preset.recipe(path.stem)
+    assert {test.recipe for test in preset.tests} == {recipe.name for recipe in preset.recipes}
+    backbone = training_of(preset, "backbone", recipe, tmp_path, tmp_path)
+    skip = training_of(preset, "paper", recipe, tmp_path, tmp_path)
+    assert (backbone.network, backbone.data.degradation) == (written.network, written.data.degradation)
+    assert backbone.data.train[0].dataset == written.data.train[0].dataset
+    assert backbone.validation.clips[0].dataset == written.validation.clips[0].dataset
+    for made, stage in zip((backbone.stages[0], skip.stages[0]), written.stages, strict=True):
+        found, expected = asdict(made), asdict(stage)
+        for values in (found, expected):
+            del values["optimisation"]["log_every"]
+            values.pop("flow_init", None)
+            values.pop("init")
+        assert found == expected
+
+
+def test_a_network_for_each_column():
+    preset = PRESETS["paper"]
+    check_names(preset, ["backbone", "paper-vimeo-bd", "ours-vimeo-bi"])
+    with pytest.raises(ConfigError, match=r"no network 'backbone-bd'; .* Vid4 BD: backbone-vimeo-bd"):
+        check_names(preset, ["backbone-bd"])
+
+
+def test_thresholds_are_searched_until_the_ratio_is_met():
+    """A router whose skipping makes it skip more: the quantile alone is off by 8 points."""
+    scores = torch.linspace(1, 0, 1001)
+    tried: list[float] = []
+
+    def run(threshold: float) -> float:
+        tried.append(threshold)
+        ran = 1 - threshold
+        return ran - 0.3 * ran * (1 - ran)
+
+    for ratio in (0.24, 0.507, 0.947):
+        tried.clear()
+        threshold, found = find_threshold(scores, ratio, run, lambda ran: ran)
+        assert found == pytest.approx(ratio, abs=0.01)
+        assert 2 <= len(tried) <= 5
+        assert run(threshold) == found
+
+
+def test_a_ratio_that_cannot_be_met_is_missed_by_little():
+    """Scores that are all one: all or nothing; the nearest counts, and what did run stands beside it."""
+    _, found = find_threshold(torch.full((50,), 0.5), 0.7, lambda threshold: 0.1 if threshold >= 0.5 else 1.0, float)
+    assert found == 0.1
 
 
 def test_patch_psnr_by_hand():

@@ -26,7 +26,9 @@ TILINGS = ("frame", "patch")
 PRECISIONS = ("fp32", "bf16", "fp16")
 PRESETS = ("fast", "balanced", "best")
 SIZES_OF_REPRODUCTION = ("paper", "mini", "smoke")
-REPRODUCED = ("table1", "table2", "table3", "table4", "table5", "table6", "fig1", "fig4", "fig5", "fig6")
+REPRODUCED = (
+    "table1", "table2", "table3", "table4", "table5", "table6", "ablations", "fig1", "fig4", "fig5", "fig6", "curves",
+)  # fmt: skip
 
 LOOKAHEAD = 4
 PATCH_BATCH_SIZE = 16

@@ -18,7 +18,8 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         "reproduce",
         help="make the paper's tables and figures",
         description="Make the paper's tables and figures. The networks that they need are trained and measured first and "
-        "kept in the output folder, so that an interrupted run continues where it stopped.",
+        "kept in the output folder, so that an interrupted run continues where it stopped. Under 'accelerate launch' or "
+        "'torchrun' several processes share the clips.",
     )
     parser.add_argument(
         "names", nargs="+", choices=(*REPRODUCED, "all"), metavar="NAME", help=f"{', '.join(REPRODUCED)}, or all"
@@ -34,14 +35,15 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         "--preset",
         choices=SIZES_OF_REPRODUCTION,
         default="mini",
-        help="paper: the full protocol; mini: hours on two cores; smoke: a minute, numbers mean nothing (%(default)s)",
+        help="paper: the full protocol; mini: a night on two cores; smoke: a minute, numbers mean nothing (%(default)s)",
     )
     parser.add_argument(
         "--checkpoints",
         nargs="+",
         default=[],
         metavar="VARIANT=MODEL",
-        help="use these trained models instead of training them, as in backbone=runs/base/best",
+        help="use these trained models instead of training them, as in backbone=runs/base/best; networks of columns with "
+        "other training data have it in their name, as in backbone-vimeo-bd",
     )
     add_json(parser)
     parser.set_defaults(command=command)
@@ -51,6 +53,9 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 def command(args: argparse.Namespace) -> None:
     """Make them, and list the files."""
     try:
+        import torch
+
+        from skipvsr.evaluation.results import ProcessGroup
         from skipvsr.report.experiment import Experiment
         from skipvsr.report.presets import find_preset
         from skipvsr.report.reproduce import reproduce
@@ -64,8 +69,11 @@ def command(args: argparse.Namespace) -> None:
             print(text, file=sys.stderr, flush=True)
 
     out = args.out or Path("runs") / f"reproduce-{args.preset}"
-    experiment = Experiment(find_preset(args.preset), args.data, out, _checkpoints(args.checkpoints), say)
+    group = ProcessGroup.of_launcher(cpu=not torch.cuda.is_available())
+    experiment = Experiment(find_preset(args.preset), args.data, out, _checkpoints(args.checkpoints), say, group)
     files = [str(path) for path in reproduce(args.names, experiment)]
+    if group.index:
+        return  # of several processes, the first shows
     if args.json:
         print_event("report", files=files)
     else:

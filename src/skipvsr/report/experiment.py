@@ -1,38 +1,39 @@
-"""The networks and numbers of a reproduction: trained, calibrated and measured when they are first needed."""
+"""The networks and numbers of a reproduction: trained and measured when they are first needed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
 
 from skipvsr.checkpoints.load import load_model
-from skipvsr.checkpoints.native import store_calibration
 from skipvsr.data.clips import Clip
 from skipvsr.data.datasets import find_clips
+from skipvsr.data.degradations import Degradation
 from skipvsr.data.pairs import Pairs, lr_gt_clip
-from skipvsr.evaluation.calibrate import calibrate
 from skipvsr.evaluation.evaluate import Measures, Row
-from skipvsr.evaluation.results import Evaluation
+from skipvsr.evaluation.results import Evaluation, ProcessGroup
 from skipvsr.evaluation.settings import Setting
 from skipvsr.evaluation.side_by_side import ROUNDS, seconds_side_by_side
-from skipvsr.inference.patched import PATCH_PX
+from skipvsr.inference.options import ComputeOptions, Tiling
+from skipvsr.inference.upscaler import Upscaler
 from skipvsr.models.vsr import SkipVSR
-from skipvsr.report.presets import Preset, TestSet, check_variants
+from skipvsr.report.presets import Preset, TestSet
+from skipvsr.report.thresholds import find_threshold, one_window, sorted_scores
+from skipvsr.report.variants import check_names, checkpoint_name, seeds_of, training_of
 from skipvsr.training.loop import train
 
 # The ratios of active blocks that give the paper's six costs (100, 96, 88, 78, 63, 43 %); the rest of the cost, about a quarter
 # (trunk inputs and reconstruction), is never skipped.
 BUDGETS = (1.0, 0.947, 0.84, 0.707, 0.507, 0.24)
-
-# The only ratio at which ablations are compared.
 HALF = BUDGETS[4]
-# Number of clips that calibration runs on, and of frames of each.
-_CALIBRATION_CLIPS = 6
-# Number of clips that are timed, and of frames of each if the preset tests whole clips.
-_TIMED_CLIPS = 8
+
+_TIMED_CLIPS, _TIMED_FRAMES = 8, 8
+# Frames of each clip on whose scores the first guess of a threshold rests.
+_SCORED_FRAMES = 6
 
 
 @dataclass
@@ -43,12 +44,12 @@ class Experiment:
         preset: sizes of networks and trainings, and the test sets.
         data: folder of the data.
         out: folder for runs, results, tables and figures.
-        checkpoints: trained model folders by variant, used instead of training them; variants for another degradation than
-            BI have it in their name ("backbone-bd").
+        checkpoints: trained models by name (`variants.checkpoint_name`), used instead of training them.
         say: called with a line of text before each step.
+        group: the processes that share clips and batches; the first one writes.
 
     Raises:
-        ConfigError: a checkpoint for a variant that the preset does not have.
+        ConfigError: a checkpoint for a network that the preset does not have.
     """
 
     preset: Preset
@@ -56,82 +57,127 @@ class Experiment:
     out: Path
     checkpoints: Mapping[str, Path] = field(default_factory=dict)
     say: Callable[[str], object] = print
-    _models: dict[tuple[str, str], SkipVSR] = field(default_factory=dict, init=False)
-    _evaluations: dict[tuple[str, str], Evaluation] = field(default_factory=dict, init=False)
+    group: ProcessGroup = field(default_factory=ProcessGroup)
+    _models: dict[tuple[str, str, int], SkipVSR] = field(default_factory=dict, init=False)
+    _evaluations: dict[str, Evaluation] = field(default_factory=dict, init=False)
+    _scores: dict[str, Tensor] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
-        check_variants(self.preset, list(self.checkpoints))
+        check_names(self.preset, list(self.checkpoints))
         self.out.mkdir(parents=True, exist_ok=True)
 
-    def model(self, variant: str, degradation: str = "bi") -> SkipVSR:
-        """The network of a variant, trained and calibrated."""
-        key = (variant, degradation)
+    def seeds(self, variant: str, test: TestSet) -> tuple[int, ...]:
+        """The seeds with which a variant is trained for a column; one for a network that was given."""
+        given = checkpoint_name(self.preset, variant, test.recipe) in self.checkpoints
+        return self.preset.seeds[:1] if given else seeds_of(self.preset, variant)
+
+    def model(self, variant: str, test: TestSet | None = None, seed: int | None = None) -> SkipVSR:
+        """The network of a variant for a column (the first), trained."""
+        recipe = (test or self.preset.tests[0]).recipe
+        key = (variant, recipe, self.preset.seeds[0] if seed is None else seed)
         if key not in self._models:
-            folder = self._trained(variant, degradation)
-            model = load_model(folder)
-            if model.router is not None and model.calibration is None:
-                self.say(f"calibrating {variant}")
-                smoke = self.preset.name == "smoke"
-                clips = [self.clip(frames=6)[0]] if smoke else self._calibration_clips(degradation)
-                model.calibration = calibrate(model, clips, PATCH_PX, budgets=_budgets(variant))
-                if folder not in self.checkpoints.values():
-                    store_calibration(folder, model.calibration)
-            self._models[key] = model
+            self._models[key] = load_model(self._trained(*key))
         return self._models[key]
 
-    def row(self, variant: str, setting: Setting, test: TestSet, *, with_ssim: bool = True) -> Row:
-        """The scores of a variant (or "bicubic") at a setting on a test set. SSIM takes longer than the network itself."""
-        key = (variant, f"{test.name}{'' if with_ssim else ' PSNR'}")
-        if key not in self._evaluations:
-            model = None if variant == "bicubic" else self.model(variant, test.degradation)
-            folder = self.out / "results"
-            folder.mkdir(exist_ok=True)
-            self._evaluations[key] = Evaluation(
-                variant, model, test.name, self._clips(test), Pairs(test.degradation),  # pyright: ignore[reportArgumentType]
-                measures=Measures(
-                    middle_only=test.kind == "vimeo-test", frames=self.preset.test_frames, with_ssim=with_ssim
-                ),
-                path=folder / f"{variant}-{key[1].replace(' ', '-')}.json",
-                command=f"skipvsr reproduce --preset {self.preset.name}",
-            )  # fmt: skip
-        self.say(f"measuring {variant}, {setting.label}, on {test.name}")
-        return self._evaluations[key].row(setting)
+    def rows(self, variant: str, setting: Setting, test: TestSet, *, with_ssim: bool = True) -> list[Row]:
+        """The scores of a variant (or "bicubic") at a setting on a test set, one for each seed."""
+        seeds = (0,) if variant == "bicubic" else self.seeds(variant, test)
+        return [self._row(variant, seed, setting, test, with_ssim) for seed in seeds]
+
+    def rows_at(
+        self, variant: str, ratio: float, test: TestSet, tiling: Tiling = "patch", *, with_ssim: bool = True
+    ) -> list[Row]:
+        """The scores of a variant where its router runs a ratio of the blocks, one for each seed; see `thresholds`."""
+        if ratio == 1:
+            return self.rows(variant, Setting("full", 1.0, tiling), test, with_ssim=with_ssim)
+        found = []
+        for seed in self.seeds(variant, test):
+
+            def run(threshold: float, seed: int = seed) -> Row:
+                return self._row(variant, seed, Setting("threshold", threshold, tiling), test, False)
+
+            scores = self._router_scores(variant, seed, test, tiling)
+            threshold, row = find_threshold(scores, ratio, run, lambda row: row.active_ratio)
+            if with_ssim:
+                row = self._row(variant, seed, Setting("threshold", threshold, tiling), test, True)
+            found.append(row)
+        return found
+
+    def threshold_at(self, variant: str, ratio: float, tiling: Tiling = "frame") -> float:
+        """The threshold of the first seed at a ratio, on the first test set."""
+        if ratio == 1:
+            return 0.0
+        return self.rows_at(variant, ratio, self.preset.tests[0], tiling, with_ssim=False)[0].value
 
     def seconds(self, runs: Sequence[tuple[str, Setting]], test: TestSet) -> list[float]:
         """Seconds per frame of each variant at its setting on a test set, measured in turn so that they can be compared."""
-        self.say(f"timing {len(runs)} settings side by side on {test.name}")
-        frames = self.preset.test_frames or _TIMED_CLIPS
-        lrs = [lr_gt_clip(clip, test.degradation, frames)[0] for clip in self._clips(test)[:_TIMED_CLIPS]]  # pyright: ignore[reportArgumentType]
-        models = [(self.model(variant, test.degradation), setting) for variant, setting in runs]
-        return seconds_side_by_side(models, lrs, 1 if self.preset.name == "smoke" else ROUNDS)
+        self.tell(f"timing {len(runs)} settings side by side on {test.name}")
+        degradation = self._degradation(test)
+        lrs = [lr_gt_clip(clip, degradation, _TIMED_FRAMES)[0] for clip in self._clips(test)[:_TIMED_CLIPS]]
+        models = [(self.model(variant, test), setting) for variant, setting in runs]
+        rounds = 1 if self.preset.name == "smoke" else ROUNDS
+        # One process measures, while the others wait: their work would be in the times.
+        return self.group.gather(seconds_side_by_side(models, lrs, rounds) if self.group.index == 0 else [])
 
     def clip(self, frames: int = 16) -> tuple[Tensor, Tensor]:
         """The clip that figures show, from the first test set: LR and ground truth."""
         test = self.preset.tests[0]
         clips = self._clips(test)
-        return lr_gt_clip(clips[self.preset.shown % len(clips)], test.degradation, frames)  # pyright: ignore[reportArgumentType]
+        return lr_gt_clip(clips[self.preset.shown % len(clips)], self._degradation(test), frames)
+
+    def tile_size(self, variant: str) -> int:
+        """The side of the tiles on whole frames: that with which the variant's router was trained."""
+        return self.preset.tile_px // 2 if variant == "ours" else self.preset.tile_px
+
+    def tell(self, text: str) -> None:
+        """Say something, once."""
+        if self.group.index == 0:
+            self.say(text)
+
+    def _row(self, variant: str, seed: int, setting: Setting, test: TestSet, with_ssim: bool) -> Row:
+        name = f"{variant}-{seed}-{test.name}{'' if with_ssim else ' PSNR'}".replace(" ", "-")
+        if name not in self._evaluations:
+            folder = self.out / "results"
+            folder.mkdir(exist_ok=True)
+            measures = Measures(
+                middle_only=test.kind == "vimeo-test", frames=self.preset.test_frames, with_ssim=with_ssim,
+                tile_size=self.tile_size(variant),
+            )  # fmt: skip
+            model = None if variant == "bicubic" else self.model(variant, test, seed)
+            self._evaluations[name] = Evaluation(
+                variant, model, test.name, self._clips(test), Pairs(self._degradation(test)), measures=measures,
+                path=folder / f"{name}.json", command=f"skipvsr reproduce --preset {self.preset.name}", group=self.group,
+            )  # fmt: skip
+        self.tell(f"measuring {variant}, seed {seed}, {setting.label}, on {test.name}")
+        return self._evaluations[name].row(setting)
+
+    def _router_scores(self, variant: str, seed: int, test: TestSet, tiling: Tiling) -> Tensor:
+        key = f"{variant} {seed} {test.name} {tiling}"
+        if key not in self._scores:
+            degradation, model = self._degradation(test), self.model(variant, test, seed)
+            lrs = [lr_gt_clip(clip, degradation, _SCORED_FRAMES)[0] for clip in self._clips(test)[:_TIMED_CLIPS]]
+            compute = ComputeOptions(tile_size=self.tile_size(variant), tiling=tiling)
+            make = partial(_upscaler, model, compute)
+            self._scores[key] = sorted_scores(model, lrs, make)
+        return self._scores[key]
 
     def _clips(self, test: TestSet) -> list[Clip]:
         return find_clips(test.kind, self.data / test.folder)
 
-    def _calibration_clips(self, degradation: str) -> list[Tensor]:
-        """LR frames of a few training clips, evenly spread over the set."""
-        kind, folder = self.preset.train or (self.preset.tests[0].kind, self.preset.tests[0].folder)
-        clips = find_clips(kind, self.data / folder)
-        chosen = clips[:: max(1, len(clips) // _CALIBRATION_CLIPS)][:_CALIBRATION_CLIPS]
-        return [lr_gt_clip(clip, degradation, _CALIBRATION_CLIPS)[0] for clip in chosen]  # pyright: ignore[reportArgumentType]
+    def _degradation(self, test: TestSet) -> Degradation:
+        return self.preset.recipe(test.recipe).degradation  # pyright: ignore[reportReturnType] - training checks it
 
-    def _trained(self, variant: str, degradation: str) -> Path:
-        name = variant if degradation == "bi" else f"{variant}-{degradation}"
+    def _trained(self, variant: str, recipe: str, seed: int) -> Path:
+        name = checkpoint_name(self.preset, variant, recipe)
         if name in self.checkpoints:
             return self.checkpoints[name]
-        backbone = self.out if variant == "backbone" else self._trained("backbone", degradation)
-        run = self.out / "runs" / name
-        config = self.preset.config(variant, self.data, backbone, degradation)
-        self.say(f"training {name}")
+        first = self.preset.seeds[0]
+        backbone = self.out if variant == "backbone" else self._trained("backbone", recipe, first)
+        run = self.out / "runs" / (name if seed == first else f"{name}-seed-{seed}")
+        config = training_of(self.preset, variant, self.preset.recipe(recipe), self.data, backbone, seed)
+        self.tell(f"training {run.name}")
         return train(config, run, resume=True)[-1].best
 
 
-def _budgets(variant: str) -> list[float]:
-    """The budgets that a variant is calibrated for."""
-    return sorted(set(BUDGETS) - {1.0}) if variant in ("paper", "ours") else [HALF]
+def _upscaler(model: SkipVSR, compute: ComputeOptions, policy: Callable) -> Upscaler:
+    return Upscaler(model, compute, one_window(_SCORED_FRAMES), policy=policy)

@@ -21,7 +21,7 @@ class Curve:
     Args:
         name: in the legend.
         gmacs: GMAC per frame of each point.
-        seconds: seconds per frame of each point.
+        seconds: seconds per frame of each point; empty: not shown.
         psnr: in dB, of each point.
         line: draw a line between the points.
     """
@@ -31,6 +31,21 @@ class Curve:
     seconds: Sequence[float]
     psnr: Sequence[float]
     line: bool = True
+
+
+@dataclass(frozen=True)
+class RatioCurve:
+    """Quality against what ran.
+
+    Args:
+        name: in the legend.
+        ratios: of the residual blocks that ran, of each point.
+        psnr: in dB, of each point.
+    """
+
+    name: str
+    ratios: Sequence[float]
+    psnr: Sequence[float]
 
 
 @dataclass(frozen=True)
@@ -80,9 +95,27 @@ def trade_off(stem: Path, curves: Sequence[Curve], measure: str = "PSNR (dB)") -
             "linestyle": "-" if curve.line else "none",
         }
         panels[0].plot(curve.gmacs, curve.psnr, label=curve.name, **style)
-        panels[1].plot(curve.seconds, curve.psnr, **style)
+        if curve.seconds:
+            panels[1].plot(curve.seconds, curve.psnr, **style)
     panels[0].set(xlabel="cost (GMAC per frame)", ylabel=measure)
     panels[1].set(xlabel="time (seconds per frame)")
+    figure.legend(loc="outside right center", frameon=False)
+    return save(figure, stem, {"measure": measure, "curves": [vars(curve) for curve in curves]})
+
+
+def ratio_curves(stem: Path, curves: Sequence[RatioCurve], measure: str) -> list[Path]:
+    """Quality against the ratio of blocks that ran, a curve for each variant."""
+    figure = new_figure(PAGE_INCHES, 4.2)
+    axes = figure.subplots()
+    for index, curve in enumerate(curves):
+        style: dict[str, Any] = {
+            "color": COLOURS[index % len(COLOURS)],
+            "marker": MARKERS[index % len(MARKERS)],
+            "linestyle": ("-", "--", ":")[index // len(COLOURS) % 3],
+        }
+        points = sorted(zip(curve.ratios, curve.psnr, strict=True))
+        axes.plot([100 * ratio for ratio, _ in points], [psnr for _, psnr in points], label=curve.name, **style)
+    axes.set(xlabel="residual blocks that ran (%)", ylabel=measure)
     figure.legend(loc="outside right center", frameon=False)
     return save(figure, stem, {"measure": measure, "curves": [vars(curve) for curve in curves]})
 

@@ -4,21 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from skipvsr.errors import ConfigError
+from skipvsr.evaluation.evaluate import Row
 from skipvsr.evaluation.metrics import psnr
 from skipvsr.evaluation.settings import Setting
 from skipvsr.inference.options import ComputeOptions
 from skipvsr.models.blocks import SCALE
 from skipvsr.models.resize import bicubic_upsample
-from skipvsr.report.experiment import BUDGETS, Experiment
-from skipvsr.report.figures import Crop, Curve, crops, patch_psnr_map, routing_statistics, trade_off
+from skipvsr.report.experiment import BUDGETS, HALF, Experiment
+from skipvsr.report.figures import (
+    Crop,
+    Curve,
+    RatioCurve,
+    crops,
+    patch_psnr_map,
+    ratio_curves,
+    routing_statistics,
+    trade_off,
+)
 from skipvsr.report.observations import feature_differences, patch_psnr, run_routed
 from skipvsr.report.tables import TABLES
+from skipvsr.report.variants import variants
 
 _CURVE_RATIOS = (0.24, 0.507, 0.707)
 _FIXED = ("gradient", "random", "uniform", "deep")
@@ -34,40 +46,68 @@ def fig1(experiment: Experiment, stem: Path) -> list[Path]:
 
 
 def fig4(experiment: Experiment, stem: Path) -> list[Path]:
-    """Quality against cost and time: both routers, policies without a router, static networks."""
+    """Quality against cost and time on whole frames: both routers, the oracle, policies without a router, static networks."""
     test = experiment.preset.tests[0]
     full = Setting("full")
     lines: dict[str, list[tuple[str, Setting]]] = {}
     for name, variant in (("our router", "ours"), ("the paper's router", "paper")):
-        lines[name] = [*((variant, Setting("budget", ratio)) for ratio in _CURVE_RATIOS), (variant, full)]
+        settings = [Setting("threshold", experiment.threshold_at(variant, ratio)) for ratio in _CURVE_RATIOS]
+        lines[name] = [*((variant, setting) for setting in settings), (variant, full)]
     for policy in _FIXED:
         lines[policy] = [*(("ours", Setting(policy, ratio)) for ratio in _CURVE_RATIOS), ("ours", full)]  # pyright: ignore[reportArgumentType]
     lines["static networks"] = [
         *((f"static-{blocks}", full) for blocks in experiment.preset.static),
         ("backbone", full),
     ]
+    oracle = [*(("ours", Setting("oracle", ratio)) for ratio in _CURVE_RATIOS), ("ours", full)]
+    timed = list(dict.fromkeys(point for line in lines.values() for point in line))
+    seconds = dict(zip(timed, experiment.seconds(timed, test), strict=True))
+    lines["oracle (of depths)"] = oracle
     points = list(dict.fromkeys(point for line in lines.values() for point in line))
-    rows = {point: experiment.row(*point, test, with_ssim=False) for point in points}
-    seconds = dict(zip(points, experiment.seconds(points, test), strict=True))
+    rows = {point: experiment.rows(*point, test, with_ssim=False)[0] for point in points}
     curves = []
     for name, line in lines.items():
         ordered = sorted(line, key=lambda point: rows[point].gmacs_per_frame)
+        # The oracle's time means nothing.
+        times = [] if line is oracle else [seconds[point] for point in ordered]
         curves.append(
             Curve(
-                name, [rows[point].gmacs_per_frame for point in ordered], [seconds[point] for point in ordered],
+                name, [rows[point].gmacs_per_frame for point in ordered], times,
                 [rows[point].psnr_rgb for point in ordered],
             )
         )  # fmt: skip
     return trade_off(stem, curves, f"RGB PSNR on {test.name} (dB)")
 
 
+def curves(experiment: Experiment, stem: Path) -> list[Path]:
+    """Quality against the ratio of blocks that ran, in patches: every variant of the paper's method, and fixed strategies."""
+    test = experiment.preset.tests[0]
+    lines: dict[str, list[Row]] = {}
+    for variant in variants(experiment.preset):
+        if variant == "ours" or variant.startswith("paper"):
+            lines[variant] = [
+                experiment.rows_at(variant, ratio, test, with_ssim=False)[0] for ratio in (*_CURVE_RATIOS, 1.0)
+            ]
+    for variant in ("paper", "backbone"):
+        for policy in ("random", "shallow", "deep"):
+            settings = [Setting(policy, ratio, "patch") for ratio in _CURVE_RATIOS]  # pyright: ignore[reportArgumentType]
+            lines[f"{policy}, {variant}"] = [
+                experiment.rows(variant, setting, test, with_ssim=False)[0]
+                for setting in (*settings, Setting("full", 1.0, "patch"))
+            ]
+    found = [
+        RatioCurve(name, [row.active_ratio for row in rows], [row.psnr_rgb for row in rows])
+        for name, rows in lines.items()
+    ]
+    return ratio_curves(stem, found, f"RGB PSNR on {test.name} (dB)")
+
+
 def fig5(experiment: Experiment, stem: Path) -> list[Path]:
     """Where blocks run, by block and on a frame, and how much each changes the feature."""
     lr, gt = experiment.clip()
     model = experiment.model("paper")
-    table = model.calibration
-    assert table is not None
-    routed = run_routed(model, lr, ComputeOptions(threshold=table.threshold_for(BUDGETS[4]), tile_size=table.tile_px))
+    compute = ComputeOptions(threshold=experiment.threshold_at("paper", HALF), tile_size=experiment.tile_size("paper"))
+    routed = run_routed(model, lr, compute)
     middle = len(lr) // 2
     return routing_statistics(
         stem, routed.per_block.numpy(), feature_differences(model, lr).numpy(), to_image(gt[middle]),
@@ -91,8 +131,8 @@ def fig6(experiment: Experiment, stem: Path) -> list[Path]:
     for variant, name in (("paper", "paper"), ("ours", "ours")):
         model = experiment.model(variant)
         for budget in (1.0, BUDGETS[4], BUDGETS[5]):
-            threshold = 0.0 if budget == 1 or model.calibration is None else model.calibration.threshold_for(budget)
-            routed = run_routed(model, lr, ComputeOptions(threshold=threshold))
+            threshold = experiment.threshold_at(variant, budget)
+            routed = run_routed(model, lr, ComputeOptions(threshold=threshold, tile_size=experiment.tile_size(variant)))
             label = f"{name}, {routed.ratio:.0%}"
             shown[label] = psnr(routed.result[middle], gt[middle], 1.0).item()
             title = _named(label, routed.result[middle], gt[middle])
@@ -100,7 +140,9 @@ def fig6(experiment: Experiment, stem: Path) -> list[Path]:
     return crops(stem, columns, shown)
 
 
-FIGURES: dict[str, Callable[[Experiment, Path], list[Path]]] = {"fig1": fig1, "fig4": fig4, "fig5": fig5, "fig6": fig6}
+FIGURES: dict[str, Callable[[Experiment, Path], list[Path]]] = {
+    "fig1": fig1, "fig4": fig4, "fig5": fig5, "fig6": fig6, "curves": curves,
+}  # fmt: skip
 NAMES = (*TABLES, *FIGURES)
 
 
@@ -121,11 +163,14 @@ def reproduce(names: Sequence[str], experiment: Experiment) -> list[Path]:
     for name in wanted:
         if name not in NAMES:
             raise ConfigError(f"there is no {name!r}; choose from {', '.join(NAMES)}, all")
-    files = []
-    for name in wanted:
-        stem = experiment.out / name
-        files += TABLES[name](experiment).save(stem) if name in TABLES else FIGURES[name](experiment, stem)
-        experiment.say(f"{name}: done")
+    files: list[Path] = []
+    with TemporaryDirectory() as spare:
+        # Every process measures its clips; what the others would write is thrown away.
+        folder = experiment.out if experiment.group.index == 0 else Path(spare)
+        for name in wanted:
+            stem = folder / name
+            files += TABLES[name](experiment).save(stem) if name in TABLES else FIGURES[name](experiment, stem)
+            experiment.tell(f"{name}: done")
     return files
 
 

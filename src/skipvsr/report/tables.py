@@ -5,18 +5,23 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean, stdev
 
 from skipvsr.evaluation.cost import cost_per_frame
 from skipvsr.evaluation.evaluate import Row
 from skipvsr.evaluation.results import markdown, write_text
 from skipvsr.evaluation.settings import Setting
+from skipvsr.models.vsr import SkipVSR
 from skipvsr.report import published
 from skipvsr.report.experiment import BUDGETS, HALF, Experiment
 from skipvsr.report.presets import TestSet
 
 _PATCH_FULL = Setting("full", 1.0, "patch")
-# Ratio of blocks that the fixed policies of Table 4 run: 278 of 338.5 G is three quarters of the blocks.
-_FIXED_RATIO = 0.75
+# Ratios of blocks that the fixed strategies of Table 4 run: 278 of 338.5 G is three quarters of the blocks, and the words
+# ("only the second half of the model") are half of them.
+_FIXED_RATIOS = (0.75, 0.5)
+# "Skip randomly"; "only execute the second half of the model"; "the first half": in that order in the caption of Table 4.
+_FIXED = {"uniform skip": "random", "shallow skip": "shallow", "deep skip": "deep"}
 
 
 @dataclass(frozen=True)
@@ -49,18 +54,21 @@ def table1(experiment: Experiment) -> Table:
         (f"{line.method} (paper)", line.parameters, line.gmacs, line.milliseconds, *_quoted(line, tests))
         for line in published.TABLE_1
     ]
-    bicubic = [experiment.row("bicubic", Setting("full"), test) for test in tests]
-    rows.append(("Bicubic (ours)", "-", "-", "-", *(_score(row) for row in bicubic)))
+    bicubic = [experiment.rows("bicubic", Setting("full"), test) for test in tests]
+    rows.append(("Bicubic (ours)", "-", "-", "-", *(score(row) for row in bicubic)))
     for name, variant in (("BasicVSR (ours)", "backbone"), ("SkipVSR (ours)", "paper"), ("our router (ours)", "ours")):
-        found = [experiment.row(variant, _PATCH_FULL, test) for test in tests]
-        parameters = sum(weight.numel() for weight in experiment.model(variant).parameters()) / 1e6
-        gmacs = cost_per_frame(experiment.model(variant).config, 180, 320).without_flow / 1e9
-        rows.append((name, f"{parameters:.2f}", f"{gmacs:.1f}", _ms(found[0]), *(_score(row) for row in found)))
+        found = [experiment.rows(variant, _PATCH_FULL, test) for test in tests]
+        model = experiment.model(variant)
+        gmacs = cost_per_frame(model.config, 180, 320).without_flow / 1e9
+        rows.append(
+            (name, f"{_millions(model):.2f}", f"{gmacs:.1f}", _ms(found[0]), *(score(seeds) for seeds in found))
+        )
     return Table(
         "Table 1: methods", ("method", "parameters (M)", "GMAC", "ms", *(test.name for test in tests)), tuple(rows),
-        "PSNR/SSIM on RGB, patch testing, threshold 0. Lines marked (paper) are quoted from it: another machine, other "
-        "training, and other clips where the column is not one of its own. GMAC of a 180x320 frame without flow, as the "
-        "paper counts; ms a frame of the first test set, measured here.",
+        "PSNR/SSIM on RGB, patch testing, threshold 0; with several seeds, mean and standard deviation. Lines marked (paper) "
+        "are quoted from it: another machine, other training, and other clips where the column is not one of its own. "
+        "Parameters and GMAC (of a 180x320 frame) are without the flow network, as the paper counts; ms a frame of the first test set, "
+        "measured here.",
     )  # fmt: skip
 
 
@@ -70,22 +78,22 @@ def table2(experiment: Experiment) -> Table:
     cost = cost_per_frame(model.config, 180, 320)
     rows = []
     for line, budget in zip(published.TABLE_2, BUDGETS, strict=True):
-        setting = _at_budget(experiment, "paper", budget)
-        found = [experiment.row("paper", setting, test) for test in tests]
-        ratio = found[0].active_ratio
+        found = [experiment.rows_at("paper", budget, test) for test in tests]
+        ratio = mean(row.active_ratio for row in found[0])
         spent = (cost.without_flow - round((1 - ratio) * cost.blocks)) / cost.without_flow
-        paper_ratio = f"{float(line.gmacs) / 338.5:.0%}"
+        threshold = found[0][0].value if budget < 1 else 0
         rows.append(
             (
-                f"{line.method} / {setting.value if setting.policy == 'threshold' else 0:.3g}",
-                f"{paper_ratio} / {spent:.0%}", f"{line.milliseconds} / {_ms(found[0])}",
-                *(f"{_quoted(line, (test,))[0]} / {_score(row)}" for test, row in zip(tests, found, strict=True)),
+                f"{line.method} / {threshold:.3g}", f"{float(line.gmacs) / 338.5:.0%} / {spent:.0%}",
+                f"{budget:.1%} / {ratio:.1%}", f"{line.milliseconds} / {_ms(found[0])}",
+                *(f"{_quoted(line, (test,))[0]} / {score(seeds)}" for test, seeds in zip(tests, found, strict=True)),
             )
         )  # fmt: skip
     return Table(
-        "Table 2: thresholds", ("threshold", "cost", "ms", *(test.name for test in tests)), tuple(rows),
-        "Each cell: the paper's number / ours. Thresholds are chosen on training clips so that the cost is the paper's; a "
-        "score on another scale has other thresholds. PSNR/SSIM on RGB, patch testing.",
+        "Table 2: thresholds", ("threshold", "cost", "blocks asked / ran", "ms", *(test.name for test in tests)), tuple(rows),
+        "Each cell: the paper's number / ours, with several seeds mean and standard deviation. Thresholds are chosen on the LR "
+        "frames of each test set so that the cost is the paper's; those of the first seed and set are shown. PSNR/SSIM on RGB, "
+        "patch testing.",
     )  # fmt: skip
 
 
@@ -93,54 +101,66 @@ def table3(experiment: Experiment) -> Table:
     """Components: uniform skipping, the confidence estimator, temporal feature alignment."""
     test = experiment.preset.tests[0]
     parts = {
-        "VSR1": ("paper", Setting("uniform", 0.5, "patch")),
-        "VSR2": ("paper-alone", _at_budget(experiment, "paper-alone", HALF)),
-        "VSR3": ("paper", _PATCH_FULL),
-        "VSR4": ("paper", _at_budget(experiment, "paper", HALF)),
+        "VSR1": experiment.rows("aligned", Setting("random", _FIXED_RATIOS[0], "patch"), test),
+        "VSR2": experiment.rows_at("paper-alone", HALF, test),
+        "VSR3": experiment.rows("aligned", _PATCH_FULL, test),
+        "VSR4": experiment.rows_at("paper", HALF, test),
+        "VSR2, all": experiment.rows("paper-alone", _PATCH_FULL, test),
+        "VSR4, all": experiment.rows("paper", _PATCH_FULL, test),
     }
     ticks = {"VSR1": ("x", "", "x"), "VSR2": ("", "x", ""), "VSR3": ("", "", "x"), "VSR4": ("", "x", "x")}
+    quoted = dict(published.TABLE_3)
     rows = []
-    for name, paper in published.TABLE_3:
-        row = experiment.row(*parts[name], test)
-        rows.append((name, *ticks[name], paper, f"{row.psnr_rgb:.2f}", f"{row.active_ratio:.0%}"))
-    return Table(
-        "Table 3: components",
-        (
-            "variant",
-            "uniform skip",
-            "confidence estimator",
-            "temporal alignment",
-            "paper PSNR",
-            "our PSNR",
-            "our blocks",
-        ),
-        tuple(rows),
-        f"On {test.name}, RGB. The paper does not say at which threshold; its VSR3 and VSR4 are its network at threshold 0. "
-        "Ours: about half of the blocks in each variant that skips, so that the estimator and the alignment matter.",
+    for name, found in parts.items():
+        variant = name.partition(",")[0]
+        rows.append((name, *ticks[variant], quoted[variant], score(found, with_ssim=False), _ran(found)))
+    header = (
+        "variant",
+        "uniform skip",
+        "confidence estimator",
+        "temporal alignment",
+        "paper PSNR",
+        "our PSNR",
+        "our blocks",
     )
+    return Table(
+        "Table 3: components", header, tuple(rows),
+        f"On {test.name}, RGB, patch testing. VSR3 is trained by itself: alignment alone, every block running. VSR1 is the "
+        "same network with blocks skipped at random, the first row of Table 4, as in the paper, whose two numbers are the same. "
+        "The paper does not say at which threshold its VSR2 and VSR4 are; ours are shown with half of the blocks and with all.",
+    )  # fmt: skip
 
 
 def table4(experiment: Experiment) -> Table:
     """Skip strategies."""
     test = experiment.preset.tests[0]
-    fixed = {"uniform skip": "uniform", "shallow skip": "shallow", "deep skip": "deep"}
-    settings = {name: ("paper", Setting(policy, _FIXED_RATIO, "patch")) for name, policy in fixed.items()}  # pyright: ignore[reportArgumentType]
-    settings |= {
-        "SkipVSR 0.94": ("paper", _at_budget(experiment, "paper", BUDGETS[4])),
-        "SkipVSR 0.95": ("paper", _at_budget(experiment, "paper", BUDGETS[5])),
-    }
-    rows = [
-        (name, flops, f"{ms} / {_ms(row)}", f"{row.active_ratio:.0%}", f"{score} / {_score(row)}")
-        for name, flops, ms, score in published.TABLE_4
-        for row in [experiment.row(*settings[name], test)]
-    ]
+    quoted = {name: line for name, *line in published.TABLE_4}
+    rows: list[tuple[str, ...]] = []
+
+    def add(name: str, paper: list[str] | None, found: list[Row]) -> None:
+        flops, ms, quality = paper or ("", "-", "-")
+        rows.append((name, flops, f"{ms} / {_ms(found)}", _ran(found), f"{quality} / {score(found)}"))
+
+    for variant, label in (
+        ("aligned", ""),
+        ("backbone", ", backbone that never saw alignment or a mask"),
+        ("paper", ", SkipVSR"),
+    ):
+        for name, policy in (*_FIXED.items(), ("evenly spread", "uniform")):
+            for ratio in _FIXED_RATIOS:
+                setting = Setting(policy, ratio, "patch")  # pyright: ignore[reportArgumentType]
+                paper = quoted.get(name) if variant == "aligned" and ratio == _FIXED_RATIOS[0] else None
+                add(f"{name}{label}", paper, experiment.rows(variant, setting, test))
+    for name, ratio in (("SkipVSR 0.94", BUDGETS[4]), ("SkipVSR 0.95", BUDGETS[5])):
+        add(name, quoted[name], experiment.rows_at("paper", ratio, test))
     for ratio in (BUDGETS[4], BUDGETS[5]):
-        row = experiment.row("ours", _at_budget(experiment, "ours", ratio), test)
-        rows.append((f"our router, {ratio:.0%}", "", _ms(row), f"{row.active_ratio:.0%}", _score(row)))
+        add(f"our router, {ratio:.0%}", None, experiment.rows_at("ours", ratio, test))
     return Table(
         "Table 4: strategies", ("strategy", "paper FLOPs", "ms (paper / ours)", "our blocks", "PSNR/SSIM (paper / ours)"),
         tuple(rows),
-        f"On {test.name}, RGB, patch testing. The paper's 278 G are three quarters of its blocks; its 293 G and 270 G "
+        f"On {test.name}, RGB, patch testing. As the paper's caption has it, uniform skips at random, shallow runs only the "
+        "last blocks, deep only the first. Its words say half of the blocks, its 278 G three quarters: both are shown. "
+        "They are run on the network of VSR1 and VSR3, on the backbone before any of it, and on SkipVSR. The paper's 293 G and 270 G "
         "contradict its Table 2 (216.6 G and 145.5 G), whose costs are taken here.",
     )  # fmt: skip
 
@@ -148,47 +168,87 @@ def table4(experiment: Experiment) -> Table:
 def table5(experiment: Experiment) -> Table:
     """Supervision of the confidence estimator."""
     names = {"feature-interval": "paper"} | {name: f"paper-{name}" for name in ("psnr", "psnr-interval", "feature")}
-    return _ablation(
-        experiment,
-        "Table 5: supervision",
-        "supervision",
-        [(name, names[name], s) for name, _, _, s in published.TABLE_5],
-    )
+    lines = [(name, names[name], quality) for name, _, _, quality in published.TABLE_5]
+    return _ablation(experiment, "Table 5: supervision", "supervision", lines)
 
 
 def table6(experiment: Experiment) -> Table:
     """Blocks between the target layers of the alignment."""
     intervals = experiment.preset.intervals
     variants = [*(f"paper-every-{every}" for every in intervals[:-1]), "paper"]
-    labels = [f"{paper} of 30 / {ours} of {experiment.preset.network.blocks}" for (paper, _), ours in
-              zip(published.TABLE_6, intervals, strict=True)]  # fmt: skip
-    scores = [score for _, score in published.TABLE_6]
-    return _ablation(
-        experiment, "Table 6: alignment interval", "interval", list(zip(labels, variants, scores, strict=True))
-    )
+    blocks = experiment.preset.network.blocks
+    lines = [
+        (f"{paper} of 30 / {ours} of {blocks}", variant, quality)
+        for (paper, quality), ours, variant in zip(published.TABLE_6, intervals, variants, strict=True)
+    ]
+    return _ablation(experiment, "Table 6: alignment interval", "interval", lines)
 
 
-def _ablation(experiment: Experiment, title: str, what: str, variants: list[tuple[str, str, str]]) -> Table:
+def ablations(experiment: Experiment) -> Table:
+    """The choices that the paper's text leaves open, each against the method's own."""
+    lines = [
+        ("the method (square-sum, warped, per pixel, joint, weight 0.1)", "paper", ""),
+        ("mapping: sum", "paper-sum", ""), ("mapping: square-max", "paper-square-max", ""),
+        ("difference as it lies", "paper-raw", ""), ("literal equation 7", "paper-literal", ""),
+        ("cells of 4x4", "paper-cells", ""), ("mask loss detached", "paper-detached", ""),
+        ("mask weight 1", "paper-mask-1", ""), ("mask weight 10", "paper-mask-10", ""),
+        ("alignment weight 0", "paper-alone", ""),
+    ]  # fmt: skip
+    table = _ablation(experiment, "Ablations", "change", lines)
+    without_paper = tuple((row[0], *row[2:]) for row in table.rows)
+    return Table(table.title, (table.header[0], *table.header[2:]), without_paper, table.notes)
+
+
+def _ablation(experiment: Experiment, title: str, what: str, lines: list[tuple[str, str, str]]) -> Table:
     test = experiment.preset.tests[0]
     rows = []
-    for label, variant, paper in variants:
-        full, half = (
-            experiment.row(variant, _PATCH_FULL, test),
-            experiment.row(variant, _at_budget(experiment, variant, HALF), test),
-        )
-        rows.append((label, paper, _score(full), _score(half), f"{half.active_ratio:.0%}"))
+    for label, variant, paper in lines:
+        full = experiment.rows(variant, _PATCH_FULL, test)
+        half = experiment.rows_at(variant, HALF, test)
+        quarter = experiment.rows_at(variant, BUDGETS[5], test, with_ssim=False)
+        rows.append(
+            (
+                label, paper, score(full), score(half), _ran(half), score(quarter, with_ssim=False), _ran(quarter),
+                _luma(full), _luma(half),
+            )
+        )  # fmt: skip
+    header = (
+        what, "paper", "ours, all blocks", "ours, half", "blocks at half", "ours, a quarter", "blocks at a quarter",
+        "luma, all", "luma, half",
+    )  # fmt: skip
     return Table(
-        title, (what, "paper", "ours, all blocks", "ours, half", "blocks at half"), tuple(rows),
-        f"On {test.name}, RGB, patch testing. The paper's numbers are at threshold 0.",
+        title, header, tuple(rows),
+        f"On {test.name}, patch testing; PSNR/SSIM on RGB, then luma PSNR. The paper's numbers are at threshold 0. Rows with a "
+        "standard deviation are means over seeds, the others have the first seed alone; differences below that deviation mean "
+        "nothing.",
     )  # fmt: skip
 
 
-def _at_budget(experiment: Experiment, variant: str, budget: float) -> Setting:
-    """Patch testing at the threshold that the calibration table gives for the budget."""
-    table = experiment.model(variant).calibration
-    if budget == 1 or table is None:
-        return _PATCH_FULL
-    return Setting("threshold", round(table.threshold_for(budget), 6), "patch")
+def score(rows: list[Row], *, with_ssim: bool = True) -> str:
+    """PSNR/SSIM, or PSNR, on RGB: the mean over seeds, and their standard deviation where there are several."""
+    text = _with_spread([row.psnr_rgb for row in rows])
+    return f"{text}/{mean(row.ssim_rgb or 0 for row in rows):.4f}" if with_ssim else text
+
+
+def _luma(rows: list[Row]) -> str:
+    return _with_spread([row.psnr_y for row in rows])
+
+
+def _with_spread(values: list[float]) -> str:
+    return f"{mean(values):.2f}" + (f"±{stdev(values):.2f}" if len(values) > 1 else "")
+
+
+def _ran(rows: list[Row]) -> str:
+    return f"{mean(row.active_ratio for row in rows):.1%}"
+
+
+def _ms(rows: list[Row]) -> str:
+    return f"{1000 * mean(row.seconds_per_frame for row in rows):.0f}"
+
+
+def _millions(model: SkipVSR) -> float:
+    flow = {id(weight) for weight in model.flow.parameters()}
+    return sum(weight.numel() for weight in model.parameters() if id(weight) not in flow) / 1e6
 
 
 def _quoted(line: published.Quoted, tests: tuple[TestSet, ...]) -> tuple[str, ...]:
@@ -198,12 +258,7 @@ def _quoted(line: published.Quoted, tests: tuple[TestSet, ...]) -> tuple[str, ..
     return tuple(known.get(test.name, reds4 if reds4 == "-" else f"{reds4} (REDS4)") for test in tests)
 
 
-def _score(row: Row) -> str:
-    return f"{row.psnr_rgb:.2f}/{row.ssim_rgb or 0:.4f}"
-
-
-def _ms(row: Row) -> str:
-    return f"{1000 * row.seconds_per_frame:.0f}"
-
-
-TABLES = {"table1": table1, "table2": table2, "table3": table3, "table4": table4, "table5": table5, "table6": table6}
+TABLES = {
+    "table1": table1, "table2": table2, "table3": table3, "table4": table4, "table5": table5, "table6": table6,
+    "ablations": ablations,
+}  # fmt: skip

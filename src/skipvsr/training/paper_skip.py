@@ -17,7 +17,7 @@ from skipvsr.training.losses import charbonnier
 from skipvsr.training.paper import error_loss, mask_loss, target_layers
 from skipvsr.training.paper_method import PaperMethod
 from skipvsr.training.paper_pass import draw_thresholds, fit_generator, follow, score_targets, teach
-from skipvsr.training.paper_validate import measure_generator, summarise_generator
+from skipvsr.training.paper_validate import measure_generator, r_squared, summarise_generator
 from skipvsr.training.settings import STRICT, Natural, Optimisation, Positive, Share
 from skipvsr.training.stage import (
     CropShape,
@@ -94,7 +94,7 @@ class PaperObjective(nn.Module):
         fit_generator(self.network, taught, self.stage.paper, self.stage.tile_px)
 
     def forward(self, batch: Batch) -> Terms:
-        """The loss under "loss", its parts, and the ratio of blocks that ran."""
+        """The loss under "loss", its parts, the ratio of blocks that ran, and how well scores predict their targets."""
         network, method, tile_px = self.network, self.stage.paper, self.stage.tile_px
         taught = teach(self.teacher, batch.lr, method, tile_px)
         thresholds = draw_thresholds(network, taught, batch.seeds, method)
@@ -114,7 +114,7 @@ class PaperObjective(nn.Module):
             ),
         }
         loss = terms["reconstruction"] + method.mask_weight * terms["mask"] + method.error_weight * terms["error"]
-        return {"loss": loss, **terms, "active_ratio": loss.new_tensor(made.ran)}
+        return {"loss": loss, **terms, "active_ratio": loss.new_tensor(made.ran), **r_squared(made.scores, targets)}
 
     def measure(self, network: SkipVSR, lr: Tensor, gt: Tensor) -> Measured:
         """PSNR of the full network and with half of the blocks, and how well scores predict their targets."""

@@ -16,7 +16,7 @@ from skipvsr.inference.patched import PatchGrid
 from skipvsr.models.blocks import SCALE
 from skipvsr.models.vsr import Direction, SkipVSR
 from skipvsr.training.paper_method import PaperMethod
-from skipvsr.training.paper_pass import StudentPass, TeacherPass, follow, score_targets, scores_of, teach
+from skipvsr.training.paper_pass import Scores, StudentPass, TeacherPass, follow, score_targets, scores_of, teach
 
 # Frames of a clip, and patches at a time, so that all features of the patches fit where a training batch does.
 FRAMES, PATCHES = 15, 8
@@ -78,16 +78,28 @@ def measure_generator(
 
 
 def summarise_generator(means: dict[str, float]) -> dict[str, float]:
-    """Means over clips, with R-squared of the scores by direction in the place of its moments; clips count equally.
-
-    R-squared is 1 - (mean squared error) / (variance of the targets): 1 where scores are their targets, 0 where they are no
-    better than the mean target, below 0 where they are worse.
-    """
+    """Means over clips, with R-squared (`r_squared`) of the scores by direction in the place of its moments."""
     kept = {name: value for name, value in means.items() if not name.startswith(_MOMENTS)}
     for direction in get_args(Direction):
         error, target, square = (means[f"{name}_{direction}"] for name in _MOMENTS)
         kept[f"r2_{direction}"] = 1 - error / max(square - target**2, 1e-12)
     return kept
+
+
+@torch.no_grad()
+def r_squared(scores: Scores, targets: Scores) -> dict[str, Tensor]:
+    """How well scores predict their targets, by direction: "r2_backward", "r2_forward".
+
+    1 - (mean squared error) / (variance of the targets): 1 where scores are their targets, 0 where they are no better than the
+    mean target, below 0 where they are worse.
+    """
+    found = {}
+    for direction in get_args(Direction):
+        places = [place for place in scores if place[0] == direction]
+        score, target = (torch.stack([values[place] for place in places]) for values in (scores, targets))
+        variance = target.var(correction=0).clamp(min=1e-12)
+        found[f"r2_{direction}"] = 1 - (score - target).square().mean() / variance
+    return found
 
 
 class _Sums:

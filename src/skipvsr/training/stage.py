@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 from torch import Tensor, nn
 
@@ -97,18 +97,15 @@ class Objective(Protocol):
 
 
 class Stage(Protocol):
-    """What a stage is told, and how it differs from the others."""
+    """What a stage is told, and how it differs from the others; `score_unit` says in words what its validation score is."""
+
+    score_unit: ClassVar[str]
 
     @property
     def kind(self) -> str: ...
 
     @property
     def optimisation(self) -> Optimisation: ...
-
-    @property
-    def score_unit(self) -> str:
-        """What its validation score is, in words."""
-        ...
 
     def crops(self) -> CropShape: ...
 
