@@ -22,8 +22,9 @@ from skipvsr.evaluation.cost import cost_per_frame
 from skipvsr.evaluation.metrics import psnr_y, quantize
 from skipvsr.models.resize import bicubic_upsample
 from skipvsr.models.router import Calibration
-from skipvsr.training.config import Optimisation, TrainingConfig, read_config
+from skipvsr.training.config import TrainingConfig, read_config
 from skipvsr.training.data import gather_clips
+from skipvsr.training.settings import Optimisation
 
 UNITS = {
     "psnr_y": "luma PSNR, dB",

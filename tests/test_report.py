@@ -27,7 +27,6 @@ from skipvsr.training.paper_skip import PaperSkipStage
 from skipvsr.video.images import read_image, write_image
 from tests.conftest import make_network
 
-
 ROOT = Path(__file__).parents[1]
 
 

@@ -42,7 +42,8 @@ class Measures:
         crop_border: pixels left out on each side of the large picture.
         quantize: round predictions to 8 bit first, as a saved picture would be.
         with_ssim: SSIM too (slow).
-        middle_only: mirror the clip, T -> 2T, and measure its middle frame alone: Vimeo-90K-T's convention.
+        middle_only: mirror the clip, T -> 2T, and measure its middle frame alone, the mean of its two results: Vimeo-90K-T's
+            convention.
         frames: the first so many frames of each clip; 0: all.
         tile_size: longest side of a tile; None: as the model was calibrated.
         window, lookahead: frames, see `Windows`; clips of up to `window` frames are one.
@@ -177,22 +178,20 @@ def evaluate_clip(
     """
     measures = measures or Measures()
     source = _Source(pairs.read(clip, measures.frames))
-    frames: Iterable[tuple[Tensor, Tensor]] = source
-    if measures.middle_only:
-        whole = list(source)
-        frames = [*whole, *reversed(whole)]
+    whole = list(source) if measures.middle_only else []
+    frames: Iterable[tuple[Tensor, Tensor]] = [*whole, *reversed(whole)] if whole else source
     device = torch.device("cpu") if model is None else next(model.parameters()).device
     run = _Run(model, setting, measures, PartTimes(device))
     memory = PeakMemory(device)
     started = time.perf_counter()
     found = _Found(measures)
-    count = 0
-    for result, gt in run.results(frames):
+    count = len(whole) * 2
+    for result, gt in _middle(run.results(frames)) if whole else run.results(frames):
         source.apart += found.add(result, gt, run.borders, run.scale)
         memory.look()
-        count += 1
-    if measures.middle_only:
-        found.keep_only((count // 2 - 1) // 2)
+        count += 0 if whole else 1
+        memory.look()
+        count += 0 if whole else 1
     seconds = time.perf_counter() - started - source.apart
     gmacs = run.gmacs(count)
     return ClipScore(
@@ -217,6 +216,13 @@ def evaluate(
         )
         for setting in settings
     ]
+
+
+def _middle(results: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Of a clip that was mirrored, T -> 2T: the mean of its middle frame's two results, and its ground truth."""
+    found = list(results)
+    middle = (len(found) // 2 - 1) // 2
+    yield (found[middle][0] + found[-1 - middle][0]) / 2, found[middle][1]
 
 
 class _Source:
@@ -341,12 +347,6 @@ class _Found:
             self.temporal_error.append(temporal_error(result, self._before[0], gt, self._before[1]))
         self._before = (result, gt)
         return time.perf_counter() - started
-
-    def keep_only(self, index: int) -> None:
-        """Forget all frames but one."""
-        for values in (self.psnr_rgb, self.psnr_y, self.ssim_rgb, self.ssim_y, self.seams):
-            values[:] = values[index : index + 1]
-        self.temporal_error.clear()
 
 
 class _Sums:

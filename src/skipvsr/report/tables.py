@@ -67,8 +67,8 @@ def table1(experiment: Experiment) -> Table:
         "Table 1: methods", ("method", "parameters (M)", "GMAC", "ms", *(test.name for test in tests)), tuple(rows),
         "PSNR/SSIM on RGB, patch testing, threshold 0; with several seeds, mean and standard deviation. Lines marked (paper) "
         "are quoted from it: another machine, other training, and other clips where the column is not one of its own. "
-        "Parameters and GMAC (of a 180x320 frame) are without the flow network, as the paper counts; ms a frame of the first test set, "
-        "measured here.",
+        "Parameters and GMAC (of a 180x320 frame) are without the flow network, as the paper counts; ms a frame of the first "
+        "test set, measured here.",
     )  # fmt: skip
 
 
@@ -126,8 +126,9 @@ def table3(experiment: Experiment) -> Table:
     return Table(
         "Table 3: components", header, tuple(rows),
         f"On {test.name}, RGB, patch testing. VSR3 is trained by itself: alignment alone, every block running. VSR1 is the "
-        "same network with blocks skipped at random, the first row of Table 4, as in the paper, whose two numbers are the same. "
-        "The paper does not say at which threshold its VSR2 and VSR4 are; ours are shown with half of the blocks and with all.",
+        "same network with blocks skipped at random, the first row of Table 4, as in the paper, whose two numbers are the "
+        "same. The paper does not say at which threshold its VSR2 and VSR4 are; ours are shown with half of the blocks and "
+        "with all.",
     )  # fmt: skip
 
 
@@ -160,8 +161,8 @@ def table4(experiment: Experiment) -> Table:
         tuple(rows),
         f"On {test.name}, RGB, patch testing. As the paper's caption has it, uniform skips at random, shallow runs only the "
         "last blocks, deep only the first. Its words say half of the blocks, its 278 G three quarters: both are shown. "
-        "They are run on the network of VSR1 and VSR3, on the backbone before any of it, and on SkipVSR. The paper's 293 G and 270 G "
-        "contradict its Table 2 (216.6 G and 145.5 G), whose costs are taken here.",
+        "They are run on the network of VSR1 and VSR3, on the backbone before any of it, and on SkipVSR. The paper's 293 G and "
+        "270 G contradict its Table 2 (216.6 G and 145.5 G), whose costs are taken here.",
     )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ def charbonnier(prediction: Tensor, target: Tensor, epsilon: float = 1e-6) -> Te
 
 
 def census(reference: Tensor, other: Tensor, radius_px: int = 2) -> Tensor:
-    """Soft census distance of two pictures, (N, 3, H, W) twice -> (N, 1, H, W), from 0 (alike) towards 1.
+    """Soft census distance of two images, (N, 3, H, W) twice -> (N, 1, H, W), from 0 (alike) towards 1.
 
     Each pixel is described by its differences to its neighbours, squashed (Meister et al., UnFlow, AAAI 2018, equations 6
     and following), so that a change of brightness does not count.
@@ -27,17 +27,17 @@ def census(reference: Tensor, other: Tensor, radius_px: int = 2) -> Tensor:
     return (distance / (0.1 + distance)).mean(dim=1, keepdim=True)
 
 
-def smoothness(flow: Tensor, picture: Tensor, edge: float = 10.0) -> Tensor:
-    """First-order, edge-aware: mean |gradient of flow| * exp(-edge * |gradient of picture|).
+def smoothness(flow: Tensor, image: Tensor, edge: float = 10.0) -> Tensor:
+    """First-order, edge-aware: mean |gradient of flow| * exp(-edge * |gradient of image|).
 
     Args:
         flow: (N, 2, H, W), pixels.
-        picture: (N, 3, H, W) in [0, 1]; where it changes, the flow may.
-        edge: how much an edge of the picture excuses an edge of the flow.
+        image: (N, 3, H, W) in [0, 1]; where it changes, the flow may.
+        edge: how much an edge of the image excuses an edge of the flow.
     """
     total = flow.new_zeros(())
     for dim in (-1, -2):
-        slope = picture.diff(dim=dim).abs().mean(dim=1, keepdim=True)
+        slope = image.diff(dim=dim).abs().mean(dim=1, keepdim=True)
         total = total + (flow.diff(dim=dim).abs() * torch.exp(-edge * slope)).mean()
     return total
 
@@ -47,7 +47,7 @@ def photometric(
 ) -> Tensor:
     """How well the flow of each pyramid level brings `support` onto `reference`, both (N, 3, H, W) in [0, 1].
 
-    Per level: Charbonnier plus `census_weight` times the census distance where the flow stays inside the picture, plus
+    Per level: Charbonnier plus `census_weight` times the census distance where the flow stays inside the image, plus
     `smooth` times the smoothness. A level counts half of the next finer one.
     """
     total = reference.new_zeros(())
@@ -66,7 +66,7 @@ def photometric(
 
 
 def end_point(flow_network: PyramidFlow, reference: Tensor, support: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
-    """Mean end-point error of the finest level, in pixels, against known flow.
+    """End-point error against known flow, in pixels: means of all pyramid levels, each counting half of the next finer one.
 
     Args:
         flow_network: estimates flow from `reference` and `support`, (N, 3, H, W) in [0, 1].
@@ -85,7 +85,7 @@ def end_point(flow_network: PyramidFlow, reference: Tensor, support: Tensor, tru
 
 
 def stays_inside(flow: Tensor) -> Tensor:
-    """(N, 2, H, W) flow in pixels -> (N, 1, H, W): 1 where x + flow(x) lies within the picture, else 0."""
+    """(N, 2, H, W) flow in pixels -> (N, 1, H, W): 1 where x + flow(x) lies within the image, else 0."""
     height, width = flow.shape[-2:]
     y = torch.arange(height, device=flow.device).view(1, height, 1) + flow[:, 1]
     x = torch.arange(width, device=flow.device).view(1, 1, width) + flow[:, 0]
@@ -93,10 +93,10 @@ def stays_inside(flow: Tensor) -> Tensor:
     return inside[:, None].to(flow.dtype)
 
 
-def _census_transform(picture: Tensor, radius_px: int) -> Tensor:
+def _census_transform(image: Tensor, radius_px: int) -> Tensor:
     """Squashed differences of each pixel's neighbourhood to the pixel: (N, 3, H, W) -> (N, (2r+1)^2, H, W)."""
     side = 2 * radius_px + 1
-    grey = 255 * (picture * picture.new_tensor(_GREY).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
+    grey = 255 * (image * image.new_tensor(_GREY).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
     padded = F.pad(grey, [radius_px] * 4, mode="replicate")
     height, width = grey.shape[-2:]
     neighbours = torch.cat(
@@ -106,8 +106,8 @@ def _census_transform(picture: Tensor, radius_px: int) -> Tensor:
     return difference / torch.sqrt(0.81 + difference.square())
 
 
-def _at_size(picture: Tensor, like: Tensor) -> Tensor:
+def _at_size(image: Tensor, like: Tensor) -> Tensor:
     size = like.shape[-2:]
-    if picture.shape[-2:] == size:
-        return picture
-    return F.interpolate(picture, size=size, mode="area")
+    if image.shape[-2:] == size:
+        return image
+    return F.interpolate(image, size=size, mode="area")

@@ -1,4 +1,4 @@
-"""Teaching a network to do without blocks, and its router which ones."""
+"""How our router learns: the depths it tries, and the loss of the gains that it predicts."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class TaughtPolicy:
 
 
 def gain_loss(policy: ExploringPolicy, full: Tensor, small: Tensor, gt: Tensor, grid: TileGrid) -> Tensor:
-    """How far the gains that the router promised of the skipped blocks are from what skipping them cost.
+    """How far the gains that the router predicted for the skipped blocks are from what skipping them cost.
 
     Args:
         policy: after a pass over the clip in which it decided.
@@ -125,6 +125,6 @@ def excess(result: Tensor, gt: Tensor, grid: TileGrid) -> Tensor:
 
 
 def _detached(step: TrunkStep) -> TrunkStep:
-    """The router learns about what it sees, and does not change it."""
+    """The step without gradients: the router's loss does not reach the backbone."""
     flow = None if step.flow is None else step.flow.detach()
     return TrunkStep(step.direction, step.frame, step.state.detach(), flow, step.grid, step.blocks)
