@@ -205,12 +205,12 @@ def _ablation(experiment: Experiment, title: str, what: str, lines: list[tuple[s
     rows = []
     for label, variant, paper in lines:
         full = experiment.rows(variant, _PATCH_FULL, test)
-        half = experiment.rows_at(variant, HALF, test)
+        half = experiment.rows_at(variant, HALF, test, with_ssim=False)
         quarter = experiment.rows_at(variant, BUDGETS[5], test, with_ssim=False)
         rows.append(
             (
-                label, paper, score(full), score(half), _ran(half), score(quarter, with_ssim=False), _ran(quarter),
-                _luma(full), _luma(half),
+                label, paper, score(full), score(half, with_ssim=False), _ran(half), score(quarter, with_ssim=False),
+                _ran(quarter), _luma(full), _luma(half),
             )
         )  # fmt: skip
     header = (

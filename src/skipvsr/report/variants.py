@@ -19,7 +19,7 @@ from skipvsr.training.skip import SkipStage
 
 SPYNET = "spynet.pth"
 # Those whose spread over seeds is measured.
-MAIN = ("paper", "paper-alone", "aligned", "ours")
+MAIN = ("paper", "ours")
 # The paper's method with one thing changed.
 CHANGES = {
     "paper": {},

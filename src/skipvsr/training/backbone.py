@@ -94,6 +94,10 @@ class BackboneObjective(nn.Module):
     def fit(self, batch: Batch) -> None:
         """Nothing to fit."""
 
+    def log_terms(self, means: dict[str, float]) -> dict[str, float]:
+        """As they are."""
+        return means
+
     def measure(self, network: SkipVSR, lr: Tensor, gt: Tensor) -> Measured:
         """PSNR."""
         return measure_full(network, lr, gt)

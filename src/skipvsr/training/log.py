@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from skipvsr.training.stage import Stage
+from skipvsr.training.stage import Objective, Stage
 from skipvsr.training.validate import Scores
 
 
@@ -23,11 +23,13 @@ class Log:
     Args:
         folder: where `log.jsonl` and TensorBoard's files go.
         stage: what is trained.
+        objective: says what becomes of its terms.
         start: steps done before.
         main: whether this process writes.
     """
 
-    def __init__(self, folder: Path, stage: Stage, start: int, *, main: bool) -> None:
+    def __init__(self, folder: Path, stage: Stage, objective: Objective, start: int, *, main: bool) -> None:
+        self._log_terms = objective.log_terms
         self._every = stage.optimisation.log_every
         self._steps = stage.optimisation.steps
         self._sums: dict[str, float] = {}
@@ -64,7 +66,7 @@ class Log:
             self._bar.set_postfix_str(f"loss {float(terms['loss']):.4f}{self._psnr}", refresh=False)
             self._bar.update()
         if step % self._every == 0 or step == self._steps:
-            means = {name: total / self._counted for name, total in self._sums.items()}
+            means = self._log_terms({name: total / self._counted for name, total in self._sums.items()})
             self._sums, self._counted = {}, 0
             self._write(
                 {"step": step, "learning_rate": learning_rate, **means},

@@ -101,7 +101,7 @@ def run_stage(
     if not resumed:
         objective.fit(data.first().floats(accelerator.device))
     validator = Validator(config, objective)
-    log = Log(folder, stage, state.step, main=accelerator.is_main_process)
+    log = Log(folder, stage, objective, state.step, main=accelerator.is_main_process)
     model.train()
     with ThreadPoolExecutor(1, "batches") as executor:
         batches = data.batches(state.step, settings.steps, executor)

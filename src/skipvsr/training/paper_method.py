@@ -28,8 +28,10 @@ class PaperMethod:
             ends at the mask generator.
         learning_rate: of the mask generator, at the start of the cosine. It has one weight a channel and sees standardised
             differences, so that it can, and must, learn much faster than the backbone.
+        temperature_momentum: how much of the temperature of equation 7 is renewed each step by the mean distance of the batch;
+            0: it stays what it was on the teacher's own features.
         full_ratio: ratio of clips that run every block; the others have a threshold.
-        max_skipped: that threshold is a quantile of the clip's own scores on the teacher's features, drawn evenly from 0 to
+        max_skipped: that threshold is a quantile of the clip's own scores with every block running, drawn evenly from 0 to
             this.
     """
 
@@ -43,5 +45,6 @@ class PaperMethod:
     error_weight: Weight = 0.1
     joint: bool = True
     learning_rate: Rate = 1e-2
+    temperature_momentum: Share = 0.02
     full_ratio: Share = 0.4
     max_skipped: Annotated[float, Field(ge=0, lt=1)] = 0.9

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from skipvsr.inference import masked
 from skipvsr.inference.routed import RoutedTrunks
-from skipvsr.models.blocks import ResidualBlock, Trunk
+from skipvsr.models.blocks import SCALE, ResidualBlock, Trunk
 from skipvsr.models.flow import warp
 from skipvsr.models.router import MaskGenerator
 from skipvsr.models.vsr import Direction, SkipVSR
@@ -21,7 +21,7 @@ from skipvsr.routing.grid import TileGrid
 from skipvsr.routing.learned import DifferenceThreshold
 from skipvsr.routing.policies import Decide, Policy
 from skipvsr.training.memory import Flows, Saving, super_resolve
-from skipvsr.training.paper import feature_distance, score_target, target_layers, target_of, tile_psnr
+from skipvsr.training.paper import feature_distance, target_layers, target_of, tile_psnr
 from skipvsr.training.paper_method import PaperMethod
 
 # A trunk on a frame (its number), and a block of it.
@@ -78,15 +78,15 @@ class FeatureRecorder:
 
 
 @dataclass(frozen=True)
-class TeacherPass:
-    """What the frozen backbone makes of a batch.
+class FullPass:
+    """What a network makes of a batch with every block running.
 
     Args:
-        network: the teacher.
+        network: ran.
         lr: the clips, (B, T, 3, H, W).
         flows: of the clips.
         result: (B, T, 3, 4H, 4W).
-        features: by place and number: those of the target layers and the last; all if asked for.
+        features: by place and number, as many as were to be kept.
         differences: to the frame before, of what enters each block (equation 5, pooled).
     """
 
@@ -116,10 +116,20 @@ class StudentPass:
 
 
 @torch.no_grad()
-def teach(teacher: SkipVSR, lr: Tensor, method: PaperMethod, tile_px: int, *, keep_all: bool = False) -> TeacherPass:
-    """The teacher's pass over clips (B, T, 3, H, W) in [0, 1]."""
-    blocks = teacher.config.blocks
-    kept = None if keep_all else frozenset((*target_layers(blocks, method.every), blocks))
+def run_full(
+    network: SkipVSR, lr: Tensor, method: PaperMethod, tile_px: int, *,
+    kept: frozenset[int] | None = None, flows: Flows | None = None,
+) -> FullPass:  # fmt: skip
+    """Run every block, without gradients: the teacher's pass.
+
+    Args:
+        network: teacher or student.
+        lr: clips (B, T, 3, H, W) in [0, 1].
+        method: how the equations are read.
+        tile_px: most pixels a side of a tile.
+        kept: numbers of the features to keep; None: all. `target_features` are what supervision needs.
+        flows: of the clips, where they are known.
+    """
     differences: Differences = {}
 
     def note(direction: str, difference: Tensor) -> Tensor:
@@ -127,14 +137,19 @@ def teach(teacher: SkipVSR, lr: Tensor, method: PaperMethod, tile_px: int, *, ke
         return torch.ones_like(difference[:, 0])
 
     recorder = FeatureRecorder(_difference_policy(note, method), tile_px, kept)
-    flows = teacher.clip_flows(lr)
-    result = teacher(lr, recorder, flows)
-    return TeacherPass(teacher, lr, flows, result, recorder.features, differences)
+    flows = flows or network.clip_flows(lr)
+    result = network(lr, recorder, flows)
+    return FullPass(network, lr, flows, result, recorder.features, differences)
+
+
+def target_features(network: SkipVSR, method: PaperMethod) -> frozenset[int]:
+    """Numbers of a teacher's features that supervision and alignment need: the target layers."""
+    return frozenset(target_layers(network.config.blocks, method.every))
 
 
 def follow(
     student: SkipVSR,
-    taught: TeacherPass,
+    taught: FullPass,
     thresholds: Tensor,
     method: PaperMethod,
     tile_px: int,
@@ -170,110 +185,53 @@ def follow(
     return StudentPass(result, recorder.features, scores, ratio)
 
 
-def draw_thresholds(student: SkipVSR, taught: TeacherPass, seeds: Sequence[int], method: PaperMethod) -> Tensor:
-    """A threshold for each clip, from its seed: -1 (every block), or a quantile of its scores on the teacher's features.
-
-    Returns:
-        (B, 1, 1).
-    """
-    with torch.no_grad():
-        scores = scores_of(student, taught)
-    drawn = []
-    for clip, seed in enumerate(seeds):
-        random = torch.Generator().manual_seed(seed)
-        full = torch.rand((), generator=random).item() < method.full_ratio
-        skipped = method.max_skipped * torch.rand((), generator=random).item()
-        drawn.append(-1.0 if full else scores[:, clip].quantile(skipped).item())
-    return torch.tensor(drawn, device=taught.lr.device).view(-1, 1, 1)
-
-
-def scores_of(student: SkipVSR, taught: TeacherPass) -> Tensor:
-    """The student's scores of the teacher's differences: (blocks and frames that are scored, B, tiles)."""
-    generator = mask_generator(student)
-    found = [generator(place[0], difference).flatten(1) for place, difference in taught.differences.items()]
-    return torch.stack(found)
-
-
 @torch.no_grad()
-def score_targets(
-    student: SkipVSR, made: StudentPass, taught: TeacherPass, gt: Tensor, method: PaperMethod, tile_px: int
+def target_distances(
+    student: SkipVSR, made: StudentPass, taught: FullPass, gt: Tensor, method: PaperMethod, tile_px: int
 ) -> Scores:
-    """What each of the student's scores should have been (equations 7, 14, 15, 16).
+    """How far the student is from the teacher wherever it gave a score: what equations 7, 14, 15 and 16 take the tanh of.
 
     Args:
-        student: with its mask generator.
+        student: made `made`.
         made: by the student.
-        taught: by the teacher.
+        taught: by the teacher, with the `target_features`.
         gt: the ground truth, (B, T, 3, 4H, 4W).
         method: how the equations are read.
         tile_px: most pixels a side of a tile.
+
+    Returns:
+        Root mean squares of features, or squared decibels, as `method.supervision` says.
     """
-    grid = TileGrid.of(gt.shape[-2] // 4, gt.shape[-1] // 4, tile_px)
-    temperature = mask_generator(student).temperature
+    grid = TileGrid.of(gt.shape[-2] // SCALE, gt.shape[-1] // SCALE, tile_px)
     blocks = student.config.blocks
 
-    def distance(place: Place, own: int, target: int) -> Tensor:
-        between = feature_distance(made.features[place][own], taught.features[place][target], grid)
-        return score_target(between, temperature, literal=method.literal)
-
     def decibels(own: Tensor, target: Tensor, frame: int) -> Tensor:
-        difference = tile_psnr(own, gt[:, frame], grid) - tile_psnr(target, gt[:, frame], grid)
-        # Squared decibels, as equations 14 and 15 have it.
-        return score_target(difference.square(), torch.ones_like(temperature), literal=method.literal)
+        return (tile_psnr(own, gt[:, frame], grid) - tile_psnr(target, gt[:, frame], grid)).square()
 
-    def target(direction: Direction, frame: int, block: int) -> Tensor:
+    def distance(direction: Direction, frame: int, block: int) -> Tensor:
         place: Place = (direction, frame)
-        layer = target_of(block, blocks, method.every)
+        mine, theirs, layer = made.features[place], taught.features[place], target_of(block, blocks, method.every)
         match method.supervision:
             case "feature-interval":
-                return distance(place, block, layer)
+                return feature_distance(mine[block], theirs[layer], grid)
             case "feature":
-                return distance(place, blocks, blocks)
+                return feature_distance(mine[blocks], theirs[blocks], grid)
             case "psnr-interval":
-                own = interim_result(student, taught, place, made.features[place][block])
-                return decibels(
-                    own, interim_result(taught.network, taught, place, taught.features[place][layer]), frame
-                )
+                own = interim_result(student, taught, place, mine[block])
+                return decibels(own, interim_result(taught.network, taught, place, theirs[layer]), frame)
             case "psnr":
                 return decibels(made.result[:, frame], taught.result[:, frame], frame)
 
-    return {place: target(*place) for place in made.scores}
+    return {place: distance(*place) for place in made.scores}
 
 
-def interim_result(network: SkipVSR, taught: TeacherPass, place: Place, feature: Tensor) -> Tensor:
+def interim_result(network: SkipVSR, taught: FullPass, place: Place, feature: Tensor) -> Tensor:
     """What a network reconstructs from a feature of one trunk, with the teacher's last feature of the other: (B, 3, 4H, 4W)."""
     direction, frame = place
     other: Direction = "forward" if direction == "backward" else "backward"
     state = taught.features[other, frame][network.config.blocks]
     backward, forward = (feature, state) if direction == "backward" else (state, feature)
     return network.reconstruct(taught.lr[:, frame], backward, forward)
-
-
-@torch.no_grad()
-def fit_generator(student: SkipVSR, taught: TeacherPass, method: PaperMethod, tile_px: int) -> None:
-    """Fit what the mask generator keeps beside its weights: scale of the differences, and temperature of equation 7.
-
-    Args:
-        student: its generator is changed.
-        taught: with all features.
-        method: how the equations are read.
-        tile_px: most pixels a side of a tile.
-    """
-    generator, blocks = mask_generator(student), student.config.blocks
-    generator.warped.fill_(float(method.warped))
-    generator.cell_px.fill_(float(method.cell_px))
-    for at, direction in enumerate(("backward", "forward")):
-        found = [seen for place, seen in taught.differences.items() if place[0] == direction]
-        seen = torch.cat([each.float().transpose(0, 1).flatten(1) for each in found], dim=1)
-        generator.difference_mean[at] = seen.mean(dim=1)
-        generator.difference_scale[at] = seen.std(dim=1).clamp(min=1e-8)
-    grid = TileGrid.of(taught.lr.shape[-2], taught.lr.shape[-1], tile_px)
-    distances = [
-        feature_distance(features[index], features[target_of(index, blocks, method.every)], grid)
-        for features in taught.features.values()
-        for index in range(blocks)
-    ]
-    generator.temperature.copy_(torch.stack(distances).mean())
 
 
 def mask_generator(network: SkipVSR) -> MaskGenerator:

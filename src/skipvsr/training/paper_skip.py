@@ -15,9 +15,16 @@ from skipvsr.data.crops import Batch, CropSampler
 from skipvsr.models.vsr import SkipVSR
 from skipvsr.training.losses import charbonnier
 from skipvsr.training.paper import error_loss, mask_loss, target_layers
+from skipvsr.training.paper_generator import (
+    draw_thresholds,
+    fit_generator,
+    follow_temperature,
+    score_targets,
+    scores_of,
+)
 from skipvsr.training.paper_method import PaperMethod
-from skipvsr.training.paper_pass import draw_thresholds, fit_generator, follow, score_targets, teach
-from skipvsr.training.paper_validate import measure_generator, r_squared, summarise_generator
+from skipvsr.training.paper_pass import follow, mask_generator, run_full, target_distances, target_features
+from skipvsr.training.paper_validate import measure_generator, moments, with_r_squared
 from skipvsr.training.settings import STRICT, Natural, Optimisation, Positive, Share
 from skipvsr.training.stage import (
     CropShape,
@@ -90,17 +97,23 @@ class PaperObjective(nn.Module):
 
     def fit(self, batch: Batch) -> None:
         """Fit the scale of the differences and the temperature on the teacher's features."""
-        taught = teach(self.teacher, batch.lr, self.stage.paper, self.stage.tile_px, keep_all=True)
+        taught = run_full(self.teacher, batch.lr, self.stage.paper, self.stage.tile_px)
         fit_generator(self.network, taught, self.stage.paper, self.stage.tile_px)
 
     def forward(self, batch: Batch) -> Terms:
-        """The loss under "loss", its parts, the ratio of blocks that ran, and how well scores predict their targets."""
+        """The loss under "loss", its parts, the ratio of blocks that ran, and the moments of `r_squared`."""
         network, method, tile_px = self.network, self.stage.paper, self.stage.tile_px
-        taught = teach(self.teacher, batch.lr, method, tile_px)
-        thresholds = draw_thresholds(network, taught, batch.seeds, method)
+        generator = mask_generator(network)
+        taught = run_full(self.teacher, batch.lr, method, tile_px, kept=target_features(network, method))
+        flows = None if next(network.flow.parameters()).requires_grad else taught.flows
+        own = run_full(network, batch.lr, method, tile_px, kept=frozenset(), flows=flows)
+        thresholds = draw_thresholds(scores_of(generator, own), batch.seeds, method)
         saving = self.stage.optimisation.activation_checkpointing
         made = follow(network, taught, thresholds, method, tile_px, saving=saving)
-        targets = score_targets(network, made, taught, batch.gt, method, tile_px)
+        distances = target_distances(network, made, taught, batch.gt, method, tile_px)
+        if method.supervision in ("feature", "feature-interval"):
+            follow_temperature(generator, distances, method.temperature_momentum)
+        targets = score_targets(distances, generator, method)
         layers = target_layers(network.config.blocks, method.every)
         terms = {
             "reconstruction": charbonnier(made.result, batch.gt),
@@ -114,7 +127,12 @@ class PaperObjective(nn.Module):
             ),
         }
         loss = terms["reconstruction"] + method.mask_weight * terms["mask"] + method.error_weight * terms["error"]
-        return {"loss": loss, **terms, "active_ratio": loss.new_tensor(made.ran), **r_squared(made.scores, targets)}
+        ran = loss.new_tensor(made.ran)
+        return {"loss": loss, **terms, "active_ratio": ran, **moments(made.scores, targets)}
+
+    def log_terms(self, means: dict[str, float]) -> dict[str, float]:
+        """R-squared of the scores by direction in the place of its moments, over the batches since the last line."""
+        return with_r_squared(means)
 
     def measure(self, network: SkipVSR, lr: Tensor, gt: Tensor) -> Measured:
         """PSNR of the full network and with half of the blocks, and how well scores predict their targets."""
@@ -124,4 +142,4 @@ class PaperObjective(nn.Module):
 
     def summarise(self, means: dict[str, float]) -> tuple[float, dict[str, float]]:
         """Luma PSNR of the full network and with half of the blocks; R-squared of the scores by direction."""
-        return (means["psnr_y"] + means["psnr_y_half"]) / 2, summarise_generator(means)
+        return (means["psnr_y"] + means["psnr_y_half"]) / 2, with_r_squared(means)

@@ -15,15 +15,24 @@ from skipvsr.evaluation.metrics import psnr_y
 from skipvsr.inference.patched import PatchGrid
 from skipvsr.models.blocks import SCALE
 from skipvsr.models.vsr import Direction, SkipVSR
+from skipvsr.training.paper_generator import score_targets
 from skipvsr.training.paper_method import PaperMethod
-from skipvsr.training.paper_pass import Scores, StudentPass, TeacherPass, follow, score_targets, scores_of, teach
+from skipvsr.training.paper_pass import (
+    Scores,
+    StudentPass,
+    follow,
+    mask_generator,
+    run_full,
+    target_distances,
+    target_features,
+)
 
 # Frames of a clip, and patches at a time, so that all features of the patches fit where a training batch does.
 FRAMES, PATCHES = 15, 8
 OVERLAP_PX = 2
 # Ratios of the scores below the thresholds that are tried.
 QUANTILES = (0.35, 0.65)
-_MOMENTS = ("error", "target", "square")
+_MOMENTS = ("score_error", "target_mean", "target_square")
 
 
 def measure_generator(
@@ -39,8 +48,8 @@ def measure_generator(
         tile_px: side of the patches.
 
     Returns:
-        "psnr_y_half", luma PSNR in dB with half of the blocks; and by direction, over all scores with every block running, the
-        moments that `summarise_generator` makes R-squared of, and the standard deviation of the scores.
+        "psnr_y_half", luma PSNR in dB with half of the blocks; with every block running, "score_spread", the standard deviation
+        of all scores, and the `moments` of which `with_r_squared` makes R-squared.
     """
     lr, gt = lr[:FRAMES], gt[:FRAMES]
     grid = PatchGrid(lr.shape[-2], lr.shape[-1], tile_px, tile_px - OVERLAP_PX)
@@ -50,35 +59,48 @@ def measure_generator(
     truths = large_patches.view(len(gt), grid.patches, *large_patches.shape[1:]).transpose(0, 1)
     parts = [slice(start, start + PATCHES) for start in range(0, grid.patches, PATCHES)]
 
-    def run(taught: TeacherPass, threshold: float) -> StudentPass:
-        return follow(network, taught, torch.full((1, 1, 1), threshold, device=lr.device), method, tile_px)
+    generator, targets_kept = mask_generator(network), target_features(network, method)
+    taught = [run_full(teacher, patches[part], method, tile_px, kept=targets_kept) for part in parts]
 
-    sums = {direction: _Sums() for direction in get_args(Direction)}
-    scores: list[Tensor] = []
-    for part in parts:
-        taught = teach(teacher, patches[part], method, tile_px)
-        made = run(taught, -1.0)
-        targets = score_targets(network, made, taught, truths[part], method, tile_px)
-        for place, score in made.scores.items():
-            sums[place[0]].add(score, targets[place])
-        scores.append(scores_of(network, taught).flatten())
+    def run(threshold: float) -> list[StudentPass]:
+        everywhere = torch.full((1, 1, 1), threshold, device=lr.device)
+        return [follow(network, each, everywhere, method, tile_px) for each in taught]
+
+    scores, targets = _Joined(), _Joined()
+    for part, each, made in zip(parts, taught, run(-1.0), strict=True):
+        distances = target_distances(network, made, each, truths[part], method, tile_px)
+        scores.add(made.scores)
+        targets.add(score_targets(distances, generator, method))
+    numbers = {name: value.item() for name, value in moments(scores.values, targets.values).items()}
+    everything = torch.cat([score.flatten() for score in scores.values.values()])
+    numbers["score_spread"] = everything.std().item()
     results: list[tuple[float, float]] = []
     for quantile in QUANTILES:
-        threshold = torch.cat(scores).quantile(quantile).item()
-        made_parts = [run(teach(teacher, patches[part], method, tile_px), threshold) for part in parts]
-        merged = grid.merge(torch.cat([made.result for made in made_parts]).transpose(0, 1).flatten(0, 1))
-        sizes = [len(patches[part]) for part in parts]
-        ratio = float(np.average([made.ran for made in made_parts], weights=sizes))
+        made = run(everything.quantile(quantile).item())
+        merged = grid.merge(torch.cat([each.result for each in made]).transpose(0, 1).flatten(0, 1))
+        ratio = float(np.average([each.ran for each in made], weights=[len(each.lr) for each in taught]))
         results.append((ratio, psnr_y(merged, gt).mean().item()))
     ratios, scores_db = zip(*sorted(results), strict=True)
-    numbers = {"psnr_y_half": float(np.interp(0.5, ratios, scores_db))}
-    for direction, found in sums.items():
-        numbers |= {f"{name}_{direction}": value for name, value in found.numbers().items()}
-    return numbers
+    return numbers | {"psnr_y_half": float(np.interp(0.5, ratios, scores_db))}
 
 
-def summarise_generator(means: dict[str, float]) -> dict[str, float]:
-    """Means over clips, with R-squared (`r_squared`) of the scores by direction in the place of its moments."""
+def moments(scores: Scores, targets: Scores) -> dict[str, Tensor]:
+    """By direction, over all scores: mean squared error, mean of the targets, and mean of their squares."""
+    found = {}
+    for direction in get_args(Direction):
+        places = [place for place in scores if place[0] == direction]
+        score, target = (torch.stack([values[place].detach() for place in places]) for values in (scores, targets))
+        measures = ((score - target).square().mean(), target.mean(), target.square().mean())
+        found |= {f"{name}_{direction}": value for name, value in zip(_MOMENTS, measures, strict=True)}
+    return found
+
+
+def with_r_squared(means: dict[str, float]) -> dict[str, float]:
+    """Means over batches or clips, with R-squared of the scores by direction in the place of its moments.
+
+    R-squared is 1 - (mean squared error) / (variance of the targets): 1 where scores are their targets, 0 where they are no
+    better than the mean target, below 0 where they are worse.
+    """
     kept = {name: value for name, value in means.items() if not name.startswith(_MOMENTS)}
     for direction in get_args(Direction):
         error, target, square = (means[f"{name}_{direction}"] for name in _MOMENTS)
@@ -86,38 +108,12 @@ def summarise_generator(means: dict[str, float]) -> dict[str, float]:
     return kept
 
 
-@torch.no_grad()
-def r_squared(scores: Scores, targets: Scores) -> dict[str, Tensor]:
-    """How well scores predict their targets, by direction: "r2_backward", "r2_forward".
-
-    1 - (mean squared error) / (variance of the targets): 1 where scores are their targets, 0 where they are no better than the
-    mean target, below 0 where they are worse.
-    """
-    found = {}
-    for direction in get_args(Direction):
-        places = [place for place in scores if place[0] == direction]
-        score, target = (torch.stack([values[place] for place in places]) for values in (scores, targets))
-        variance = target.var(correction=0).clamp(min=1e-12)
-        found[f"r2_{direction}"] = 1 - (score - target).square().mean() / variance
-    return found
-
-
-class _Sums:
-    """Moments of scores and targets."""
+class _Joined:
+    """Scores of several parts of the patches, joined."""
 
     def __init__(self) -> None:
-        self._scores: list[Tensor] = []
-        self._targets: list[Tensor] = []
+        self.values: Scores = {}
 
-    def add(self, score: Tensor, target: Tensor) -> None:
-        self._scores.append(score.flatten())
-        self._targets.append(target.flatten())
-
-    def numbers(self) -> dict[str, float]:
-        score, target = torch.cat(self._scores).double(), torch.cat(self._targets).double()
-        return {
-            "error": (score - target).square().mean().item(),
-            "target": target.mean().item(),
-            "square": target.square().mean().item(),
-            "score_spread": score.std().item(),
-        }
+    def add(self, part: Scores) -> None:
+        for place, score in part.items():
+            self.values[place] = torch.cat((self.values[place], score)) if place in self.values else score

@@ -82,6 +82,10 @@ class RouterObjective(nn.Module):
     def fit(self, batch: Batch) -> None:
         """Nothing to fit."""
 
+    def log_terms(self, means: dict[str, float]) -> dict[str, float]:
+        """As they are."""
+        return means
+
     def measure(self, network: SkipVSR, lr: Tensor, gt: Tensor) -> Measured:
         """PSNR of the full network and at two budgets."""
         return measure_budgets(network, lr, gt, self.stage.tile_px)

@@ -87,6 +87,10 @@ class Objective(Protocol):
         """Look at a batch once, before the first step; the same batch on every process."""
         ...
 
+    def log_terms(self, means: dict[str, float]) -> dict[str, float]:
+        """What the log says of the means of the terms since its last line."""
+        ...
+
     def measure(self, network: SkipVSR, lr: Tensor, gt: Tensor) -> Measured:
         """Validate the weights that would be saved on a clip: lr (T, 3, H, W) and gt (T, 3, 4H, 4W) in [0, 1]."""
         ...
