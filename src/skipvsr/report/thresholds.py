@@ -38,6 +38,7 @@ def find_threshold(
         ratio_of: the ratio that ran.
     """
     low, high, guess = 0.0, 1.0, ratio
+    near = max(NEAR, 1 / len(scores))  # of few decisions, no ratio between two of them
     tried: dict[float, tuple[float, Found]] = {}
     for _ in range(TRIES):
         threshold = float(scores[min(int(guess * len(scores)), len(scores) - 1)])
@@ -46,7 +47,7 @@ def find_threshold(
         found = run(threshold)
         ran = ratio_of(found)
         tried[threshold] = (abs(ran - ratio), found)
-        if abs(ran - ratio) <= NEAR:
+        if abs(ran - ratio) <= near:
             break
         low, high = (low, guess) if ran > ratio else (guess, high)
         guess += ratio - ran
