@@ -13,6 +13,7 @@ import torch
 
 from skipvsr.cli.main import main
 from skipvsr.errors import ConfigError
+from skipvsr.evaluation.results import ProcessGroup
 from skipvsr.inference.options import ComputeOptions
 from skipvsr.models.vsr import VSRConfig
 from skipvsr.report import published
@@ -105,6 +106,15 @@ def test_everything_at_its_smallest(data: Path, tmp_path: Path, capsys: pytest.C
     before = {path: path.read_bytes() for path in (tmp_path / "results").iterdir()}
     assert run("reproduce", "table1", "fig4", *words) == 0
     assert {path: path.read_bytes() for path in (tmp_path / "results").iterdir()} == before
+    # Of several processes the others measure, and neither write nor speak.
+    said: list[str] = []
+    table1 = (tmp_path / "table1.md").read_bytes()
+    (tmp_path / "table1.md").write_bytes(b"kept")
+    other = Experiment(PRESETS["smoke"], data, tmp_path, say=said.append, group=ProcessGroup(1, 1))
+    assert not any(path.exists() for path in reproduce(["table1"], other))
+    assert (tmp_path / "table1.md").read_bytes() == b"kept"
+    assert said == []
+    (tmp_path / "table1.md").write_bytes(table1)
     # A network that was trained elsewhere.
     assert run("reproduce", "fig1", *words, "--checkpoints", f"backbone={tmp_path}/runs/backbone/1-backbone/best") == 0
     assert run("reproduce", "fig1", *words, "--checkpoints", "network=x") != 0

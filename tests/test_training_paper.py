@@ -33,7 +33,7 @@ from skipvsr.training.paper_generator import (
     scores_of,
 )
 from skipvsr.training.paper_method import PaperMethod
-from skipvsr.training.paper_pass import FullPass, follow, mask_generator, run_full, target_distances
+from skipvsr.training.paper_pass import FullPass, Scores, follow, mask_generator, run_full, target_distances
 from skipvsr.training.paper_skip import PaperObjective, PaperSkipStage
 from skipvsr.training.settings import Optimisation
 from tests.conftest import make_network
@@ -267,7 +267,7 @@ def test_the_temperature_follows_the_distances():
     """So that targets do not all reach 1 when the student's features have moved away from the teacher's."""
     generator = mask_generator(make_paper_network())
     generator.temperature.fill_(2.0)
-    distances = {("forward", 1, 0): torch.full((2, 1, 1), 3.0), ("forward", 2, 0): torch.full((2, 1, 1), 5.0)}
+    distances: Scores = {("forward", 1, 0): torch.full((2, 1, 1), 3.0), ("forward", 2, 0): torch.full((2, 1, 1), 5.0)}
     follow_temperature(generator, distances, 0.25)
     assert generator.temperature.item() == pytest.approx(0.75 * 2 + 0.25 * 4)
 
