@@ -91,7 +91,7 @@ def test_the_papers_configurations_are_the_papers(path: Path):
     assert isinstance(backbone, BackboneStage)
     assert isinstance(skip, PaperSkipStage)
     assert (config.network.channels, config.network.blocks, config.network.flow) == (64, 30, "spynet")
-    assert backbone.flow_init == "spynet.pth"
+    assert Path(backbone.flow_init).resolve() == path.parent / "spynet.pth"
     assert backbone.flow_learning_rate_scale == (0.125 if path.stem.startswith("basicvsr") else 0)
     assert (skip.flow_learning_rate_scale, skip.optimisation.crop, skip.optimisation.batch) == (0, 48, 16)
     assert skip.tile_px == 48

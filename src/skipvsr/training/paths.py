@@ -26,6 +26,8 @@ def resolve_paths(values: dict[str, Any], folder: Path) -> None:
         start = stage.get("init")
         if isinstance(start, str) and start and Path(_from_here(folder, start)).exists():
             stage["init"] = _from_here(folder, start)
+        if isinstance(stage.get("flow_init"), str) and stage["flow_init"]:
+            stage["flow_init"] = _from_here(folder, stage["flow_init"])
 
 
 def _tables(values: Any, key: str) -> list[dict[str, Any]]:
