@@ -190,8 +190,6 @@ def evaluate_clip(
         source.apart += found.add(result, gt, run.borders, run.scale)
         memory.look()
         count += 0 if whole else 1
-        memory.look()
-        count += 0 if whole else 1
     seconds = time.perf_counter() - started - source.apart
     gmacs = run.gmacs(count)
     return ClipScore(

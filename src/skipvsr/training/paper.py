@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from skipvsr.models.blocks import SCALE
 from skipvsr.routing.grid import TileGrid
 
 Mapping = Literal["sum", "square-sum", "square-max"]
@@ -51,8 +50,9 @@ def score_target(distance: Tensor, temperature: Tensor, *, literal: bool) -> Ten
 
 
 def tile_psnr(result: Tensor, gt: Tensor, grid: TileGrid) -> Tensor:
-    """PSNR in dB of each LR tile's HR pixels: (N, 3, 4H, 4W) twice -> (N, rows, columns)."""
-    error = F.avg_pool2d((result - gt).square().mean(dim=1, keepdim=True), SCALE)
+    """PSNR in dB of each LR tile's HR pixels: (N, 3, s * H, s * W) twice -> (N, rows, columns)."""
+    scale = gt.shape[-1] // grid.width
+    error = F.avg_pool2d((result - gt).square().mean(dim=1, keepdim=True), scale)
     return -10 * torch.log10(grid.pool(error)[:, 0].clamp(min=1e-10))
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from skipvsr.inference import masked
 from skipvsr.inference.routed import RoutedTrunks
-from skipvsr.models.blocks import SCALE, ResidualBlock, Trunk
+from skipvsr.models.blocks import ResidualBlock, Trunk
 from skipvsr.models.flow import warp
 from skipvsr.models.router import MaskGenerator
 from skipvsr.models.vsr import Direction, SkipVSR
@@ -202,7 +202,7 @@ def target_distances(
     Returns:
         Root mean squares of features, or squared decibels, as `method.supervision` says.
     """
-    grid = TileGrid.of(gt.shape[-2] // SCALE, gt.shape[-1] // SCALE, tile_px)
+    grid = TileGrid.of(taught.lr.shape[-2], taught.lr.shape[-1], tile_px)
     blocks = student.config.blocks
 
     def decibels(own: Tensor, target: Tensor, frame: int) -> Tensor:

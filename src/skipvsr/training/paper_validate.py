@@ -13,7 +13,6 @@ from torch import Tensor
 
 from skipvsr.evaluation.metrics import psnr_y
 from skipvsr.inference.patched import PatchGrid
-from skipvsr.models.blocks import SCALE
 from skipvsr.models.vsr import Direction, SkipVSR
 from skipvsr.training.paper_generator import score_targets
 from skipvsr.training.paper_method import PaperMethod
@@ -53,7 +52,8 @@ def measure_generator(
     """
     lr, gt = lr[:FRAMES], gt[:FRAMES]
     grid = PatchGrid(lr.shape[-2], lr.shape[-1], tile_px, tile_px - OVERLAP_PX)
-    large = PatchGrid(*(SCALE * side for side in (*lr.shape[-2:], tile_px, tile_px - OVERLAP_PX)))
+    scale = gt.shape[-1] // lr.shape[-1]
+    large = PatchGrid(*(scale * side for side in (*lr.shape[-2:], tile_px, tile_px - OVERLAP_PX)))
     small_patches, large_patches = grid.cut(lr), large.cut(gt)
     patches = small_patches.view(len(lr), grid.patches, *small_patches.shape[1:]).transpose(0, 1)
     truths = large_patches.view(len(gt), grid.patches, *large_patches.shape[1:]).transpose(0, 1)
@@ -77,7 +77,7 @@ def measure_generator(
     results: list[tuple[float, float]] = []
     for quantile in QUANTILES:
         made = run(everything.quantile(quantile).item())
-        merged = grid.merge(torch.cat([each.result for each in made]).transpose(0, 1).flatten(0, 1))
+        merged = grid.merge(torch.cat([each.result for each in made]).transpose(0, 1).flatten(0, 1), scale)
         ratio = float(np.average([each.ran for each in made], weights=[len(each.lr) for each in taught]))
         results.append((ratio, psnr_y(merged, gt).mean().item()))
     ratios, scores_db = zip(*sorted(results), strict=True)

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from skipvsr.data.degradations import Degradation
-from skipvsr.models.vsr import Flow, Reconstruction, VSRConfig
+from skipvsr.models.vsr import Flow, Reconstruction, Scale, VSRConfig
 
 STRICT = ConfigDict(extra="forbid", strict=True)
 Positive: TypeAlias = Annotated[int, Field(ge=1)]
@@ -35,10 +35,11 @@ class Network:
     blocks: Positive
     flow: Flow
     reconstruction: Reconstruction
+    scale: Scale = 4
 
     def to_vsr(self) -> VSRConfig:
         """As the network's own configuration."""
-        return VSRConfig(self.channels, self.blocks, self.flow, self.reconstruction)
+        return VSRConfig(self.channels, self.blocks, self.flow, self.reconstruction, scale=self.scale)
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -130,7 +130,8 @@ def initial_network(network: SkipVSR, init: str) -> SkipVSR:
     """The network so far where `init` is empty, otherwise the model that it names.
 
     Raises:
-        ConfigError: `init` is a network of another shape; of one with more blocks, the first are taken.
+        ConfigError: `init` is a network of another shape; of one with more blocks, the first are taken, and of one for another
+            scale all but its reconstruction.
         ModelError, CheckpointError: `init` cannot be read.
     """
     if not init:
@@ -138,6 +139,8 @@ def initial_network(network: SkipVSR, init: str) -> SkipVSR:
     loaded = load_model(init)
     if loaded.config.blocks > network.config.blocks:
         loaded = loaded.shortened(network.config.blocks)
+    if loaded.config.scale != network.config.scale:
+        loaded = loaded.with_scale(network.config.scale)
     found, wanted = (model.with_router("none").config for model in (loaded, network))
     if found != wanted:
         raise ConfigError(f"{init} is a network of {found} and this run trains one of {wanted}; they must be the same")

@@ -46,6 +46,7 @@ class Validator:
     def __init__(self, config: TrainingConfig, objective: Objective) -> None:
         self._clips = gather_clips(config.validation.clips)
         self._frames = config.validation.frames
+        self._scale = config.network.scale
         self._degradations: list[Degradation] = config.validation.degradations or [config.data.degradation]
         self._objective = objective
 
@@ -59,7 +60,7 @@ class Validator:
         several = len(self._degradations) > 1
         tasks = list(product(self._clips, self._degradations))
         for clip, degradation in tasks[accelerator.process_index :: accelerator.num_processes]:
-            pair = lr_gt_clip(clip, degradation, self._frames)
+            pair = lr_gt_clip(clip, degradation, self._frames, scale=self._scale)
             lr, gt = (part.to(accelerator.device) for part in pair)
             found = self._objective.measure(network, lr, gt)
             rows.append((f"{clip.name} {degradation}" if several else clip.name, found.numbers))
