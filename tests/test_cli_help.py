@@ -111,7 +111,7 @@ def test_choices_are_those_of_the_package():
 
 # A wrong command line: whose usage is shown, and the error after it.
 MISTAKES = {
-    "upscale in.mp4 out.mp4 --scale 2": ("upscale", "there is no option --scale; did you mean .*--size"),
+    "upscale in.mp4 out.mp4 --sise 2": ("upscale", "there is no option --sise; did you mean .*--size"),
     "upscale in.mp4 out.mp4 --budgte=0.5": ("upscale", r"no option --budgte; did you mean --budget\?"),
     "upscale in.mp4 out.mp4 --xyzzy": ("upscale", "no option --xyzzy; see 'skipvsr upscale --help'"),
     "upscale in.mp4 out.mp4 --tiling hexagon": ("upscale", "--tiling: invalid choice: 'hexagon' .*'?frame'?, '?patch"),
