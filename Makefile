@@ -6,7 +6,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test check format lock clean
+.PHONY: demo test check wheel format lock clean
 
 demo: $(READY)
 	$(BIN)/python scripts/demo.py
@@ -19,6 +19,11 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports --no-cache
+
+# Build, check, and use the wheel in an environment of its own; then do what the Dockerfile does.
+wheel: $(READY)
+	scripts/check_wheel.sh $(BIN)/python
+	scripts/check_docker.sh $(BIN)/python
 
 format: $(READY)
 	$(BIN)/ruff format .

@@ -20,6 +20,7 @@ from skipvsr.data.pairs import lr_clips, lr_gt_clip
 from skipvsr.evaluation.calibrate import calibrate
 from skipvsr.evaluation.cost import cost_per_frame
 from skipvsr.evaluation.metrics import psnr_y, quantize
+from skipvsr.evaluation.ranges import measure_ranges
 from skipvsr.models.resize import bicubic_upsample
 from skipvsr.models.router import Calibration
 from skipvsr.training.config import TrainingConfig, read_config
@@ -70,14 +71,14 @@ def main() -> None:
             "clips": {name: round(value, 3) for name, value in reached.items()},
         },
     }
-    table = None
+    table = ranges = None
     if args.calibrate is not None:
         clips = lr_clips(args.calibrate, config.data.degradation, frames=12, most=24)
-        table = calibrate(network, clips, args.tile_size)
+        table, ranges = calibrate(network, clips, args.tile_size), measure_ranges(network, clips)
         provenance["calibration"] = f"{len(clips)} clips x 12 frames of {args.calibrate.as_posix()}"
     card = write_card(args.destination.name, args.about, config, checkpoint, provenance, bicubic, logs, table)
     save_folder(
-        Checkpoint(checkpoint.config, checkpoint.weights, provenance, table),
+        Checkpoint(checkpoint.config, checkpoint.weights, provenance, table, ranges),
         args.destination, card=card, dtype=dtype, overwrite=True,
     )  # fmt: skip
     print(json.dumps(provenance, indent=2))

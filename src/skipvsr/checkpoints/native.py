@@ -1,7 +1,7 @@
 """Our own checkpoint format: a model folder in the layout of the Hugging Face Hub.
 
 config.json         {"format": "skipvsr", "format_version": 2, "network": {...}, "provenance": {...}}, and "calibration"
-                    if the router was calibrated
+                    if the router was calibrated, "quantization" if the ranges for 8 bit were measured
 model.safetensors   the weights, in fp32 or fp16
 README.md           the model card
 """
@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from skipvsr.errors import CheckpointError, ConfigError, OutputError
+from skipvsr.models.quantization import Quantization
 from skipvsr.models.router import Calibration
 from skipvsr.models.vsr import SkipVSR, VSRConfig
 
@@ -41,12 +42,14 @@ class Checkpoint:
         weights: fp32 tensors by name, exactly those of `SkipVSR(config).state_dict()`.
         provenance: how it was made (command, data, iterations, commit) and the numbers measured; plain JSON values.
         calibration: table of its router; None: without a router, or not calibrated.
+        quantization: ranges for 8 bit; None: not measured.
     """
 
     config: VSRConfig
     weights: dict[str, Tensor]
     provenance: dict[str, Any] = field(default_factory=dict)
     calibration: Calibration | None = None
+    quantization: Quantization | None = None
 
 
 def build(checkpoint: Checkpoint) -> SkipVSR:
@@ -54,6 +57,7 @@ def build(checkpoint: Checkpoint) -> SkipVSR:
     network = SkipVSR(checkpoint.config)
     network.load_state_dict(checkpoint.weights)
     network.calibration = checkpoint.calibration
+    network.quantization = checkpoint.quantization
     return network.eval()
 
 
@@ -71,6 +75,8 @@ def read_folder(folder: Path) -> Checkpoint:
         config = VSRConfig.from_dict(description["network"])
         table = description.get("calibration")
         calibration = None if table is None else Calibration.from_dict(table)
+        ranges = description.get("quantization")
+        quantization = None if ranges is None else Quantization.from_dict(ranges)
     except (KeyError, TypeError, ConfigError) as error:
         raise CheckpointError(
             f"{folder / CONFIG} does not describe a network ({error}); get the model again"
@@ -79,7 +85,7 @@ def read_folder(folder: Path) -> Checkpoint:
     if renamed:
         weights = {re.sub(r"^tail\.", "reconstruction.", name): tensor for name, tensor in weights.items()}
     check_weights(weights, config, folder / WEIGHTS)
-    return Checkpoint(config, weights, description.get("provenance", {}), calibration)
+    return Checkpoint(config, weights, description.get("provenance", {}), calibration, quantization)
 
 
 def save_folder(
@@ -118,6 +124,8 @@ def save_folder(
     }
     if checkpoint.calibration is not None:
         description["calibration"] = checkpoint.calibration.to_dict()
+    if checkpoint.quantization is not None:
+        description["quantization"] = checkpoint.quantization.to_dict()
     work = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     try:
         work.mkdir(parents=True)
@@ -134,15 +142,16 @@ def save_folder(
         shutil.rmtree(work, ignore_errors=True)
 
 
-def store_calibration(folder: Path, calibration: Calibration) -> None:
-    """Store a calibration table in a model folder; nothing else in it changes.
+def store_table(folder: Path, table: Calibration | Quantization) -> None:
+    """Store a table in a model folder, in the place of the one of its kind; nothing else in it changes.
 
     Raises:
         CheckpointError: the folder is not a model folder.
         OutputError: its config.json cannot be written.
     """
     path = folder / CONFIG
-    description = {**_read_config(path), "calibration": calibration.to_dict()}
+    key = "calibration" if isinstance(table, Calibration) else "quantization"
+    description = {**_read_config(path), key: table.to_dict()}
     work = path.with_name(f".{CONFIG}.{os.getpid()}.part")
     try:
         work.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
@@ -201,10 +210,10 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def fingerprint(model: SkipVSR) -> str:
-    """A hash of all weights, buffers and the calibration, by which a resumed job recognises its model."""
+    """A hash of all weights, buffers and tables, by which a resumed job recognises its model."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    digest.update(repr(model.calibration).encode())
+    digest.update(repr((model.calibration, model.quantization)).encode())
     return digest.hexdigest()[:16]

@@ -64,7 +64,7 @@ def save_pretrained(
         OutputError: the folder exists, or cannot be written.
     """
     folder = Path(folder)
-    checkpoint = Checkpoint(model.config, dict(model.state_dict()), calibration=model.calibration)
+    checkpoint = Checkpoint(model.config, dict(model.state_dict()), {}, model.calibration, model.quantization)
     text = short_card(model, folder.name) if card is None else card
     save_folder(checkpoint, folder, card=text, dtype=dtype, overwrite=overwrite)
     return folder

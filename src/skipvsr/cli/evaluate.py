@@ -14,6 +14,8 @@ from skipvsr.cli.choices import (
     EVALUATION_LOOKAHEAD,
     EVALUATION_WINDOW,
     LR_KINDS,
+    PRECISIONS,
+    RUNTIMES,
     SCALES,
     TILINGS,
 )
@@ -53,6 +55,8 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--model", default="compact", help="as for upscale, or 'bicubic' (%(default)s)")
     parser.add_argument("--scale", type=int, choices=SCALES, help="of bicubic (4); a model has its own")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 ... (auto: a GPU if there is one)")
+    parser.add_argument("--precision", choices=PRECISIONS, help="as for upscale (as the model is stored: fp32)")
+    parser.add_argument("--runtime", choices=RUNTIMES, default="torch", help="as for upscale (%(default)s)")
     _add_settings(parser.add_argument_group("settings, one row each (every block runs, if none is given)"))
     _add_measures(parser.add_argument_group("measures"))
 
@@ -131,13 +135,15 @@ def _evaluation(args: argparse.Namespace, clips: list[Clip], group: ProcessGroup
     from skipvsr.inference.streaming import Windows
 
     windows = Windows(args.window, args.lookahead)
+    if args.runtime != "torch" and args.device not in ("auto", "cpu"):
+        raise ConfigError("evaluate measures the OpenVINO runtime on the CPU; leave --device out")
     model = None if args.model == "bicubic" else load_model(args.model, device=args.device)
     scale = (args.scale or SCALES[-1]) if model is None else model.scale
     if args.scale not in (None, scale):
         raise ConfigError(f"{args.model} enlarges {scale} times; leave --scale out, which is for bicubic")
     measures = Measures(
         args.crop_border, not args.no_quantize, not args.no_ssim, args.dataset == "vimeo-test", args.frames, args.tile_size,
-        windows.window, windows.lookahead,
+        windows.window, windows.lookahead, args.runtime, args.precision,
     )  # fmt: skip
     return Evaluation(
         args.model, model, args.dataset, clips, Pairs(args.degradation, args.lr is not None, scale), measures=measures,

@@ -8,7 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from skipvsr.cli.choices import LOOKAHEAD, PATCH_BATCH_SIZE, PRECISIONS, PRESETS, SCALES, TILINGS
+from skipvsr.cli.choices import LOOKAHEAD, PATCH_BATCH_SIZE, PRECISIONS, PRESETS, RUNTIMES, SCALES, TILINGS
 from skipvsr.cli.show import add_json
 
 if TYPE_CHECKING:
@@ -73,8 +73,19 @@ def _add_speed(group: Any) -> None:
     group.add_argument(
         "--threshold", type=float, metavar="A", help="run a block where the router expects more than this of it"
     )
-    group.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 ... (auto: a GPU if there is one)")
-    group.add_argument("--precision", choices=PRECISIONS, help="of weights and features (as the model is stored: fp32)")
+    group.add_argument(
+        "--device",
+        default="auto",
+        help="cpu, cuda, cuda:1 ...; for OpenVINO cpu, gpu, npu (auto: a CUDA GPU if there is one)",
+    )
+    group.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        help="of weights and features (as the model is stored: fp32); int8 with OpenVINO alone",
+    )
+    group.add_argument(
+        "--runtime", choices=RUNTIMES, default="torch", help="openvino: every block, fp32 or int8 (%(default)s)"
+    )
 
 
 def _add_part(group: Any) -> None:
@@ -142,6 +153,7 @@ def compute_options(args: argparse.Namespace) -> ComputeOptions:
         patch_batch_size=args.patch_batch_size,
         device=args.device,
         precision=args.precision,
+        runtime=args.runtime,
     )
 
 

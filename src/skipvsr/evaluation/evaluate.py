@@ -21,7 +21,7 @@ from skipvsr.evaluation.cost import Cost, cost_per_frame
 from skipvsr.evaluation.metrics import crop_border, luma, psnr, quantize, seam_ratio, ssim, temporal_error
 from skipvsr.evaluation.oracle import OracleGains
 from skipvsr.evaluation.settings import Setting
-from skipvsr.inference.options import StreamOptions
+from skipvsr.inference.options import Precision, Runtime, StreamOptions
 from skipvsr.inference.patched import PatchGrid
 from skipvsr.inference.tiled import extra_macs
 from skipvsr.models.resize import bicubic_upsample
@@ -47,6 +47,7 @@ class Measures:
         frames: the first so many frames of each clip; 0: all.
         tile_size: longest side of a tile; None: as the model was calibrated.
         window, lookahead: frames, see `Windows`; clips of up to `window` frames are one.
+        runtime, precision: what computes, see `ComputeOptions`.
     """
 
     crop_border: int = 0
@@ -57,6 +58,8 @@ class Measures:
     tile_size: int | None = None
     window: int = WINDOW
     lookahead: int = LOOKAHEAD
+    runtime: Runtime = "torch"
+    precision: Precision | None = None
 
 
 @dataclass(frozen=True)
@@ -195,7 +198,7 @@ def evaluate_clip(
     return ClipScore(
         clip=clip.name, frames=count, psnr_rgb=found.psnr_rgb, psnr_y=found.psnr_y, ssim_rgb=found.ssim_rgb,
         ssim_y=found.ssim_y, temporal_error=found.temporal_error, seams=found.seams,
-        active_ratio=run.sums.active_ratio, decision_flicker=run.sums.decision_flicker,
+        active_ratio=run.active_ratio, decision_flicker=run.sums.decision_flicker,
         gmacs_per_frame=sum(gmacs.values()) - gmacs["extra"], gmacs=gmacs,
         seconds_per_frame=seconds / count, seconds=run.times.seconds_per_frame(count), peak_bytes=memory.look(),
     )  # fmt: skip
@@ -247,6 +250,8 @@ class _Run:
     def __init__(self, model: SkipVSR | None, setting: Setting, measures: Measures, times: PartTimes) -> None:
         self.times = times
         self.sums = _Sums(model.config.channels if model is not None else 0)
+        # Other runtimes have no trace: every block runs.
+        self._traced = measures.runtime == "torch"
         # Rows and columns of the large picture where tiles or patches meet.
         self.borders: tuple[list[int], list[int]] = ([], [])
         self._model, self._setting, self._measures = model, setting, measures
@@ -274,7 +279,9 @@ class _Run:
 
         stream = StreamOptions(self._measures.window, self._measures.lookahead, scene_detection=False)
         gains = oracle() if self._setting.policy == "oracle" else None
-        upscaler = self._setting.upscaler(model, stream, self._measures.tile_size, lambda: gains)
+        upscaler = self._setting.upscaler(
+            model, stream, self._measures.tile_size, lambda: gains, self._measures.runtime, self._measures.precision
+        )
         source = iter(known or frames)
         first = next(source, None)
         if first is None:
@@ -290,16 +297,21 @@ class _Run:
                 waiting.append(gt)
                 yield lr
 
-        for result in upscaler.stream(lrs(), self.sums, instrument=self.times):
+        for result in upscaler.stream(lrs(), self.sums if self._traced else None, instrument=self.times):
             gt = waiting.popleft()
             yield result.float().to(gt.device), gt
+
+    @property
+    def active_ratio(self) -> float:
+        """Of the residual blocks' work."""
+        return self.sums.active_ratio if self._traced else 1.0
 
     def gmacs(self, frames: int) -> dict[str, float]:
         """Of each part, a frame; see `ClipScore`."""
         model, setting = self._model, self._setting
         if model is None:
             return dict.fromkeys((*Cost(0, 0, 0, 0).by_part(0.0), "overlap", "extra"), 0.0)
-        ratio = self.sums.active_ratio
+        ratio = self.active_ratio
         asked = setting.policy in ("threshold", "budget", "budget-frame") and ratio < 1
         overlap = 0
         if setting.tiling == "patch":

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import torch
 
 from skipvsr.errors import ConfigError
-from skipvsr.inference.options import ComputeOptions, StreamOptions, Tiling
+from skipvsr.inference.options import ComputeOptions, Precision, Runtime, StreamOptions, Tiling
 from skipvsr.inference.upscaler import Upscaler
 from skipvsr.models.router import GainRouter
 from skipvsr.models.vsr import SkipVSR
@@ -57,14 +57,29 @@ class Setting:
         name = self.policy if self.policy == "full" else f"{self.policy} {self.value:g}"
         return name if self.tiling == "frame" else f"{name}, patches"
 
-    def compute(self, tile_size: int | None = None) -> ComputeOptions:
+    def compute(
+        self, tile_size: int | None = None, runtime: Runtime = "torch", precision: Precision | None = None
+    ) -> ComputeOptions:
         """The options, as far as they know the policy; every block for the others."""
         threshold = self.value if self.policy == "threshold" else None
         budget = self.value if self.policy == "budget" else None
-        return ComputeOptions(budget=budget, threshold=threshold, tile_size=tile_size, tiling=self.tiling)
+        return ComputeOptions(
+            budget=budget,
+            threshold=threshold,
+            tile_size=tile_size,
+            tiling=self.tiling,
+            runtime=runtime,
+            precision=precision,
+        )
 
     def upscaler(
-        self, model: SkipVSR, stream: StreamOptions, tile_size: int | None, oracle: Callable[[], Gains | None]
+        self,
+        model: SkipVSR,
+        stream: StreamOptions,
+        tile_size: int | None,
+        oracle: Callable[[], Gains | None],
+        runtime: Runtime = "torch",
+        precision: Precision | None = None,
     ) -> Upscaler:
         """The model at this setting.
 
@@ -73,12 +88,13 @@ class Setting:
             stream: how clips are cut.
             tile_size: longest side of a tile; None: as the model was calibrated.
             oracle: makes the true gains of the clip.
+            runtime, precision: see `ComputeOptions`.
 
         Raises:
             ConfigError: the model has no router, or not the one or the table that the policy needs.
         """
         make = None if self.policy in ("full", "threshold", "budget") else lambda: self._policy(model, oracle)
-        return Upscaler(model, self.compute(tile_size), stream, policy=make)
+        return Upscaler(model, self.compute(tile_size, runtime, precision), stream, policy=make)
 
     def _policy(self, model: SkipVSR, oracle: Callable[[], Gains | None]) -> Policy:
         match self.policy:

@@ -10,6 +10,7 @@ from skipvsr.errors import ConfigError
 from skipvsr.inference.options import AUTO, Precision
 from skipvsr.models.vsr import SkipVSR
 
+# Of the runtime torch.
 _DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 

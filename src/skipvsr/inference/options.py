@@ -14,7 +14,8 @@ from skipvsr.inference.streaming import DEFAULT_LOOKAHEAD, Windows, default_wind
 from skipvsr.models.vsr import VSRConfig
 
 Tiling = Literal["frame", "patch"]
-Precision = Literal["fp32", "bf16", "fp16"]
+Precision = Literal["fp32", "bf16", "fp16", "int8"]
+Runtime = Literal["torch", "openvino"]
 Preset = Literal["fast", "balanced", "best"]
 # The budget of each.
 PRESETS: dict[Preset, float] = {"fast": 0.25, "balanced": 0.5, "best": 1.0}
@@ -34,11 +35,14 @@ class ComputeOptions:
         tiling: "frame", tiles that see their true neighbours; or "patch", the paper's isolated patches of 48 pixels.
         patch_batch_size: patches that are computed at a time.
         device: "cpu", "cuda", "cuda:1", ...; "auto": a GPU if there is one for a model given by its name, and where it is for a
-            model that is loaded already.
+            model that is loaded already. For OpenVINO "cpu" (which "auto" is), "gpu", "gpu:1" or "npu".
         precision: of weights and features; flow and warping stay fp32. None: as the model is (fp32 for a model given by name).
+            "int8": convolutions of trunks and reconstruction in 8 bit, the rest fp32; with OpenVINO alone, for a model with a
+            table of ranges (`skipvsr calibrate --int8`).
+        runtime: what computes: "torch", or "openvino", which runs every block, on whole frames, in fp32 or int8.
 
     Raises:
-        ConfigError: more than one of the first four is set, or a value is out of its range.
+        ConfigError: more than one of the first four is set, a value is out of its range, or the runtime cannot do it.
     """
 
     preset: Preset | None = None
@@ -50,6 +54,7 @@ class ComputeOptions:
     patch_batch_size: int = PATCH_BATCH_SIZE
     device: str | torch.device = AUTO
     precision: Precision | None = None
+    runtime: Runtime = "torch"
 
     def __post_init__(self) -> None:
         if sum(value is not None for value in (self.preset, self.threshold, self.budget, self.target_fps)) > 1:
@@ -73,6 +78,26 @@ class ComputeOptions:
         _check_choice("tiling", self.tiling, get_args(Tiling))
         if self.precision is not None:
             _check_choice("precision", self.precision, get_args(Precision))
+        _check_choice("runtime", self.runtime, get_args(Runtime))
+        self._check_runtime()
+
+    def _check_runtime(self) -> None:
+        if self.runtime == "torch":
+            if self.precision == "int8":
+                raise ConfigError("8 bit needs the OpenVINO runtime; give --runtime openvino too, or another precision")
+            return
+        if self.precision not in (None, "fp32", "int8"):
+            raise ConfigError(f"the OpenVINO runtime has no precision {self.precision!r}; choose fp32 or int8")
+        if self.skips or self.tiling != "frame":
+            raise ConfigError(
+                "the OpenVINO runtime runs every block on whole frames; leave budget, threshold, target frame rate and patches "
+                "out, or use the torch runtime"
+            )
+
+    @property
+    def torch_device(self) -> str | torch.device:
+        """Where torch has its part of the work."""
+        return self.device if self.runtime == "torch" else "cpu"
 
     @property
     def skips(self) -> bool:
@@ -118,6 +143,7 @@ class ComputeShorthands(TypedDict, total=False):
     patch_batch_size: int
     device: str | torch.device
     precision: Precision | None
+    runtime: Runtime
 
 
 class StreamShorthands(ComputeShorthands, total=False):

@@ -12,10 +12,12 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from skipvsr.errors import ConfigError
 from skipvsr.inference import tiled
 from skipvsr.inference.controllers import BudgetController, SpeedController
 from skipvsr.inference.device import prepare_model
 from skipvsr.inference.memory import MemoryFallback
+from skipvsr.inference.openvino_network import OpenVINONetwork
 from skipvsr.inference.options import ComputeOptions, StreamOptions
 from skipvsr.inference.patched import PATCH_PX, Patched, PatchGrid
 from skipvsr.inference.policies import make_policy
@@ -62,8 +64,8 @@ AtPosition = Callable[[int, Callable[[], StreamState]], None]
 class Upscaler:
     """A model with its options, ready to turn any number of streams of frames into streams of frames.
 
-    It alone knows routing, patches, controllers, precision and devices: files, evaluation and all other uses feed it and take
-    from it.
+    It alone knows routing, patches, controllers, precision, runtimes and devices: files, evaluation and all other uses feed it
+    and take from it.
 
     Args:
         model: moved and converted as the options say (`prepare_model`).
@@ -85,7 +87,18 @@ class Upscaler:
     ) -> None:
         self.compute = compute or ComputeOptions()
         self.stream_options = stream or StreamOptions()
-        self.model = prepare_model(model, self.compute.device, self.compute.precision)
+        # What streams run: the model itself, or what another runtime makes of it.
+        self.network: Recurrence
+        if self.compute.runtime == "openvino":
+            if policy is not None:
+                raise ConfigError(
+                    "the OpenVINO runtime runs every block; leave the policy out, or use the torch runtime"
+                )
+            self.model = prepare_model(model, "cpu", "fp32")
+            quantized = self.compute.precision == "int8"
+            self.network = OpenVINONetwork(self.model, str(self.compute.device), quantized=quantized)
+        else:
+            self.network = self.model = prepare_model(model, self.compute.device, self.compute.precision)
         self.routes = policy is not None or self.compute.skips
         self.make_policy = policy or partial(make_policy, self.model, self.compute)
         if policy is None:
@@ -138,9 +151,12 @@ class Upscaler:
             An iterator of frames (3, s * H, s * W) with the model's scale s, one for one and in order, not clamped.
 
         Raises:
+            ConfigError: a trace is asked for of a runtime that has none.
             ShapeError: while iterating: a frame of another shape or size.
             ResourceError: while iterating: memory ran out, and nothing was left that would save any.
         """
+        if trace is not None and self.compute.runtime != "torch":
+            raise ConfigError("a trace or an overlay needs the torch runtime; every block runs in OpenVINO")
         return FrameStream(self, frames, trace, start, at_position, instrument, on_step)
 
 
@@ -223,13 +239,15 @@ class FrameStream(Iterator[Tensor]):
         )
 
     def _network(self, height: int, width: int) -> Recurrence:
-        model, grid = self._upscaler.model, self._upscaler.patch_grid(height, width)
+        network, grid = self._upscaler.network, self._upscaler.patch_grid(height, width)
         if grid is not None:
-            return Patched(model, grid, self._upscaler.compute.patch_batch_size)
-        return self._blended(height, width) if self._fallback.tile_px else model
+            return Patched(network, grid, self._upscaler.compute.patch_batch_size)
+        return self._blended(height, width) if self._fallback.tile_px else network
 
     def _blended(self, height: int, width: int) -> Patched:
-        return Patched(self._upscaler.model, self._fallback.grid(height, width), patch_batch_size=1, all_at_once=False)
+        return Patched(
+            self._upscaler.network, self._fallback.grid(height, width), patch_batch_size=1, all_at_once=False
+        )
 
     def _recover(self, windows: Windows, height: int, width: int) -> tuple[Windows, Patched | None]:
         before = self._fallback.tile_px

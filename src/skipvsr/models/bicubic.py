@@ -19,6 +19,7 @@ class Bicubic(SkipVSR):
         nn.Module.__init__(self)
         self.config = VSRConfig(channels=1, blocks=1, flow="light", reconstruction="light")
         self.calibration = None
+        self.quantization = None
         self.router = None
         # Says where it runs and in which dtype.
         self.place = nn.Parameter(torch.empty(0), requires_grad=False)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from skipvsr.errors import ConfigError, ShapeError
 from skipvsr.models.blocks import BasicVSRReconstruction, LightReconstruction, Trunk
 from skipvsr.models.flow import light_flow, spynet, warp
+from skipvsr.models.quantization import Quantization
 from skipvsr.models.router import Calibration, GainRouter, MaskGenerator
 
 MIN_SIDE_PX = 16
@@ -146,6 +147,7 @@ class SkipVSR(nn.Module):
             else LightReconstruction(config.channels, config.scale)
         )
         self.calibration: Calibration | None = None
+        self.quantization: Quantization | None = None
         self.router: GainRouter | MaskGenerator | None = None
         if config.router == "gain":
             self.router = GainRouter(config.channels, config.blocks)

@@ -216,7 +216,7 @@ def _is_done(task: Task, output: OutputOptions) -> bool:
 
 def _device(model: SkipVSR | str | Path, compute: ComputeOptions) -> str | torch.device:
     """Where another process is to compute."""
-    if compute.device != AUTO:
+    if compute.device != AUTO or compute.runtime != "torch":
         return compute.device
     if isinstance(model, SkipVSR):
         return next(model.parameters()).device

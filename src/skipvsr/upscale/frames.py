@@ -64,7 +64,7 @@ def upscale_frames(
     compute, stream = compute or ComputeOptions(), stream or StreamOptions()
     check_keywords("upscale_frames", options, compute, stream)
     compute, stream = with_shorthands(compute, options), with_shorthands(stream, options)
-    network = model if isinstance(model, SkipVSR) else load_model(model, device=compute.device)
+    network = model if isinstance(model, SkipVSR) else load_model(model, device=compute.torch_device)
     upscaler = Upscaler(network, compute, stream)
     writer = TraceWriter(trace) if isinstance(trace, str | Path) else None
     return _results(frames, upscaler, trace if writer is None else writer, writer)  # pyright: ignore[reportArgumentType]

@@ -68,8 +68,13 @@ class UpscaleRequest:
             **asdict(self.upscaler.compute),
             "device": f"{parameter.device.type}, {parameter.dtype}",
             **asdict(self.output.encoding),
-            "version": [version(name) for name in ("skipvsr", "torch", "av")],
+            "version": [version(name) for name in self._packages()],
         }
+
+    def _packages(self) -> tuple[str, ...]:
+        """Those that the result may depend on."""
+        runtime = ("openvino",) if self.upscaler.compute.runtime == "openvino" else ()
+        return ("skipvsr", "torch", "av", *runtime)
 
     def _source_identity(self, reader: Reader) -> str:
         if self.source == PIPE:
