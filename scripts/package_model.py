@@ -15,7 +15,9 @@ from statistics import mean
 import torch
 from torch import Tensor
 
+from skipvsr.checkpoints.load import load_model
 from skipvsr.checkpoints.native import Checkpoint, build, read_folder, save_folder
+from skipvsr.data.degradations import Degradation
 from skipvsr.data.pairs import lr_clips, lr_gt_clip
 from skipvsr.evaluation.calibrate import calibrate
 from skipvsr.evaluation.cost import cost_per_frame
@@ -23,6 +25,7 @@ from skipvsr.evaluation.metrics import psnr_y, quantize
 from skipvsr.evaluation.ranges import measure_ranges
 from skipvsr.models.resize import bicubic_upsample
 from skipvsr.models.router import Calibration
+from skipvsr.models.vsr import SkipVSR
 from skipvsr.training.config import TrainingConfig, read_config
 from skipvsr.training.data import gather_clips
 from skipvsr.training.settings import Optimisation
@@ -46,6 +49,7 @@ def main() -> None:
     parser.add_argument("--calibrate", type=Path, help="folder of clips to calibrate the router on")
     parser.add_argument("--tile-size", type=int, default=24, help="tiles it is calibrated for (%(default)s)")
     parser.add_argument("--half", action="store_true", help="store fp16")
+    parser.add_argument("--against", nargs="*", default=[], help="packaged models to put beside it in the card")
     parser.add_argument("--about", default="", help="a paragraph for the card: what it is for")
     args = parser.parse_args()
     config = read_config(args.config)
@@ -59,7 +63,11 @@ def main() -> None:
     dtype = torch.float16 if args.half else torch.float32
     stored = {name: weights.to(dtype).float() for name, weights in checkpoint.weights.items()}
     network = build(replace(checkpoint, weights=stored))
-    bicubic, reached = score(config, bicubic_upsample), score(config, lambda lr: network(lr[None])[0])
+    scale = checkpoint.config.scale
+    degradations = config.validation.degradations or [config.data.degradation]
+    networks = {args.destination.name: network} | {name: load_model(name) for name in args.against}
+    scores = {kind: score_all(config, kind, scale, networks) for kind in degradations}
+    bicubic, reached = (scores[degradations[0]][name] for name in ("bicubic", args.destination.name))
     provenance = {
         "command": " ".join(["skipvsr train", args.config.as_posix(), *(f"--set {text}" for text in args.overrides)]),
         "commit": args.commit,
@@ -69,14 +77,15 @@ def main() -> None:
             "luma_psnr": round(mean(reached.values()), 3),
             "luma_psnr_of_bicubic": round(mean(bicubic.values()), 3),
             "clips": {name: round(value, 3) for name, value in reached.items()},
+            **({} if degradations == ["bi"] else {"degradation": degradations[0]}),
         },
     }
     table = ranges = None
     if args.calibrate is not None:
-        clips = lr_clips(args.calibrate, config.data.degradation, frames=12, most=24)
+        clips = lr_clips(args.calibrate, config.data.degradation, frames=12, most=24, scale=scale)
         table, ranges = calibrate(network, clips, args.tile_size), measure_ranges(network, clips)
         provenance["calibration"] = f"{len(clips)} clips x 12 frames of {args.calibrate.as_posix()}"
-    card = write_card(args.destination.name, args.about, config, checkpoint, provenance, bicubic, logs, table)
+    card = write_card(args.destination.name, args.about, config, checkpoint, provenance, scores, logs, table)
     save_folder(
         Checkpoint(checkpoint.config, checkpoint.weights, provenance, table, ranges),
         args.destination, card=card, dtype=dtype, overwrite=True,
@@ -99,12 +108,18 @@ def read_validations(path: Path) -> list[dict]:
 
 
 @torch.inference_mode()
-def score(config: TrainingConfig, upscale: Callable[[Tensor], Tensor]) -> dict[str, float]:
-    """Luma PSNR in dB on each validation clip, all of its frames, of what makes (T, 3, 4H, 4W) of (T, 3, H, W)."""
-    scores = {}
+def score_all(
+    config: TrainingConfig, degradation: Degradation, scale: int, networks: dict[str, SkipVSR]
+) -> dict[str, dict[str, float]]:
+    """Luma PSNR in dB on each validation clip, all of its frames, of bicubic and of each network."""
+    upscalers: dict[str, Callable[[Tensor], Tensor]] = {"bicubic": lambda lr: bicubic_upsample(lr, scale)}
+    for name, network in networks.items():
+        upscalers[name] = lambda lr, network=network: network(lr[None])[0]
+    scores: dict[str, dict[str, float]] = {name: {} for name in upscalers}
     for clip in gather_clips(config.validation.clips):
-        lr, gt = lr_gt_clip(clip, config.data.degradation)
-        scores[clip.name] = psnr_y(quantize(upscale(lr)), gt).mean().item()
+        lr, gt = lr_gt_clip(clip, degradation, scale=scale)
+        for name, upscale in upscalers.items():
+            scores[name][clip.name] = psnr_y(quantize(upscale(lr)), gt).mean().item()
     return scores
 
 
@@ -116,19 +131,17 @@ def schedule(settings: Optimisation) -> str:
 
 def write_card(
     name: str, about: str, config: TrainingConfig, checkpoint: Checkpoint, provenance: dict,
-    bicubic: dict[str, float], logs: list[list[dict]], table: Calibration | None,
+    scores: dict[Degradation, dict[str, dict[str, float]]], logs: list[list[dict]], table: Calibration | None,
 ) -> str:  # fmt: skip
     """The model card, in Markdown."""
     network = checkpoint.config
     parameters = sum(weights.numel() for weights in checkpoint.weights.values())
     router = {"none": "no router", "gain": "our router", "paper": "the paper's router"}[network.router]
-    scores = provenance["validation"]
-    base, reached = scores["luma_psnr_of_bicubic"], scores["luma_psnr"]
     lines = [
         "---", "library_name: skipvsr", "license: apache-2.0", "pipeline_tag: video-to-video",
         "tags:", "- video-super-resolution", "- skipvsr", "---",
         f"# {name}", "",
-        f"Video super-resolution x4: BasicVSR of {network.channels} channels and {network.blocks} residual blocks a "
+        f"Video super-resolution x{network.scale}: BasicVSR of {network.channels} channels, {network.blocks} residual blocks a "
         f"direction, {network.flow} flow, {network.reconstruction} reconstruction, {router}; {parameters:,} parameters, "
         f"{cost_per_frame(network, 180, 320).total / 1e9:.1f} GMAC per 180x320 frame.", "",
         *([about, ""] if about else []),
@@ -156,12 +169,9 @@ def write_card(
         lines += ["", f"(Validation while training: the first {config.validation.frames} frames of each clip.)"]
     lines += [
         "", "## What it reaches", "",
-        f"Luma PSNR (BT.601, frames averaged per clip, prediction rounded to 8 bit) on clips that no training saw, "
-        f"{config.data.degradation}: **{reached:.2f} dB, against {base:.2f} dB of MATLAB's bicubic "
-        f"({reached - base:+.2f} dB)**.", "",
-        f"| clip | bicubic | {name} | gain |", "|---|---|---|---|",
-        *(f"| {clip} | {bicubic[clip]:.2f} | {score:.2f} | {score - bicubic[clip]:+.2f} |"
-          for clip, score in scores["clips"].items()), "",
+        "Luma PSNR in dB (BT.601, frames averaged per clip, prediction rounded to 8 bit) on clips that no training saw. "
+        "Bicubic is MATLAB's. `h264-23` is `bi` and then H.264 at CRF 23 (docs/datasets.md).", "",
+        *(line for kind, rows in scores.items() for line in table_of(name, kind, rows)),
         *(["## The dial", "",
            f"Thresholds of each budget for tiles of at most {table.tile_px} px, measured on {provenance['calibration']}:",
            "", "| budget | threshold |", "|---|---|",
@@ -170,6 +180,20 @@ def write_card(
           if table is not None else []),
     ]  # fmt: skip
     return "\n".join(lines)
+
+
+def table_of(name: str, degradation: str, scores: dict[str, dict[str, float]]) -> list[str]:
+    """The scores under one degradation, in Markdown: a line for each clip, and their mean."""
+    ours, base = scores[name], scores["bicubic"]
+    rows = {clip: {column: values[clip] for column, values in scores.items()} for clip in ours}
+    rows["**mean**"] = {column: mean(values.values()) for column, values in scores.items()}
+    gain = mean(ours.values()) - mean(base.values())
+    return [
+        f"**{degradation}: {gain:+.2f} dB over bicubic**", "",
+        f"| clip | {' | '.join(scores)} | gain |", "|---" * (len(scores) + 2) + "|",
+        *(f"| {clip} | {' | '.join(f'{value:.2f}' for value in row.values())} | {row[name] - row['bicubic']:+.2f} |"
+          for clip, row in rows.items()), "",
+    ]  # fmt: skip
 
 
 if __name__ == "__main__":
