@@ -196,11 +196,11 @@ def time_router(channels: int, blocks: int) -> list[dict[str, Any]]:
             found = block(found)
 
     def gain() -> None:
-        router("forward", frame, state, flow, grid.rows, grid.columns)
+        router("forward", frame, state, flow, grid)
 
     def papers() -> None:
         for _ in range(blocks):  # it is asked before every block
-            difference = F.adaptive_avg_pool2d((F.avg_pool2d(state, CELL_PX) - before).abs(), (grid.rows, grid.columns))
+            difference = grid.pool((F.avg_pool2d(state, CELL_PX) - before).abs(), CELL_PX)
             paper("forward", difference)
 
     seconds = interleaved({"dense": dense, "gain": gain, "paper": papers}, 7)

@@ -11,7 +11,7 @@ from hypothesis import settings
 
 from skipvsr.models.vsr import SkipVSR, VSRConfig
 
-torch.set_num_threads(2)
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 # No test depends on time.
 settings.register_profile("no-deadline", deadline=None)
 settings.load_profile("no-deadline")

@@ -392,7 +392,7 @@ def test_the_routers_cost_is_what_torch_counts(router: Router):
     grid = TileGrid.of(33, 50, 12)
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         if isinstance(network.router, GainRouter):
-            network.router("forward", torch.rand(1, 3, 33, 50), torch.rand(1, 6, 33, 50), None, grid.rows, grid.columns)
+            network.router("forward", torch.rand(1, 3, 33, 50), torch.rand(1, 6, 33, 50), None, grid)
         elif network.router is not None:
             for _ in range(3):  # before every block
                 network.router("forward", torch.rand(1, 6, grid.rows, grid.columns))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -12,8 +13,9 @@ from hypothesis import strategies as st
 from skipvsr.evaluation.oracle import OracleGains, falling_gains
 from skipvsr.inference.routed import RoutedTrunks
 from skipvsr.models.vsr import VSRConfig
+from skipvsr.routing.grid import TileGrid
 from skipvsr.routing.learned import GainBudget
-from skipvsr.routing.policies import FixedBlocks
+from skipvsr.routing.policies import FixedBlocks, TrunkStep
 from skipvsr.routing.trace import RoutingTrace
 from tests.conftest import make_network
 
@@ -61,7 +63,10 @@ def test_the_oracle_knows_what_a_block_brings():
             errors.append((picture - gt[2]).square().mean(dim=0).view(3, 32, 4, 32).mean(dim=(1, 3)))
         expected = falling_gains(torch.stack(errors))
         oracle = OracleGains(network, lr[None], gt[None])
-        torch.testing.assert_close(oracle("backward", lr[None, 2], entering, None, 3, 4)[0], expected)
+        last = TrunkStep("backward", lr[None, 2], entering, None, TileGrid.of(24, 32, 8), 3, number=2)
+        torch.testing.assert_close(oracle(last)[0], expected)
+        oracle(replace(last, number=0))
+        torch.testing.assert_close(oracle(last)[0], expected)  # whatever it was asked before
 
         def error(policy) -> tuple[float, float]:
             trace = RoutingTrace()

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from skipvsr.errors import ConfigError
 from skipvsr.models.flow import warp
+from skipvsr.models.router import GainRouter
 from skipvsr.routing.grid import TileGrid
 from skipvsr.routing.learned import DifferenceThreshold, GainBudget, GainThreshold, depth_within
 from skipvsr.routing.policies import (
@@ -45,18 +46,43 @@ def test_tiles_cover_the_frame_once(height: int, width: int, tile_px: int):
     assert torch.equal(torch.bincount(spread.flatten(), minlength=grid.tiles), grid.pixels().flatten())
 
 
-@given(height=SIDES, width=SIDES, tile_px=st.integers(1, 80))
-@settings(max_examples=30)
-def test_pooling_is_the_mean_of_a_tile(height: int, width: int, tile_px: int):
+@given(height=SIDES, width=SIDES, tile_px=st.integers(1, 80), cell_px=st.sampled_from([1, 2, 4]), whole=st.booleans())
+@settings(max_examples=60)
+def test_pooling_is_the_mean_of_a_tile(height: int, width: int, tile_px: int, cell_px: int, whole: bool):
+    """Naive: every cell spread over its pixels, the last one over those beyond it, and a mean over the pixels of each tile."""
     grid = TileGrid.of(height, width, tile_px)
-    values = torch.from_numpy(np.random.default_rng(height * 100 + width).random((2, 3, height, width)))
-    pooled = grid.pool(values)
+    # Whole cells alone, as a convolution with a stride leaves them, or one for what is left too, as sampling does.
+    count = [max(1, side // cell_px if whole else -(-side // cell_px)) for side in (height, width)]
+    cells = torch.from_numpy(np.random.default_rng(height * 100 + width).random((2, 3, *count)))
+    rows, columns = (
+        (torch.arange(side) // cell_px).clamp(max=most - 1) for side, most in zip((height, width), count, strict=True)
+    )
+    pixels = cells[..., rows, :][..., columns]
+    found = [grid.pool(cells, cell_px), grid.pool(cells.to(memory_format=torch.channels_last), cell_px)]
     for row in {0, grid.rows - 1}:
         for column in {0, grid.columns - 1}:
-            rows = slice(row * grid.tile_height, (row + 1) * grid.tile_height)
-            columns = slice(column * grid.tile_width, (column + 1) * grid.tile_width)
-            expected = values[..., rows, columns].mean(dim=(-1, -2))
-            torch.testing.assert_close(pooled[..., row, column], expected)
+            of_tile = pixels[
+                ...,
+                row * grid.tile_height : (row + 1) * grid.tile_height,
+                column * grid.tile_width : (column + 1) * grid.tile_width,
+            ]
+            for pooled in found:
+                torch.testing.assert_close(pooled[..., row, column], of_tile.mean(dim=(-1, -2)))
+
+
+def test_a_router_looks_at_exactly_the_tile_that_it_decides_on():
+    """540 rows in tiles of 24, the last of which has 12: what changes in one tile alone changes no other tile's features."""
+    grid = TileGrid.of(540, 52, 24)
+    assert int(grid.pixels()[-1, 0]) == 12 * 18
+    frame, state, flow = torch.rand(1, 3, 540, 52), torch.rand(1, 6, 540, 52), torch.rand(1, 2, 540, 52)
+    before = GainRouter.features(frame, state, flow, grid)
+    for row in (0, 11, 22):
+        inside = slice(row * 24, (row + 1) * 24)
+        after_state, after_flow = state.clone(), flow.clone()
+        after_state[..., inside, :] += 1
+        after_flow[..., inside, :] += 1
+        changed = (GainRouter.features(frame, after_state, after_flow, grid) - before).abs().amax(dim=(0, 1, 3)) > 1e-3
+        assert changed.nonzero().flatten().tolist() == [row]
 
 
 def test_a_size_that_is_no_multiple():
@@ -132,8 +158,8 @@ def test_gain_threshold():
     gains = falling_gains(3)
     step = make_step()
 
-    def router(direction: str, frame: Tensor, state: Tensor, flow: Tensor | None, rows: int, columns: int) -> Tensor:
-        assert (direction, rows, columns) == ("forward", 4, 6)
+    def router(asked: TrunkStep) -> Tensor:
+        assert asked is step
         return gains
 
     for threshold in (0.5, 2.0, 1e9):
@@ -171,10 +197,7 @@ def test_gain_budget_asks_the_router():
     gains = falling_gains(9)
     step = make_step()
 
-    def router(direction: str, frame: Tensor, state: Tensor, flow: Tensor | None, rows: int, columns: int) -> Tensor:
-        return gains
-
-    masks = masks_of(GainBudget(router, 0.4)(step), step)
+    masks = masks_of(GainBudget(lambda asked: gains, 0.4)(step), step)
     assert torch.equal(masks.sum(0), depth_within(gains, step.grid.pixels(), 0.4))
 
 

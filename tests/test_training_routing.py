@@ -131,7 +131,7 @@ def test_the_router_stage_teaches_the_router_alone():
     found: list[Tensor] = []
 
     def spy(step: TrunkStep) -> Decide:
-        truth = ask(oracle, step) / 1e-4
+        truth = oracle(step) / 1e-4
         gains = ask(network.router, step)  # pyright: ignore[reportArgumentType]
         found.append(((gains - truth) ** 2 / (gains + 0.1)).mean())
         return policy(step)
@@ -156,15 +156,16 @@ def test_what_the_router_looks_at_is_near():
     router = GainRouter(6, 4)
     frame, state, flow = tensor(1, 3, 64, 64), tensor(1, 6, 64, 64, seed=1), tensor(1, 2, 64, 64, seed=2)
     with torch.no_grad():
-        gains = router("forward", frame, state, flow, 8, 8)
+        grid = TileGrid.of(64, 64, 8)
+        gains = router("forward", frame, state, flow, grid)
         assert gains.shape == (1, 4, 8, 8)
         assert (gains.diff(dim=1) <= 0).all()
         assert (gains >= 0).all()
         other = state.clone()
         other[..., 56:, 56:] += 1
-        changed = (router("forward", frame, other, flow, 8, 8) != gains).any(dim=1)[0]
+        changed = (router("forward", frame, other, flow, grid) != gains).any(dim=1)[0]
         assert changed[7, 7]
         assert not changed[:5].any()
         assert not changed[:, :5].any()
-        assert not torch.equal(router("backward", frame, state, flow, 8, 8), gains)
-        assert router("forward", frame, state, None, 8, 8).shape == gains.shape
+        assert not torch.equal(router("backward", frame, state, flow, grid), gains)
+        assert router("forward", frame, state, None, grid).shape == gains.shape

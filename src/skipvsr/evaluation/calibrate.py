@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from skipvsr.models.router import Calibration, GainRouter
 from skipvsr.models.vsr import SkipVSR
 from skipvsr.routing.learned import Gains, ask
 from skipvsr.routing.policies import Decide, Policy, TrunkStep, by_depth
-from skipvsr.routing.trace import Tally
+from skipvsr.routing.trace import Direction, Tally, TracedTrunk
 
 BUDGETS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 HALVINGS = 8
@@ -25,15 +26,15 @@ _NEAR = 0.003
 
 @dataclass
 class _Recorder:
-    """A threshold policy that remembers every gain it saw, and what it is the gain of: a ratio of the clip's work."""
+    """A threshold policy that remembers every gain it saw, with its direction and the pixels that the block would compute."""
 
     gains: Gains
     threshold: float
-    seen: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    seen: list[tuple[Direction, Tensor, Tensor]] = field(default_factory=list)
 
     def __call__(self, step: TrunkStep) -> Decide:
-        gains = ask(self.gains, step)
-        self.seen.append((gains.flatten(), step.grid.pixels().expand(gains.shape).flatten()))
+        gains = self.gains(step)
+        self.seen.append((step.direction, gains.flatten(), step.grid.pixels().expand(gains.shape).flatten()))
         return by_depth((gains > self.threshold).sum(dim=1) if self.threshold else torch.full_like(gains[:, 0], 999))
 
 
@@ -69,11 +70,30 @@ def calibrate(
     passes = 1 + len(budgets) if ours else HALVINGS * len(budgets)
     runs = _Runs(model, clips, tile_px, passes * len(clips), on_pass)
     found = _gain_thresholds(runs, budgets) if ours else _difference_thresholds(runs, budgets)
-    thresholds: list[float] = []
-    for threshold in found:
-        # Equal thresholds at neighbouring budgets would leave the table without an order.
-        thresholds.append(min(threshold, 0.999 * thresholds[-1]) if thresholds else threshold)
-    return Calibration(tile_px, tuple(budgets), tuple(thresholds))
+    points: list[_Point] = []
+    for point in found:
+        if points:
+            # Equal thresholds at neighbouring budgets would leave the table without an order.
+            threshold = min(point.threshold, 0.999 * points[-1].threshold)
+            directions = (max(point.backward, points[-1].backward), max(point.forward, points[-1].forward))
+            point = _Point(threshold, *directions)
+        points.append(point)
+    return Calibration(
+        tile_px,
+        tuple(budgets),
+        tuple(point.threshold for point in points),
+        tuple(point.backward for point in points),
+        tuple(point.forward for point in points),
+    )
+
+
+@dataclass(frozen=True)
+class _Point:
+    """A threshold, and the ratio of the work that ran in each direction."""
+
+    threshold: float
+    backward: float
+    forward: float
 
 
 @dataclass
@@ -87,57 +107,88 @@ class _Runs:
     on_pass: Callable[[int, int], object] | None
     done: int = 0
 
-    def under(self, make: Callable[[], Policy]) -> Iterator[tuple[Policy, float]]:
-        """Each clip under a policy of its own: the policy afterwards, and the ratio of the work that ran."""
+    def under(self, make: Callable[[], Policy]) -> Iterator[tuple[Policy, _Ratios]]:
+        """Each clip under a policy of its own: the policy afterwards, and the ratios of the work that ran."""
         like = next(self.model.parameters())
         for clip in self.clips:
-            policy, tally = make(), Tally()
+            policy, ratios = make(), _Ratios()
             with torch.inference_mode():
-                self.model(clip[None].to(like), RoutedTrunks(policy, self.tile_px, trace=tally))
+                self.model(clip[None].to(like), RoutedTrunks(policy, self.tile_px, trace=ratios))
             self.done += 1
             if self.on_pass is not None:
                 self.on_pass(self.done, self.total)
-            yield policy, tally.active_ratio
+            yield policy, ratios
 
 
-def _gain_thresholds(runs: _Runs, budgets: Sequence[float]) -> list[float]:
+@dataclass
+class _Ratios:
+    """A trace: how much ran in either direction."""
+
+    backward: Tally = field(default_factory=Tally)
+    forward: Tally = field(default_factory=Tally)
+
+    def add(self, trunk: TracedTrunk) -> None:
+        (self.backward if trunk.direction == "backward" else self.forward).add(trunk)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """All gains of all clips, highest first.
+
+    Args:
+        gains: (K,).
+        ratios: of the work with a gain at least that high, (K,).
+        backward: the same of the backward direction's work alone.
+    """
+
+    gains: Tensor
+    ratios: Tensor
+    backward: Tensor
+
+    def at(self, budget: float) -> _Point:
+        """The gain that `budget` of the work exceeds."""
+        index = int(torch.searchsorted(self.ratios, budget).clamp(max=len(self.gains) - 1))
+        backward = min(self.backward[index].item(), 1.0)
+        forward = min(2 * self.ratios[index].item() - backward, 1.0)  # both directions have the same work
+        return _Point(max(self.gains[index].item(), 1e-9), backward, forward)
+
+
+def _gain_thresholds(runs: _Runs, budgets: Sequence[float]) -> list[_Point]:
     router = runs.model.router
     assert isinstance(router, GainRouter)
 
-    def gains_at(threshold: float) -> tuple[Tensor, Tensor]:
-        """All gains of all clips, highest first, and the ratio of the work with a gain at least that high."""
-        values, weights = [], []
-        for recorder, _ in runs.under(lambda: _Recorder(router, threshold)):
+    def gains_at(threshold: float) -> _Seen:
+        values, weights, backward = [], [], []
+        for recorder, _ in runs.under(lambda: _Recorder(partial(ask, router), threshold)):
             assert isinstance(recorder, _Recorder)
-            values += [gain.double().cpu() for gain, _ in recorder.seen]
-            pixels = torch.cat([pixels for _, pixels in recorder.seen]).double()
+            values += [gain.double().cpu() for _, gain, _ in recorder.seen]
+            pixels = torch.cat([pixels for *_, pixels in recorder.seen]).double()
             weights.append(pixels / pixels.sum() / len(runs.clips))
+            backward += [torch.full(gain.shape, direction == "backward") for direction, gain, _ in recorder.seen]
         ordered, order = torch.cat(values).sort(descending=True)
-        return ordered, torch.cat(weights)[order].cumsum(dim=0)
+        work = torch.cat(weights)[order]
+        return _Seen(ordered, work.cumsum(dim=0), 2 * (work * torch.cat(backward)[order]).cumsum(dim=0))
 
     everything = gains_at(0.0)
-    return [_at_ratio(*gains_at(_at_ratio(*everything, budget)), budget) for budget in budgets]
+    return [gains_at(everything.at(budget).threshold).at(budget) for budget in budgets]
 
 
-def _difference_thresholds(runs: _Runs, budgets: Sequence[float]) -> list[float]:
+def _difference_thresholds(runs: _Runs, budgets: Sequence[float]) -> list[_Point]:
     found = []
     most = 1.0
     for budget in budgets:  # rising, so that thresholds fall
         low, high = 0.0, most
+        backward = forward = budget
         for _ in range(HALVINGS):
             middle = (low + high) / 2
-            ratios = [ratio for _, ratio in runs.under(lambda at=middle: threshold_policy(runs.model, at))]
-            ratio = sum(ratios) / len(ratios)
+            ratios = [ratios for _, ratios in runs.under(lambda at=middle: threshold_policy(runs.model, at))]
+            backward = sum(each.backward.active_ratio for each in ratios) / len(ratios)
+            forward = sum(each.forward.active_ratio for each in ratios) / len(ratios)
+            ratio = (backward + forward) / 2
             low, high = (middle, high) if ratio > budget else (low, middle)
             if abs(ratio - budget) <= _NEAR:
                 high = middle
                 break
         most = high
-        found.append(max(high, 1e-9))
+        found.append(_Point(max(high, 1e-9), backward, forward))
     return found
-
-
-def _at_ratio(values: Tensor, ratios: Tensor, budget: float) -> float:
-    """The value that `budget` of the work exceeds."""
-    index = int(torch.searchsorted(ratios, budget).clamp(max=len(values) - 1))
-    return max(float(values[index]), 1e-9)

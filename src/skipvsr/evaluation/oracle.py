@@ -16,13 +16,14 @@ from torch import Tensor
 
 from skipvsr.models.blocks import Trunk
 from skipvsr.models.vsr import Direction, SkipVSR
+from skipvsr.routing.policies import TrunkStep
 
 
 @dataclass
 class OracleGains:
-    """True gains, in the place of a router's; a `skipvsr.routing.learned.Gains` for one pass over a batch of clips.
+    """True gains, in the place of a router's; a `skipvsr.routing.learned.Gains` for a batch of clips.
 
-    The passes must come as `SkipVSR.forward` makes them: backward from the last frame to the first, then forward.
+    It knows frames by their number, so that steps may come in any order.
 
     Args:
         network: without its router.
@@ -35,41 +36,31 @@ class OracleGains:
     lr: Tensor
     gt: Tensor
     flows: tuple[list[Tensor], list[Tensor]] | None = None
-    _backward: list[Tensor] = field(default_factory=list, init=False)
-    _forward: list[Tensor] = field(default_factory=list, init=False)
-    _steps: int = field(default=0, init=False)
+    _teacher: dict[tuple[Direction, int], Tensor] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
-        kept = {"backward": self._backward, "forward": self._forward}
-
         def run(
             trunk: Trunk, direction: Direction, frame: Tensor, state: Tensor, flow: Tensor | None, number: int
         ) -> Tensor:
-            kept[direction].append(trunk(frame, state))
-            return kept[direction][-1]
+            self._teacher[direction, number] = trunk(frame, state)
+            return self._teacher[direction, number]
 
         with torch.no_grad():
             self.network(self.lr, run, self.flows)
-        self._backward.reverse()
 
-    def __call__(
-        self, direction: str, frame: Tensor, state: Tensor, flow: Tensor | None, rows: int, columns: int
-    ) -> Tensor:
+    def __call__(self, step: TrunkStep) -> Tensor:
         """Squared error that each block takes off each tile, (B, blocks, rows, columns), falling along the blocks."""
-        length = self.lr.shape[1]
-        backward = self._steps < length
-        assert backward == (direction == "backward")
-        number = length - 1 - self._steps if backward else self._steps - length
-        self._steps += 1
-        other = (self._forward if backward else self._backward)[number]
+        backward = step.direction == "backward"
+        other = self._teacher["forward" if backward else "backward", step.number]
         trunk = self.network.backward_trunk if backward else self.network.forward_trunk
-        errors = []
+        gt = self.gt[:, step.number]
+        state, errors = step.state, []
         with torch.no_grad():
             for block in (None, *trunk.blocks):
                 state = state if block is None else block(state)
-                picture = self.network.reconstruct(frame, *((state, other) if backward else (other, state)))
-                error = (picture - self.gt[:, number]).square().mean(dim=1, keepdim=True)
-                errors.append(F.adaptive_avg_pool2d(F.avg_pool2d(error, self.network.scale), (rows, columns))[:, 0])
+                picture = self.network.reconstruct(step.frame, *((state, other) if backward else (other, state)))
+                error = (picture - gt).square().mean(dim=1, keepdim=True)
+                errors.append(step.grid.pool(F.avg_pool2d(error, self.network.scale))[:, 0])
         return falling_gains(torch.stack(errors)).transpose(0, 1)
 
 

@@ -10,8 +10,8 @@ import torch
 
 from skipvsr.errors import ConfigError
 from skipvsr.inference.options import ComputeOptions, Precision, Runtime, StreamOptions, Tiling
+from skipvsr.inference.policies import budget_policy
 from skipvsr.inference.upscaler import Upscaler
-from skipvsr.models.router import GainRouter
 from skipvsr.models.vsr import SkipVSR
 from skipvsr.routing.learned import GainBudget, Gains
 from skipvsr.routing.policies import FixedBlocks, GradientRank, Policy, RandomBlocks
@@ -99,9 +99,7 @@ class Setting:
     def _policy(self, model: SkipVSR, oracle: Callable[[], Gains | None]) -> Policy:
         match self.policy:
             case "budget-frame":
-                if not isinstance(model.router, GainRouter):
-                    raise ConfigError("budget-frame needs a model with our router ('gain'); this one has none")
-                return GainBudget(model.router, self.value)
+                return budget_policy(model, self.value)
             case "gradient":
                 return GradientRank(self.value)
             case "random":

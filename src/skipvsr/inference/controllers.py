@@ -1,4 +1,4 @@
-"""Keeping to a speed, or to a budget: the threshold is turned while a video runs."""
+"""Keeping to a speed: the threshold is turned while a video runs. (Keeping to a budget: `skipvsr.inference.budget`.)"""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from skipvsr.errors import ConfigError
 from skipvsr.models.router import Calibration
 from skipvsr.routing.learned import DifferenceThreshold, GainThreshold
-from skipvsr.routing.trace import Tally
 
 LEAST_BUDGET = 0.05
 # Half the way to where the time would be right if all of it were blocks. Since it never is more than all, the budget comes
@@ -15,8 +14,6 @@ LEAST_BUDGET = 0.05
 _PULL = 0.5
 # Differences of the time that are left alone.
 _NEAR = 0.03
-# How much of a budget's error is asked for less the next time. Shares follow what is asked for about one to one.
-_STEP = 0.6
 
 
 @dataclass
@@ -69,49 +66,3 @@ class SpeedController:
     def _turn_to(self, budget: float) -> None:
         self.budget = min(max(budget, LEAST_BUDGET), 1.0)
         self.policy.threshold = self.calibration.threshold_for(self.budget)
-
-
-@dataclass
-class BudgetController:
-    """Turns the threshold of a policy, so that a video spends its budget: the table is an average over many.
-
-    Args:
-        policy: whose threshold is turned.
-        calibration: of the model: budgets to thresholds.
-        budget: ratio to spend.
-        tally: what ran.
-        every: frames between two looks; a window, in which both directions run.
-    """
-
-    policy: GainThreshold | DifferenceThreshold
-    calibration: Calibration
-    budget: float
-    tally: Tally
-    every: int
-    asked: float = field(default=0.0, init=False)
-    _frames: int = field(default=0, init=False)
-    _seen: Tally = field(default_factory=Tally, init=False)
-
-    def __post_init__(self) -> None:
-        self.asked = self.budget
-
-    def frame_done(self, seconds: float) -> None:
-        """A frame is done; after every so many of them the threshold is turned. (How long it took is not looked at.)"""
-        self._frames += 1
-        if self._frames < self.every:
-            return
-        self._frames = 0
-        spent = self.tally.since(self._seen)
-        self._seen = self.tally.copy()
-        self.asked = min(max(self.asked + _STEP * (self.budget - spent), LEAST_BUDGET), 1.0)
-        self.policy.threshold = self.calibration.threshold_for(self.asked)
-
-    def state(self) -> dict[str, float]:
-        """What going on later needs; the tally is the caller's to restore, before this."""
-        return {"asked": self.asked, "frames": self._frames, "passes": self._seen.passes, "ratios": self._seen.ratios}
-
-    def restore(self, state: dict[str, float]) -> None:
-        """Go on from what `state` gave."""
-        self.asked, self._frames = state["asked"], int(state["frames"])
-        self._seen = Tally(int(state["passes"]), state["ratios"])
-        self.policy.threshold = self.calibration.threshold_for(self.asked)

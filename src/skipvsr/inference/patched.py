@@ -129,6 +129,11 @@ class Patched:
         """Of the network."""
         return self.network.scale
 
+    @property
+    def passes_per_frame(self) -> int:
+        """Calls of a trunk that a frame takes."""
+        return 1 if self.all_at_once else -(-self.grid.patches // self.patch_batch_size)
+
     def parameters(self) -> Iterator[nn.Parameter]:
         """Of the network."""
         return self.network.parameters()

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TypeAlias
 
 from skipvsr.errors import ConfigError
 from skipvsr.inference.options import ComputeOptions
 from skipvsr.models.flow import warp
-from skipvsr.models.router import MaskGenerator
+from skipvsr.models.router import GainRouter, MaskGenerator
 from skipvsr.models.vsr import SkipVSR
-from skipvsr.routing.learned import DifferenceThreshold, GainThreshold
+from skipvsr.routing.learned import DifferenceThreshold, GainBudget, GainThreshold, ask
 from skipvsr.routing.policies import Policy, all_blocks
 
 ThresholdPolicy: TypeAlias = GainThreshold | DifferenceThreshold
@@ -29,7 +30,18 @@ def threshold_policy(model: SkipVSR, threshold: float) -> ThresholdPolicy:
         )
     if isinstance(router, MaskGenerator):
         return DifferenceThreshold(router, threshold, int(router.cell_px), warp if router.warped else None)
-    return GainThreshold(router, threshold)
+    return GainThreshold(partial(ask, router), threshold)
+
+
+def budget_policy(model: SkipVSR, ratio: float) -> GainBudget:
+    """The policy that runs the blocks and tiles of highest predicted gain, exactly the ratio in each frame and direction.
+
+    Raises:
+        ConfigError: the model has no router that predicts gains.
+    """
+    if not isinstance(model.router, GainRouter):
+        raise ConfigError("budget-frame needs a model with our router ('gain'); this one has none")
+    return GainBudget(partial(ask, model.router), ratio)
 
 
 def make_policy(model: SkipVSR, compute: ComputeOptions) -> Policy:

@@ -49,7 +49,7 @@ class RoutedTrunks:
         entering = trunk.enter(frame, state)
         grid = TileGrid.of(frame.shape[-2], frame.shape[-1], self.tile_px)
         blocks: list[ResidualBlock] = list(trunk.blocks)  # pyright: ignore[reportAssignmentType] - a ModuleList of them
-        decide = self.policy(TrunkStep(direction, frame, entering, flow, grid, len(blocks)))
+        decide = self.policy(TrunkStep(direction, frame, entering, flow, grid, len(blocks), number))
         leaving, mask = self.execute(blocks, entering, decide, grid)
         if self.trace is not None:
             self.trace.add(TracedTrunk(number, direction, mask.detach().cpu(), grid))

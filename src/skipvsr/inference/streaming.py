@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeVar
+from typing import Literal, Protocol, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ Result = TypeVar("Result")
 # Called when a frame was read and its flows are estimated ("read"), or a step of the backward recurrence is done
 # ("backward"), with the number of the frame. Forward steps are seen by their results.
 OnStep = Callable[[Literal["read", "backward"], int], object]
+OnWindow: TypeAlias = Callable[[int, int], None]
 
 DEFAULT_LOOKAHEAD = 4
 MAX_WINDOW = 32
@@ -98,6 +99,7 @@ def upscale_stream(
     at_position: Callable[[Position], None] | None = None,
     recover: Recover | None = None,
     on_step: OnStep | None = None,
+    on_window: OnWindow | None = None,
 ) -> Iterator[Tensor]:
     """Frames (3, H, W) in, frames (3, s * H, s * W) out, one for one and in order, with the model's scale s.
 
@@ -114,11 +116,14 @@ def upscale_stream(
         at_position: called wherever the stream could go on later, when all frames before it were taken from the iterator.
         recover: called where memory runs out; what it returns is used from there on. None: the error is passed on.
         on_step: called after each step that gives no result yet, also for frames before `start`, which are only read.
+        on_window: called before each window with the number of passes of the backward and of the forward trunk to come in it.
 
     Raises:
         ShapeError: a frame is not (3, H, W), under 16 pixels a side, or of another size than the first.
     """
-    stream = _Stream(model, windows, routed, start or Position(0, None), at_position or _ignore, recover, on_step)
+    stream = _Stream(
+        model, windows, routed, start or Position(0, None), at_position or _ignore, recover, on_step, on_window
+    )
     return stream.results(frames, starts_scene)
 
 
@@ -142,8 +147,9 @@ class _Stream:
         at_position: Callable[[Position], None],
         recover: Recover | None,
         on_step: OnStep | None,
+        on_window: OnWindow | None,
     ) -> None:
-        self._model, self._windows, self._routed = model, windows, routed
+        self._model, self._windows, self._routed, self._on_window = model, windows, routed, on_window
         self._start, self._at_position, self._recover = start, at_position, recover
         self._on_step: OnStep = on_step or _ignore_step
         self._state = start.state
@@ -212,6 +218,9 @@ class _Stream:
         model, run = self._model, self._routed
         entries = self._pending[: self._windows.window + self._windows.lookahead]
         count = min(self._windows.window, len(entries))
+        if self._on_window is not None:
+            passes = model.passes_per_frame if isinstance(model, Patched) else 1
+            self._on_window(passes * len(entries), passes * count)
         backward: list[Tensor] = []
         behind: Tensor | None = None
         for index in reversed(range(len(entries))):

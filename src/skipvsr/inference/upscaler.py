@@ -14,19 +14,20 @@ from torch import Tensor
 
 from skipvsr.errors import ConfigError
 from skipvsr.inference import tiled
-from skipvsr.inference.controllers import BudgetController, SpeedController
+from skipvsr.inference.budget import BudgetAccount
+from skipvsr.inference.controllers import SpeedController
 from skipvsr.inference.device import prepare_model
 from skipvsr.inference.memory import MemoryFallback
 from skipvsr.inference.openvino_network import OpenVINONetwork
 from skipvsr.inference.options import ComputeOptions, StreamOptions
 from skipvsr.inference.patched import PATCH_PX, Patched, PatchGrid
-from skipvsr.inference.policies import make_policy
+from skipvsr.inference.policies import ThresholdPolicy, make_policy
 from skipvsr.inference.routed import RoutedTrunks
 from skipvsr.inference.scenes import SceneCuts
 from skipvsr.inference.streaming import OnStep, Position, Windows, upscale_stream
 from skipvsr.models.vsr import Recurrence, SkipVSR, check_clip
 from skipvsr.routing.grid import TileGrid
-from skipvsr.routing.learned import DifferenceThreshold, GainThreshold
+from skipvsr.routing.learned import DifferenceThreshold
 from skipvsr.routing.policies import Policy
 from skipvsr.routing.trace import Tally, Trace, Traces
 
@@ -180,10 +181,11 @@ class FrameStream(Iterator[Tensor]):
     ) -> None:
         self.tally = Tally()
         self.scenes = 1
+        self._account: BudgetAccount | None = None
         self._upscaler, self._trace = upscaler, trace
         self._start, self._at_position, self._instrument, self._on_step = start, at_position, instrument, on_step
         self._routed = self._make_routed()
-        self._controller: SpeedController | BudgetController | None = None
+        self._controller: SpeedController | None = None
         policy = None if self._routed is None else self._routed.policy
         # Where a router compares frames, or somebody looks at tiles, blended tiles cannot stand in for the whole frame.
         whole = isinstance(policy, DifferenceThreshold) or upscaler.compute.tiling == "patch" or trace is not None
@@ -204,11 +206,15 @@ class FrameStream(Iterator[Tensor]):
         upscaler, compute = self._upscaler, self._upscaler.compute
         if not upscaler.routes and self._trace is None:
             return None
-        traces = Traces((self.tally,) if self._trace is None else (self.tally, self._trace))
+        policy, calibration = upscaler.make_policy(), upscaler.model.calibration
+        if compute.budget is not None and calibration is not None and isinstance(policy, ThresholdPolicy):
+            policy.account = self._account = BudgetAccount(calibration, compute.budget, self.tally)
+        counted = self._account or self.tally
+        traces = Traces((counted,) if self._trace is None else (counted, self._trace))
         if compute.tiling == "patch":
             execute = partial(tiled.run_blocks, patch_batch_size=compute.patch_batch_size)
-            return RoutedTrunks(upscaler.make_policy(), PATCH_PX, execute, traces)
-        return RoutedTrunks(upscaler.make_policy(), upscaler.tile_size, tiled.run_blocks, traces)
+            return RoutedTrunks(policy, PATCH_PX, execute, traces)
+        return RoutedTrunks(policy, upscaler.tile_size, tiled.run_blocks, traces)
 
     def _run(self, frames: Iterator[Tensor]) -> Iterator[Tensor]:
         first = next(frames, None)
@@ -236,6 +242,7 @@ class FrameStream(Iterator[Tensor]):
             at_position=self._tell_position,
             recover=self._recover,
             on_step=self._on_step,
+            on_window=None if self._account is None else self._account.begin_window,
         )
 
     def _network(self, height: int, width: int) -> Recurrence:
@@ -254,17 +261,13 @@ class FrameStream(Iterator[Tensor]):
         windows = self._fallback.shrink(windows)
         return windows, self._blended(height, width) if self._fallback.tile_px != before else None
 
-    def _make_controller(self, window: int) -> SpeedController | BudgetController | None:
-        """What changes the threshold while the video runs, where a frame rate or a budget was asked for."""
-        compute, calibration = self._upscaler.compute, self._upscaler.model.calibration
+    def _make_controller(self, window: int) -> SpeedController | None:
+        """What changes the threshold while the video runs, where a frame rate was asked for."""
+        target, calibration = self._upscaler.compute.target_fps, self._upscaler.model.calibration
         policy = None if self._routed is None else self._routed.policy
-        if calibration is None or not isinstance(policy, GainThreshold | DifferenceThreshold):
+        if target is None or calibration is None or not isinstance(policy, ThresholdPolicy):
             return None
-        if compute.target_fps is not None:
-            return SpeedController(policy, calibration, compute.target_fps, window)
-        if compute.budget is not None:
-            return BudgetController(policy, calibration, compute.budget, self.tally, window)
-        return None
+        return SpeedController(policy, calibration, target, window)
 
     def _count_scenes(self, detector: SceneCuts) -> Callable[[Tensor], bool]:
         def starts_scene(frame: Tensor) -> bool:
@@ -284,8 +287,9 @@ class FrameStream(Iterator[Tensor]):
             "ratios": self.tally.ratios,
             "tile_px": float(self._fallback.tile_px),
         }
-        if self._controller is not None:
-            numbers |= {f"controller.{name}": value for name, value in self._controller.state().items()}
+        controller = self._account or self._controller
+        if controller is not None:
+            numbers |= {f"controller.{name}": value for name, value in controller.state().items()}
         tensors = {} if position.state is None else {"state": position.state}
         if position.state is not None and self._routed is not None:
             tensors |= {f"memory.{name}": value for name, value in self._routed.remembered().items()}
@@ -294,8 +298,9 @@ class FrameStream(Iterator[Tensor]):
 
     def _restore(self, state: StreamState) -> Position:
         self.tally.passes, self.tally.ratios = int(state.numbers["passes"]), state.numbers["ratios"]
-        if self._controller is not None:
-            self._controller.restore(_under("controller.", state.numbers))
+        controller = self._account or self._controller
+        if controller is not None:
+            controller.restore(_under("controller.", state.numbers))
         tensors = {name: tensor.to(self._upscaler.device) for name, tensor in state.tensors.items()}
         if self._routed is not None:
             self._routed.recall(_under("memory.", tensors))

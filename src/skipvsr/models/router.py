@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +32,8 @@ class Calibration:
         tile_px: most pixels a side of the tiles it was measured with.
         budgets: ratios in (0, 1), rising.
         thresholds: the threshold of each, above 0, falling.
+        backward, forward: the ratio that ran in either direction at each threshold, in [0, 1], not falling; empty where they
+            were not measured.
 
     Raises:
         ConfigError: anything else.
@@ -41,12 +42,18 @@ class Calibration:
     tile_px: int
     budgets: tuple[float, ...]
     thresholds: tuple[float, ...]
+    backward: tuple[float, ...] = ()
+    forward: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         rising = all(one < two for one, two in pairwise((0.0, *self.budgets, 1.0)))
         falling = all(one > two for one, two in pairwise((math.inf, *self.thresholds, 0.0)))
         if not (self.budgets and rising and falling and len(self.budgets) == len(self.thresholds) and self.tile_px > 0):
             raise ConfigError("the calibration table is not one of rising budgets and falling thresholds")
+        for name, ratios in (("backward", self.backward), ("forward", self.forward)):
+            rising = all(one <= two for one, two in pairwise((0.0, *ratios, 1.0)))
+            if ratios and not (rising and len(ratios) == len(self.budgets)):
+                raise ConfigError(f"the calibration table's {name} ratios are not one for each threshold, rising")
 
     def threshold_for(self, budget: float) -> float:
         """The threshold for a budget in (0, 1]: 0 for 1, else by the logarithm between (and beyond) the measured ones."""
@@ -65,13 +72,34 @@ class Calibration:
     def from_dict(cls, values: dict[str, Any]) -> Calibration:
         """The inverse of `to_dict`. Raises ConfigError."""
         try:
-            return cls(int(values["tile_px"]), tuple(values["budgets"]), tuple(values["thresholds"]))
+            directions = (tuple(values.get(name, ())) for name in ("backward", "forward"))
+            return cls(int(values["tile_px"]), tuple(values["budgets"]), tuple(values["thresholds"]), *directions)
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"the calibration table is damaged ({error})") from error
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as stored in `config.json`."""
-        return {"tile_px": self.tile_px, "budgets": list(self.budgets), "thresholds": list(self.thresholds)}
+        directions = {"backward": list(self.backward), "forward": list(self.forward)}
+        return {
+            "tile_px": self.tile_px,
+            "budgets": list(self.budgets),
+            "thresholds": list(self.thresholds),
+            **{name: ratios for name, ratios in directions.items() if ratios},
+        }
+
+
+class Tiles(Protocol):
+    """The tiles of a frame: `skipvsr.routing.grid.TileGrid`."""
+
+    @property
+    def rows(self) -> int: ...
+
+    @property
+    def columns(self) -> int: ...
+
+    def pool(self, values: Tensor, cell_px: int = 1) -> Tensor:
+        """Mean over each tile of values at every pixel, or of every cell: (N, C, H, W) -> (N, C, rows, columns)."""
+        ...
 
 
 class GainRouter(nn.Module):
@@ -92,9 +120,7 @@ class GainRouter(nn.Module):
         self.backward_head = _head(_TEXTURES + 2 + channels + LOOK_CHANNELS, blocks, width)
         self.forward_head = _head(_TEXTURES + 2 + channels + LOOK_CHANNELS, blocks, width)
 
-    def forward(
-        self, direction: str, frame: Tensor, state: Tensor, flow: Tensor | None, rows: int, columns: int
-    ) -> Tensor:
+    def forward(self, direction: str, frame: Tensor, state: Tensor, flow: Tensor | None, tiles: Tiles) -> Tensor:
         """Gains (N, blocks, rows, columns), at least 0, falling along the blocks.
 
         Args:
@@ -102,19 +128,19 @@ class GainRouter(nn.Module):
             frame: (N, 3, H, W), RGB in [0, 1].
             state: (N, C, H, W), what enters the first block.
             flow: (N, 2, H, W) in pixels, or None on the first frame of a scene.
-            rows, columns: tiles.
+            tiles: of the frame; everything that the router looks at is averaged over exactly these.
         """
         look, head = (
             (self.backward_look, self.backward_head)
             if direction == "backward"
             else (self.forward_look, self.forward_head)
         )
-        seen = _pool(look(frame, state), rows, columns)
-        steps = F.softplus(head(torch.cat((self.features(frame, state, flow, rows, columns), seen), dim=1)))
+        seen = tiles.pool(look(frame, state), LOOK_PX)
+        steps = F.softplus(head(torch.cat((self.features(frame, state, flow, tiles), seen), dim=1)))
         return steps.flip(1).cumsum(dim=1).flip(1)
 
     @staticmethod
-    def features(frame: Tensor, state: Tensor, flow: Tensor | None, rows: int, columns: int) -> Tensor:
+    def features(frame: Tensor, state: Tensor, flow: Tensor | None, tiles: Tiles) -> Tensor:
         """What the router is told, besides what it has learnt to look at: (N, 6 + C, rows, columns).
 
         Per tile: mean and root mean square of the luma's slope, mean curvature, luma; mean length of the flow, and whether
@@ -126,7 +152,7 @@ class GainRouter(nn.Module):
         right, below = padded[..., 1:-1, 2:] - centre, padded[..., 2:, 1:-1] - centre
         slope = right.abs() + below.abs()
         curvature = (right + below - (centre - padded[..., 1:-1, :-2]) - (centre - padded[..., :-2, 1:-1])).abs()
-        texture = _pool(torch.cat((slope, slope.square(), curvature, luma), dim=1), rows, columns)
+        texture = tiles.pool(torch.cat((slope, slope.square(), curvature, luma), dim=1))
         texture = torch.cat(
             (
                 torch.log(texture[:, :1] + _LOG_FLOOR),
@@ -137,11 +163,11 @@ class GainRouter(nn.Module):
             dim=1,
         )
         if flow is None:
-            motion = frame.new_zeros(frame.shape[0], 2, rows, columns)
+            motion = frame.new_zeros(frame.shape[0], 2, tiles.rows, tiles.columns)
         else:
             length = torch.log1p(flow.square().sum(dim=1, keepdim=True).sqrt())
-            motion = _pool(torch.cat((length, torch.ones_like(length)), dim=1), rows, columns).to(frame.dtype)
-        activity = _pool(state[..., ::2, ::2].abs(), rows, columns)
+            motion = tiles.pool(torch.cat((length, torch.ones_like(length)), dim=1)).to(frame.dtype)
+        activity = tiles.pool(state[..., ::2, ::2].abs(), cell_px=2)
         return torch.cat((texture, motion, activity), dim=1)
 
 
@@ -216,25 +242,3 @@ def _head(channels: int, blocks: int, width: int) -> nn.Sequential:
         nn.LeakyReLU(0.1),
         nn.Conv2d(width, blocks, 1),
     )
-
-
-def _pool(values: Tensor, rows: int, columns: int) -> Tensor:
-    """`F.adaptive_avg_pool2d`, as two matrix products, which take a fraction of its time in either memory format."""
-    down, across = _means_like(values, -2, rows), _means_like(values, -1, columns)
-    if values.is_contiguous():
-        return down @ (values @ across.T)
-    lines = values.permute(0, 2, 3, 1)
-    return (across @ (down @ lines.flatten(2)).unflatten(2, lines.shape[2:])).permute(0, 3, 1, 2)
-
-
-def _means_like(values: Tensor, dimension: int, parts: int) -> Tensor:
-    return _means(values.shape[dimension], parts, values.device, values.dtype)
-
-
-@lru_cache(maxsize=64)
-def _means(length: int, parts: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """(parts, length): row i averages the places floor(i * length / parts) ... ceil((i + 1) * length / parts) - 1."""
-    with torch.inference_mode(mode=False):  # it is kept, and training may be next
-        place, part = torch.arange(length, device=device), torch.arange(parts, device=device)[:, None]
-        inside = (place >= part * length // parts) & (place < -(-(part + 1) * length // parts))
-        return (inside / inside.sum(dim=1, keepdim=True)).to(dtype)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from skipvsr.errors import ConfigError
@@ -56,14 +56,21 @@ class TileGrid:
         """Pixels of each tile that lie in the frame: (rows, columns) int64."""
         return _extents(self.height, self.tile_height)[:, None] * _extents(self.width, self.tile_width)[None]
 
-    def pool(self, values: Tensor) -> Tensor:
-        """Mean over the pixels of each tile: (N, C, height, width) -> (N, C, rows, columns)."""
-        bottom = self.rows * self.tile_height - self.height
-        right = self.columns * self.tile_width - self.width
-        means = F.avg_pool2d(F.pad(values, (0, right, 0, bottom)), (self.tile_height, self.tile_width))
-        if not (bottom or right):
-            return means
-        return means * (self.tile_height * self.tile_width / self.pixels().to(values))
+    def pool(self, values: Tensor, cell_px: int = 1) -> Tensor:
+        """Mean over the pixels of each tile, as two matrix products: (N, C, H, W) -> (N, C, rows, columns).
+
+        Args:
+            values: one for every pixel, or for every cell of `cell_px` x `cell_px` pixels from the top left corner on. Where a
+                cell lies across a border between tiles, it counts in each by the pixels that it has there; pixels beyond the
+                last cell count as its own. In either memory format.
+            cell_px: side of a cell.
+        """
+        down = _means(self.height, self.tile_height, values.shape[-2], cell_px, values.device, values.dtype)
+        across = _means(self.width, self.tile_width, values.shape[-1], cell_px, values.device, values.dtype)
+        if values.is_contiguous():
+            return down @ (values @ across.T)
+        lines = values.permute(0, 2, 3, 1)
+        return (across @ (down @ lines.flatten(2)).unflatten(2, lines.shape[2:])).permute(0, 3, 1, 2)
 
     def expand(self, values: Tensor) -> Tensor:
         """Each tile's value at its pixels: (N, rows, columns) -> (N, 1, height, width)."""
@@ -74,6 +81,18 @@ class TileGrid:
 def _even_side(side: int, most: int) -> int:
     """The smallest tile side that needs no more tiles than `most` does."""
     return -(-side // -(-side // most))
+
+
+@lru_cache(maxsize=64)
+def _means(side: int, tile: int, cells: int, cell_px: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """(tiles, cells): row i averages the cells of the pixels i * tile ... min((i + 1) * tile, side) - 1."""
+    with torch.inference_mode(mode=False):  # it is kept, and training may be next
+        pixel = torch.arange(side)
+        counts = torch.zeros(-(-side // tile), cells, dtype=torch.float64)
+        counts.index_put_(
+            (pixel // tile, (pixel // cell_px).clamp(max=cells - 1)), torch.ones((), dtype=torch.float64), True
+        )
+        return (counts / counts.sum(dim=1, keepdim=True)).to(device, dtype)
 
 
 def _extents(side: int, tile: int) -> Tensor:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from skipvsr.errors import ConfigError
+from skipvsr.routing.grid import TileGrid
 from skipvsr.routing.policies import Decide, TrunkStep, all_blocks, by_depth, check_ratio
 from skipvsr.routing.trace import Direction
 
@@ -19,11 +20,30 @@ CELL_PX = 4
 
 
 class Gains(Protocol):
-    """Predicted gain of every block on every tile, (N, blocks, rows, columns), falling along the blocks."""
+    """Gain of every block on every tile, (N, blocks, rows, columns), falling along the blocks: predicted, or measured."""
+
+    def __call__(self, step: TrunkStep, /) -> Tensor: ...
+
+
+class Router(Protocol):
+    """The network that predicts gains: `skipvsr.models.router.GainRouter`."""
 
     def __call__(
-        self, direction: str, frame: Tensor, state: Tensor, flow: Tensor | None, rows: int, columns: int
+        self, direction: str, frame: Tensor, state: Tensor, flow: Tensor | None, tiles: TileGrid
     ) -> Tensor: ...
+
+
+class Account(Protocol):
+    """Chooses the threshold of every pass of a trunk; see `skipvsr.inference.budget.BudgetAccount`."""
+
+    def threshold(self, direction: Direction, ratio_above: Callable[[float], float] | None = None) -> float:
+        """The threshold of the pass that is about to run.
+
+        Args:
+            direction: of the pass.
+            ratio_above: the ratio of the pass's work that a threshold would let run; None where nobody knows.
+        """
+        ...
 
 
 @dataclass
@@ -31,20 +51,26 @@ class GainThreshold:
     """Blocks run where the predicted gain exceeds the threshold: a depth per tile, settled before the trunk runs.
 
     Args:
-        gains: the router.
+        gains: those that the router predicts.
         threshold: in the router's units; 0 runs everything. It may be changed while a video runs.
+        account: chooses it anew for every pass.
     """
 
     gains: Gains
     threshold: float
+    account: Account | None = None
 
     def __post_init__(self) -> None:
         check_threshold(self.threshold)
 
     def __call__(self, step: TrunkStep) -> Decide:
+        if self.account is not None:
+            gains = self.gains(step)
+            self.threshold = self.account.threshold(step.direction, ratio_above(gains, step.grid.pixels()))
+            return by_depth((gains > self.threshold).sum(dim=1)) if self.threshold else all_blocks(step)
         if self.threshold == 0:
             return all_blocks(step)
-        return by_depth((ask(self.gains, step) > self.threshold).sum(dim=1))
+        return by_depth((self.gains(step) > self.threshold).sum(dim=1))
 
 
 @dataclass(frozen=True)
@@ -52,7 +78,7 @@ class GainBudget:
     """The blocks and tiles of highest predicted gain, as many as the ratio allows in each frame.
 
     Args:
-        gains: the router.
+        gains: predicted or measured.
         ratio: of the residual blocks' work, in (0, 1].
     """
 
@@ -63,12 +89,12 @@ class GainBudget:
         check_ratio(self.ratio)
 
     def __call__(self, step: TrunkStep) -> Decide:
-        return by_depth(depth_within(ask(self.gains, step), step.grid.pixels(), self.ratio))
+        return by_depth(depth_within(self.gains(step), step.grid.pixels(), self.ratio))
 
 
-def ask(gains: Gains, step: TrunkStep) -> Tensor:
-    """The router's answer for a step."""
-    return gains(step.direction, step.frame, step.state, step.flow, step.grid.rows, step.grid.columns)
+def ask(router: Router, step: TrunkStep) -> Tensor:
+    """The gains that a router predicts for a step."""
+    return router(step.direction, step.frame, step.state, step.flow, step.grid)
 
 
 def depth_within(gains: Tensor, pixels: Tensor, ratio: float) -> Tensor:
@@ -93,6 +119,23 @@ def depth_within(gains: Tensor, pixels: Tensor, ratio: float) -> Tensor:
     return chosen.view(count, blocks, *pixels.shape).sum(dim=1)
 
 
+def ratio_above(gains: Tensor, pixels: Tensor) -> Callable[[float], float]:
+    """The ratio of a pass's work with a gain above a threshold, as a function of the threshold.
+
+    Args:
+        gains: (N, blocks, rows, columns).
+        pixels: (rows, columns), what each tile costs.
+    """
+    rising, order = gains.detach().float().flatten().cpu().sort()
+    costs = pixels.expand(gains.shape).flatten()[order].double()
+    below = F.pad(costs.cumsum(dim=0), (1, 0)) / costs.sum()
+
+    def ratio(threshold: float) -> float:
+        return 1.0 - below[int(torch.searchsorted(rising, threshold, right=True))].item()
+
+    return ratio
+
+
 @dataclass
 class DifferenceThreshold:
     """The paper's way: before each block, score the difference to what entered it on the previous frame (equations 5, 9).
@@ -104,6 +147,7 @@ class DifferenceThreshold:
         score: direction and pooled difference (N, C, rows, columns) -> (N, rows, columns) in (0, 1).
         threshold: alpha; a block runs where the score exceeds it.
         cell_px: side of a cell.
+        account: chooses the threshold anew for every pass in which it counts.
         align: brings the previous frame's feature onto this one, given the flow in cells; None compares it as it lies
             (`raw`, the paper's words).
     """
@@ -112,6 +156,7 @@ class DifferenceThreshold:
     threshold: float
     cell_px: int = CELL_PX
     align: Callable[[Tensor, Tensor], Tensor] | None = None
+    account: Account | None = None
     _before: dict[Direction, dict[int, Tensor]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -122,6 +167,8 @@ class DifferenceThreshold:
             self._before[step.direction] = {}
         before = self._before.setdefault(step.direction, {})
         flow = None if step.flow is None or self.align is None else self._cells(step.flow) / self.cell_px
+        if self.account is not None and before:
+            self.threshold = self.account.threshold(step.direction)
 
         def decide(block: int, state: Tensor) -> Tensor:
             now, previous = self._cells(state), before.get(block)
@@ -130,7 +177,7 @@ class DifferenceThreshold:
                 return step.everywhere(True)
             if flow is not None and self.align is not None:
                 previous = self.align(previous, flow)
-            difference = F.adaptive_avg_pool2d((now - previous).abs(), (step.grid.rows, step.grid.columns))
+            difference = step.grid.pool((now - previous).abs(), self.cell_px)
             return self.score(step.direction, difference) > self.threshold
 
         return decide

@@ -35,6 +35,7 @@ class TrunkStep:
         flow: (N, 2, H, W) in pixels, to the frame before in this direction; None on the first frame of a scene.
         grid: the tiles.
         blocks: residual blocks of the trunk.
+        number: of the frame, from 0; -1 where it was not said.
     """
 
     direction: Direction
@@ -43,6 +44,7 @@ class TrunkStep:
     flow: Tensor | None
     grid: TileGrid
     blocks: int
+    number: int = -1
 
     def everywhere(self, value: bool) -> Tensor:
         """(N, rows, columns) of one value."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -83,7 +83,7 @@ class TaughtPolicy:
     _true: list[Tensor] = field(default_factory=list, init=False)
 
     def __call__(self, step: TrunkStep) -> Decide:
-        self._true.append(ask(self.oracle, step) / GAIN_UNIT)
+        self._true.append(self.oracle(step) / GAIN_UNIT)
         with torch.enable_grad():
             return self.policy(step)
 
@@ -127,4 +127,4 @@ def excess(result: Tensor, gt: Tensor, grid: TileGrid) -> Tensor:
 def _detached(step: TrunkStep) -> TrunkStep:
     """The step without gradients: the router's loss does not reach the backbone."""
     flow = None if step.flow is None else step.flow.detach()
-    return TrunkStep(step.direction, step.frame, step.state.detach(), flow, step.grid, step.blocks)
+    return replace(step, state=step.state.detach(), flow=flow)

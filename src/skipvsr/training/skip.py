@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from skipvsr.data.crops import Batch, CropSampler
 from skipvsr.evaluation.metrics import psnr_y
 from skipvsr.inference import masked
+from skipvsr.inference.policies import budget_policy
 from skipvsr.inference.routed import RoutedTrunks
 from skipvsr.models.router import GainRouter
 from skipvsr.models.vsr import SkipVSR
 from skipvsr.routing.grid import TileGrid
-from skipvsr.routing.learned import GainBudget
 from skipvsr.training.losses import charbonnier
 from skipvsr.training.routing import ExploringPolicy, gain_loss
 from skipvsr.training.settings import STRICT, Natural, Optimisation, Positive, Share, Weight
@@ -146,6 +146,6 @@ def measure_budgets(network: SkipVSR, lr: Tensor, gt: Tensor, tile_px: int) -> M
     full = measure_full(network, lr, gt)
     numbers = dict(full.numbers)
     for budget in BUDGETS:
-        routed = network(lr[None], RoutedTrunks(GainBudget(gain_router(network), budget), tile_px))[0]
+        routed = network(lr[None], RoutedTrunks(budget_policy(network, budget), tile_px))[0]
         numbers[f"psnr_y_{budget}"] = psnr_y(routed, gt).mean().item()
     return Measured(numbers, full.image)
