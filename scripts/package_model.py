@@ -64,7 +64,7 @@ def main() -> None:
     stored = {name: weights.to(dtype).float() for name, weights in checkpoint.weights.items()}
     network = build(replace(checkpoint, weights=stored))
     scale = checkpoint.config.scale
-    degradations = config.validation.degradations or [config.data.degradation]
+    degradations: list[Degradation] = config.validation.degradations or [config.data.degradation]
     networks = {args.destination.name: network} | {name: load_model(name) for name in args.against}
     scores = {kind: score_all(config, kind, scale, networks) for kind in degradations}
     bicubic, reached = (scores[degradations[0]][name] for name in ("bicubic", args.destination.name))
