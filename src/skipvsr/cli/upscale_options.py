@@ -134,7 +134,7 @@ def _add_streaming(group: Any) -> None:
     )  # fmt: skip
     group.add_argument(
         "--segment-length", type=int, metavar="N",
-        help="frames that are finished at a time: after an interruption no more than these are done again",
+        help="frames that are finished at a time, or up to a window more: an interruption loses no more than that",
     )  # fmt: skip
     group.add_argument("--no-scene-detection", action="store_true", help="treat the whole input as one scene")
 

@@ -12,7 +12,7 @@ from skipvsr.inference.upscaler import Upscaler
 
 Step = Literal["flow", "backward", "forward"]
 # Seconds per multiply-accumulate of each part, relative to that of the residual blocks: flow warps and works in few channels.
-_FLOW_WEIGHT, _RECONSTRUCTION_WEIGHT = 2.0, 1.5
+_FLOW_WEIGHT, _RECONSTRUCTION_WEIGHT = 2.5, 1.5
 # Multiply-accumulates a pixel whose time everything else takes: warping, converting, copying.
 _OVERHEAD_MACS = 4_000
 # Seconds of one core for an output pixel in H.264, visually lossless, at the encoder's medium speed: a rough figure.
