@@ -12,8 +12,7 @@ from skipvsr.cli.main import main
 from skipvsr.errors import ConfigError, InputError, OutputError
 from skipvsr.report.compare import CompareOptions, compare, compose, difference_map
 from skipvsr.video.images import read_image, write_image
-from skipvsr.video.open import read_clip
-from skipvsr.video.read import probe
+from skipvsr.video.open import probe, read_clip
 from tests.media import make_video, picture
 
 

@@ -277,3 +277,21 @@ def test_twenty_kills_at_random_moments(tmp_path: Path):
     assert np.array_equal(read_clip(place), read_clip(tmp_path / "whole.mkv"))
     assert packets(place, "audio") == packets(tmp_path / "whole.mkv", "audio")
     assert not unfinished(place).exists()
+
+
+def test_a_killed_overlay_leaves_nothing_for_good(tmp_path: Path, tiny: SkipVSR):
+    """As kill -9 leaves it: what is unfinished is in the hidden folder, and the next job begins anew and empties it."""
+    source = make_video(tmp_path / "in.mkv", 6)
+    for name in ("out", "overlay"):
+        (tmp_path / f".{name}.mkv.skipvsr").mkdir()
+        (tmp_path / f".{name}.mkv.skipvsr" / "000000.packets").write_bytes(b"half a part")
+    places: list[list[str]] = []
+
+    def look(progress: object) -> None:
+        places.append([path.name for path in tmp_path.iterdir() if path.name.endswith(".part")])
+
+    report = upscale_video(source, tmp_path / "out.mkv", tiny, overlay=tmp_path / "overlay.mkv", on_progress=look)
+    assert report.frames == 6
+    assert places
+    assert not any(places)  # nothing is named by the process, which nobody would find again
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mkv", "out.mkv", "overlay.mkv"]

@@ -16,7 +16,7 @@ from skipvsr.errors import ConfigError, InputError, OutputError
 from skipvsr.upscale.batch import is_batch, plan, upscale_many
 from skipvsr.upscale.plan import disk_bytes, memory_bytes, warn_of_shortage
 from skipvsr.video.images import write_image
-from skipvsr.video.read import probe
+from skipvsr.video.open import probe
 from skipvsr.video.write import EncodeOptions
 from tests.media import make_video, picture
 from tests.test_cli import run

@@ -97,11 +97,14 @@ def test_wrong_uses_are_one_line(tmp_path: Path):
 @pytest.mark.parametrize("flag", ["-", "--json"])
 def test_a_reader_that_goes_away_ends_the_job_quietly(tmp_path: Path, flag: str):
     source = make_video(tmp_path / "in.mp4", 40)
-    ends = ("-",) if flag == "-" else (str(tmp_path / "out.mp4"), "--json")
+    ends = ("-", "--quiet") if flag == "-" else (str(tmp_path / "out.mp4"), "--json")
     process = subprocess.Popen([*COMMAND, str(source), *ends], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stderr is not None
     process.stdout.read(10)
     process.stdout.close()
     process.wait(timeout=300)
-    assert b"Traceback" not in process.stderr.read()
+    assert process.returncode == 1
+    said = process.stderr.read()
+    assert b"Traceback" not in said
+    assert flag != "-" or said == b""

@@ -19,8 +19,7 @@ from skipvsr.upscale.job import upscale_video
 from skipvsr.upscale.progress import Progress
 from skipvsr.upscale.size import OutputSize, resize
 from skipvsr.video.images import read_image, write_image
-from skipvsr.video.open import read_clip
-from skipvsr.video.read import probe
+from skipvsr.video.open import probe, read_clip
 from skipvsr.video.write import EncodeOptions
 from tests.media import make_video, packets, picture, times
 

@@ -15,8 +15,9 @@ from skipvsr.upscale.job import upscale_video
 from skipvsr.upscale.size import OutputSize
 from skipvsr.video.colour import BT709, FULL, HLG, LIMITED, PQ, ColourSpec, from_rgb, to_rgb
 from skipvsr.video.encode import EncodeOptions, choose_encoder
+from skipvsr.video.open import probe
 from skipvsr.video.properties import CHROMA_OFFSETS, chroma_location, plane_array, with_chroma_location
-from skipvsr.video.read import VideoReader, probe
+from skipvsr.video.read import VideoReader
 from tests.media import make_video, picture
 
 KR_KB = {1: (0.2126, 0.0722), 4: (0.30, 0.11), 6: (0.299, 0.114), 7: (0.212, 0.087), 9: (0.2627, 0.0593)}

@@ -10,6 +10,7 @@ import struct
 import zlib
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -128,6 +129,14 @@ def test_damage_outside_of_a_part_is_not_the_users_business(tmp_path: Path):
     assert "at 0:00.600" in message
 
 
+def test_times_in_order_of_decoding_are_no_damage(tmp_path: Path):
+    """MXF without an index of the order in which frames are shown gives each packet the time at which it is decoded."""
+    source = make(tmp_path / "in.mxf", options={"crf": "4", "bf": "2", "b_strategy": "0"})
+    frames, message = read(source)
+    assert message == ""
+    assert len(frames) == COUNT
+
+
 def test_a_recording_that_begins_between_key_frames_is_no_damage(tmp_path: Path):
     """What was before the first key frame cannot be shown."""
     whole = make(tmp_path / "in.ts")
@@ -156,6 +165,52 @@ def test_a_truncated_end_is_never_silent(tmp_path: Path, ending: str, cut_bytes:
     frames, message = read(cut)
     assert len(frames) >= COUNT - 4
     assert "was cut off" in message
+
+
+def packet_places(path: Path, kind: str) -> list[int]:
+    with av.open(str(path)) as container:
+        return [packet.pos for packet in container.demux() if packet.stream.type == kind and packet.size and packet.pos]
+
+
+BETWEEN_PACKETS: dict[str, dict[str, Any]] = {
+    "flv": {"codec": "flv", "options": {"g": "10"}, "audio_codec": "libmp3lame", "audio_seconds": 1.2},
+    "wmv": {"codec": "wmv2", "options": {"g": "10", "b": "4M"}},
+    "ogv": {"codec": "libvpx", "options": {"b": "200k", "g": "10"}},
+    "mxf": {"codec": "mpeg2video", "options": {"g": "10"}},
+    "gif": {"codec": "gif", "pixel_format": "rgb8", "options": {}, "time_base": Fraction(1, 100)},
+    "apng": {"codec": "apng", "pixel_format": "rgb24", "options": {}},
+    "y4m": {"codec": "wrapped_avframe", "options": {}},
+}
+
+
+@pytest.mark.parametrize("ending", BETWEEN_PACKETS)
+def test_a_file_cut_between_two_packets_is_not_whole(tmp_path: Path, ending: str):
+    """Everything that is left is in order, but the header or what should be at the end says more."""
+    source = make(tmp_path / f"in.{ending}", **BETWEEN_PACKETS[ending])
+    assert read(source)[1] == ""
+    data, places = source.read_bytes(), packet_places(source, "video")
+    for ratio in (0.6, 0.9):
+        cut = tmp_path / f"cut.{ending}"
+        cut.write_bytes(data[: max(place for place in places if place < ratio * len(data))])
+        frames, message = read(cut)
+        assert 0 < len(frames) < COUNT
+        assert "was cut off" in message
+    within = tmp_path / f"within.{ending}"
+    within.write_bytes(data[:-3])
+    assert ending in {"mxf", "ogv"} or "was cut off" in read(within)[1]
+
+
+def test_the_length_in_the_header_of_flv_is_believed(tmp_path: Path):
+    """Also where the header does not say how large the file is."""
+    source = make(tmp_path / "in.flv", **BETWEEN_PACKETS["flv"])
+    data = bytearray(source.read_bytes())
+    place = data.find(b"filesize") + 9
+    data[place : place + 8] = bytes(8)
+    end = max(place for place in packet_places(source, "audio") if place < 0.6 * len(data))
+    source.write_bytes(data)
+    assert read(source)[1] == ""
+    source.write_bytes(data[:end])
+    assert "s before its header says: it was cut off" in read(source)[1]
 
 
 def test_a_whole_file_with_something_behind_it_is_whole(tmp_path: Path):
@@ -249,6 +304,12 @@ class FailingSound:
 
     def __init__(self, container, error: Exception) -> None:
         self._container, self._error = container, error
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._container.close()
 
     def __getattr__(self, name: str):
         return getattr(self._container, name)

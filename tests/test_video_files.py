@@ -14,12 +14,13 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from skipvsr.errors import ConfigError, DecodeError, InputError, OutputError
-from skipvsr.video.colour import LIMITED, ColourSpec, colour_of, from_rgb, to_rgb
+from skipvsr.video.colour import LIMITED, ColourSpec, colour_of, to_rgb
 from skipvsr.video.frame import Frame
 from skipvsr.video.images import write_image
-from skipvsr.video.open import open_reader, open_writer, read_clip
+from skipvsr.video.open import open_reader, open_writer, probe, read_clip
 from skipvsr.video.probe import VideoInfo
-from skipvsr.video.read import VideoReader, probe
+from skipvsr.video.read import VideoReader
+from skipvsr.video.timeline import Timeline
 from skipvsr.video.write import EncodeOptions, VideoWriter
 from tests.media import make_video, packets, picture, times
 
@@ -309,18 +310,26 @@ def test_an_avi_with_b_frames_is_read_in_order(tmp_path: Path):
         assert [frame.seconds for frame in reader] == pytest.approx([index / 25 for index in range(12)], abs=0.05)
 
 
-def test_times_that_repeat_lose_no_frame_and_times_that_jump_back_end_the_video(tmp_path: Path):
-    source = make_video(tmp_path / "in.mkv", 4)
+def test_times_that_repeat_or_are_missing_lose_no_frame():
+    timeline = Timeline(Fraction(1, 1000))
+    assert [timeline.place(pts, 40) for pts in (1000, 1040, 1040, 1030, None)] == [1000, 1040, 1041, 1042, 1082]
+    assert timeline.place(1200, None) == 1200
+    assert timeline.place(None, None) == 1318  # as long as the one before
+    assert timeline.where() == "0:01.436"
+    assert timeline.place(319, 40) == 1319
+    assert timeline.place(319, 40) is None  # a second back
+
+
+def test_times_that_jump_back_end_the_video(tmp_path: Path):
+    """Two transport streams, one behind the other in one file."""
+    parts = [make_video(tmp_path / f"{count}.ts", count, options={"crf": "4", "bf": "0"}) for count in (40, 5)]
+    source = tmp_path / "both.ts"
+    source.write_bytes(b"".join(part.read_bytes() for part in parts))
     with VideoReader(source) as reader:
-        decoded = from_rgb(next(iter(reader)).pixels, "yuv420p", reader.info.colour)
-        reader._last_pts, reader._step = 1000, 40
-        for pts, expected in ((1040, 1040), (1040, 1041), (1030, 1042), (None, 1082)):
-            timed = reader._time(decoded, pts)
-            assert timed is not None
-            assert timed.pts == expected
-        assert reader._time(decoded, 10) is None
-        with pytest.raises(DecodeError, match="jumps back in time"):
-            reader._complain()
+        frames = iter(reader)
+        assert len([next(frames) for _ in range(40)]) == 40
+        with pytest.raises(DecodeError, match=r"jumps back in time at 0:01\.600"):
+            next(frames)
 
 
 def test_how_long_the_last_frame_is_shown_is_kept(tmp_path: Path):

@@ -12,13 +12,8 @@ from PIL import Image
 from skipvsr.errors import DecodeError, InputError, OutputError
 from skipvsr.upscale.job import upscale_video
 from skipvsr.video.colour import BT709, BT2020_NCL, FULL, LIMITED, SMPTE170M, ColourSpec, from_rgb, to_rgb
-from skipvsr.video.images import (
-    ImageFolderReader,
-    ImageFolderWriter,
-    read_image,
-    read_image_and_alpha,
-    write_image,
-)
+from skipvsr.video.image_folder import ImageFolderReader, ImageFolderWriter
+from skipvsr.video.images import read_image, read_image_and_alpha, write_image
 from skipvsr.video.open import open_writer
 from tests.media import picture
 
@@ -315,3 +310,16 @@ def test_jpeg_inside_tiff_is_refused(tmp_path: Path):
     Image.fromarray(smooth()).save(tmp_path / "a.tif", compression="jpeg")
     with pytest.raises(InputError, match=r"a\.tif is JPEG inside TIFF"):
         read_image(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("ratio", [0.9, 0.99])
+def test_a_jpeg_that_was_cut_off_does_not_pass_for_a_whole_one(tmp_path: Path, ratio: float):
+    """FFmpeg fills what is missing with grey. What follows the end of an image is no fault."""
+    path = tmp_path / "a.jpg"
+    write_image(path, picture(0))
+    data, whole = path.read_bytes(), read_image(path)
+    path.write_bytes(data + b"something behind it")
+    assert np.array_equal(read_image(path), whole)
+    path.write_bytes(data[: int(ratio * len(data))])
+    with pytest.raises(InputError, match="was cut off"):
+        read_image(path)

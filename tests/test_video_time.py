@@ -13,8 +13,9 @@ from skipvsr import upscale_video
 from skipvsr.cli.main import main
 from skipvsr.errors import ConfigError, InputError
 from skipvsr.video.frame import Frame
-from skipvsr.video.open import open_reader
-from skipvsr.video.read import VideoReader, probe
+from skipvsr.video.open import open_reader, probe
+from skipvsr.video.read import VideoReader
+from skipvsr.video.timeline import Timeline
 from tests.media import make_video, packets, picture, times
 
 GROUPS = {"crf": "4", "g": "8", "bf": "2"}
@@ -82,19 +83,17 @@ def test_a_part_that_starts_between_two_units_starts_at_the_next(tmp_path: Path)
 
 def test_a_part_begins_in_the_file_and_not_far_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     source = make_long(tmp_path, "mp4")
-    converted = []
-    from skipvsr.video import read as module
+    placed: list[int | None] = []
+    place = Timeline.place
 
-    original = module.VideoReader._time
+    def note(self: Timeline, pts: int | None, duration: int | None) -> int | None:
+        placed.append(pts)
+        return place(self, pts, duration)
 
-    def note(self, decoded, pts):
-        converted.append(pts)
-        return original(self, decoded, pts)
-
-    monkeypatch.setattr(module.VideoReader, "_time", note)
+    monkeypatch.setattr(Timeline, "place", note)
     with VideoReader(source, 1.32) as reader:
         assert len(list(reader)) == 7
-    assert min(converted) == 32 * 512
+    assert placed[0] == 32 * 512
 
 
 def test_frames_that_lean_on_those_before_a_key_frame_are_right_in_a_part(tmp_path: Path):
@@ -218,6 +217,62 @@ def test_a_video_from_before_zero_is_moved_whole(tmp_path: Path, ending: str, ca
         for one, two in zip(late[::-1], [when for when, _ in packets(source, "audio")][::-1], strict=False)
     )
     assert caplog.messages == ["the first frame is at -0:00.160; everything is moved on by so much, to start at 0"]
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mov"])
+def test_a_late_start_between_two_milliseconds_is_kept(tmp_path: Path, ending: str):
+    late = [129_751 + 3000 * index for index in range(5)]
+    source = make_video(tmp_path / "in.ts", 5, times=late, time_base=Fraction(1, 90_000))
+    assert (times(source)[0] * 1000).denominator > 1
+    upscale_video(source, tmp_path / f"out.{ending}", "bicubic")
+    assert times(tmp_path / f"out.{ending}") == times(source)
+
+
+def test_sound_from_before_zero_moves_everything_and_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    """Matroska holds nothing before zero: a packet of sound that is half before it is not cut, and no stream moves alone."""
+    whole = make_video(tmp_path / "whole.mp4", 20, audio_codec="aac", audio_seconds=0.8)
+    source = moved(whole, tmp_path / "in.ts", Fraction(1, 100))
+    first = packets(source, "audio")[0][0]
+    assert -Fraction(12, 1000) < first < -Fraction(11, 1000)
+    upscale_video(source, tmp_path / "out.mkv", "bicubic")
+    assert caplog.messages == ["the first sound is at -0:00.011; everything is moved on by so much, to start at 0"]
+    sound = packets(tmp_path / "out.mkv", "audio")
+    assert len(sound) == len(packets(source, "audio"))
+    assert sound[0][0] == 0
+    shifts = [after - before for before, after in zip(times(source), times(tmp_path / "out.mkv"), strict=True)]
+    assert all(abs(shift + first) <= Fraction(1, 1000) for shift in shifts)
+    caplog.clear()
+    upscale_video(source, tmp_path / "out.mp4", "bicubic")
+    assert not caplog.messages
+    assert times(tmp_path / "out.mp4") == times(source)
+
+
+def test_frames_of_matroska_before_zero_have_their_times(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    """FFmpeg drops the times of a picture that lie before zero, and keeps those of sound."""
+    whole = make_video(tmp_path / "whole.mp4", 20, audio_codec="aac", audio_seconds=0.8)
+    source = moved(whole, tmp_path / "in.mkv", -Fraction(1, 2))
+    assert [frame.seconds for frame in read(source)] == pytest.approx(
+        [index / 25 - 0.5 for index in range(20)], abs=0.002
+    )
+    upscale_video(source, tmp_path / "out.mp4", "bicubic")
+    assert times(tmp_path / "out.mp4") == [Fraction(index, 25) for index in range(20)]
+    assert caplog.messages == ["the first frame is at -0:00.500; everything is moved on by so much, to start at 0"]
+    assert min(packets(tmp_path / "out.mp4", "audio"))[0] == pytest.approx(-0.021, abs=0.002)
+
+
+def test_frames_are_shown_until_the_next_one(tmp_path: Path):
+    """MP4 says how far apart frames are decoded; with B-frames that is not how long they are shown."""
+    irregular = [0, 400, 1700, 1717, 5000, 9000, 9300, 20000]
+    source = make_video(tmp_path / "in.mp4", 8, times=irregular, time_base=Fraction(1, 10000), options=GROUPS)
+    assert shown(source) != pytest.approx(np.diff(irregular) / 10000, abs=0.002)
+    upscale_video(source, tmp_path / "out.mkv", "bicubic")
+    assert shown(tmp_path / "out.mkv") == pytest.approx(np.diff(irregular) / 10000, abs=0.0011)
+
+
+def shown(path: Path) -> list[float]:
+    """How long each frame but the last is shown, as the file says."""
+    with VideoReader(path) as reader:
+        return [float((frame.duration or 0) * frame.time_base) for frame in reader][:-1]
 
 
 @pytest.mark.parametrize(("before", "after"), [("mp4", "mp4"), ("mp4", "mkv"), ("mkv", "mkv"), ("mkv", "mov")])

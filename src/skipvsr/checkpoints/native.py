@@ -26,6 +26,7 @@ from skipvsr.errors import CheckpointError, ConfigError, OutputError
 from skipvsr.models.quantization import Quantization
 from skipvsr.models.router import Calibration
 from skipvsr.models.vsr import SkipVSR, VSRConfig
+from skipvsr.video.files import write_whole
 
 FORMAT, FORMAT_VERSION = "skipvsr", 2
 # In version 1 the reconstruction was called "tail", in the network's settings and in the names of its weights.
@@ -152,14 +153,7 @@ def store_table(folder: Path, table: Calibration | Quantization) -> None:
     path = folder / CONFIG
     key = "calibration" if isinstance(table, Calibration) else "quantization"
     description = {**_read_config(path), key: table.to_dict()}
-    work = path.with_name(f".{CONFIG}.{os.getpid()}.part")
-    try:
-        work.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-        work.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written ({error.strerror})") from error
-    finally:
-        work.unlink(missing_ok=True)
+    write_whole(path, json.dumps(description, indent=2) + "\n")
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:

@@ -184,7 +184,8 @@ def _measure(
 
 
 def _show(args: argparse.Namespace, settings: list[Setting], rows: list[Row], clips: list[Clip]) -> None:
-    from skipvsr.evaluation.results import markdown, parts_table, write_text
+    from skipvsr.evaluation.results import markdown, parts_table
+    from skipvsr.video.files import write_whole
 
     degradation = f"own {args.lr}" if args.lr else args.degradation
     table = [tuple(name for name, _ in _COLUMNS)]
@@ -192,7 +193,7 @@ def _show(args: argparse.Namespace, settings: list[Setting], rows: list[Row], cl
     parts = {setting.label: parts_table(row) for setting, row in zip(settings, rows, strict=True)} if args.parts else {}
     if args.markdown is not None:
         more = "".join(f"\n{label}, per frame\n\n{markdown(lines)}" for label, lines in parts.items())
-        write_text(args.markdown, markdown(table) + more)
+        write_whole(args.markdown, markdown(table) + more)
     if args.csv is not None:
         _write_csv(args.csv, rows)
     if args.json:
@@ -214,7 +215,7 @@ def _write_csv(path: Path, rows: list[Row]) -> None:
     import io
     from statistics import mean
 
-    from skipvsr.evaluation.results import write_text
+    from skipvsr.video.files import write_whole
 
     text = io.StringIO()
     writer = csv.writer(text)
@@ -226,7 +227,7 @@ def _write_csv(path: Path, rows: list[Row]) -> None:
             means = [mean(values) if (values := getattr(clip, name)) else "" for name in names]
             known = [getattr(clip, name) for name in plain]
             writer.writerow([row.policy, row.value, row.tiling, clip.clip, clip.frames, *means, *known])
-    write_text(path, text.getvalue())
+    write_whole(path, text.getvalue())
 
 
 def _cells(setting: Setting, row: Row) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from skipvsr.cli.show import print_event, progress_bar
 from skipvsr.cli.upscale_display import PIPE, about, clock
 from skipvsr.cli.upscale_options import compute_options, output_options, stream_options
-from skipvsr.errors import ConfigError, InputError
+from skipvsr.errors import ConfigError, SkipVSRError
 
 if TYPE_CHECKING:
     from skipvsr.upscale.estimate import Estimate
@@ -48,7 +48,7 @@ def dry_run(args: argparse.Namespace) -> None:
                     task.source, task.destination, model, compute=compute, stream=stream, output=output,
                     scale=args.scale, start=args.start, end=args.end, on_progress=advance,
                 )  # fmt: skip
-        except InputError as error:
+        except SkipVSRError as error:
             _say(args, "failed", task, about(task.source, error))
             continue
         seconds += found.seconds or 0.0

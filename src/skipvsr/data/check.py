@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from skipvsr.data.clips import image_files, is_image, is_video, read_frames
+from skipvsr.data.clips import image_files, read_frames
 from skipvsr.data.datasets import (
     DATASETS,
     KINDS,
@@ -26,6 +26,7 @@ from skipvsr.data.decode import Stream, decode_all
 from skipvsr.data.degradations import SCALE
 from skipvsr.data.phase import detect_phase
 from skipvsr.errors import ConfigError, DataError, ShapeError
+from skipvsr.video.files import is_image, is_video
 
 # Names that stand for all splits of one download.
 FAMILIES = {"reds": ("reds-train", "reds4", "reds-val4"), "vimeo": ("vimeo-train", "vimeo-test")}

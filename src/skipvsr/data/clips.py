@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,11 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from skipvsr.errors import DataError, InputError
-from skipvsr.video.images import READ as IMAGE_SUFFIXES
-from skipvsr.video.open import open_reader, read_clip, to_8_bit
-from skipvsr.video.read import probe
-
-VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v", ".y4m", ".ts"})
+from skipvsr.video.files import is_image, natural_key
+from skipvsr.video.open import open_reader, probe, read_clip, to_8_bit
 
 
 @dataclass(frozen=True)
@@ -128,20 +124,6 @@ def image_files(folder: Path) -> tuple[Path, ...]:
 @lru_cache(maxsize=4096)
 def _image_files(folder: Path, _modified_ns: int) -> tuple[Path, ...]:
     return tuple(sorted((path for path in folder.iterdir() if is_image(path)), key=natural_key))
-
-
-def is_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-
-
-def is_video(path: Path) -> bool:
-    return path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".")
-
-
-def natural_key(path: Path) -> tuple[tuple[int, str], ...]:
-    """Sort key that takes runs of digits as numbers: im2.png before im10.png."""
-    parts = re.findall(r"\d+|\D+", path.name.lower())
-    return tuple((int(part), "") if part.isdigit() else (-1, part) for part in parts)
 
 
 def _first_broken(source: Path) -> int:

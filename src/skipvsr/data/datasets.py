@@ -11,8 +11,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
-from skipvsr.data.clips import Clip, count_frames, image_files, is_image, is_video, natural_key
+from skipvsr.data.clips import Clip, count_frames, image_files
 from skipvsr.errors import ConfigError, DataError
+from skipvsr.video.files import is_image, is_video, natural_key
 
 LRKind = Literal["bi", "bd"]
 

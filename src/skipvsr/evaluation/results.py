@@ -18,7 +18,7 @@ from skipvsr.evaluation.settings import Setting
 from skipvsr.inference.machine import describe_machine
 from skipvsr.models.blocks import SCALE
 from skipvsr.models.vsr import SkipVSR
-from skipvsr.video.errors import writing
+from skipvsr.video.files import write_whole
 
 # Of parts whose names in JSON are no words.
 PART_NAMES = {"trunk_inputs": "trunk inputs", "overlap": "overlap of patches", "extra": "beyond tiles' borders"}
@@ -146,7 +146,7 @@ class Evaluation:
             return
         rows = [row.to_dict() for row in self._rows.values()]
         values = {**self._head, "rows": rows, "machine": describe_machine(), "command": self._command}
-        write_text(self._path, json.dumps(values, indent=1) + "\n")
+        write_whole(self._path, json.dumps(values, indent=1) + "\n")
 
 
 def parts_table(row: Row) -> list[tuple[str, ...]]:
@@ -166,14 +166,3 @@ def markdown(table: Sequence[Sequence[str]]) -> str:
     """A header and lines as a Markdown table."""
     lines = [table[0], ("---",) * len(table[0]), *table[1:]]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
-
-
-def write_text(path: Path, text: str) -> None:
-    """A file that appears whole or not at all. Raises OutputError."""
-    work = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with writing(path):
-        try:
-            work.write_text(text)
-            work.replace(path)
-        finally:
-            work.unlink(missing_ok=True)

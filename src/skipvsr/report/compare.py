@@ -17,8 +17,8 @@ from skipvsr.errors import ConfigError, InputError, OutputError
 from skipvsr.upscale.frames import to_array, to_tensor
 from skipvsr.upscale.overlay import draw_depth
 from skipvsr.upscale.size import resize
+from skipvsr.video.files import IMAGE_SUFFIXES
 from skipvsr.video.frame import Frame
-from skipvsr.video.images import READ as IMAGE_SUFFIXES
 from skipvsr.video.images import write_image
 from skipvsr.video.open import Reader, open_reader, open_writer, to_8_bit
 

@@ -9,12 +9,13 @@ from statistics import mean, stdev
 
 from skipvsr.evaluation.cost import cost_per_frame
 from skipvsr.evaluation.evaluate import Row
-from skipvsr.evaluation.results import markdown, write_text
+from skipvsr.evaluation.results import markdown
 from skipvsr.evaluation.settings import Setting
 from skipvsr.models.vsr import SkipVSR
 from skipvsr.report import published
 from skipvsr.report.experiment import BUDGETS, HALF, Experiment
 from skipvsr.report.presets import TestSet
+from skipvsr.video.files import write_whole
 
 _PATCH_FULL = Setting("full", 1.0, "patch")
 # Ratios of blocks that the fixed strategies of Table 4 run: 278 of 338.5 G is three quarters of the blocks, and the words
@@ -40,8 +41,8 @@ class Table:
     def save(self, stem: Path) -> list[Path]:
         """Write STEM.md and STEM.json; return the files."""
         files = [stem.with_suffix(".md"), stem.with_suffix(".json")]
-        write_text(files[0], self.markdown())
-        write_text(
+        write_whole(files[0], self.markdown())
+        write_whole(
             files[1], json.dumps({"header": self.header, "rows": self.rows, "notes": self.notes}, indent=1) + "\n"
         )
         return files

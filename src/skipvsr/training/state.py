@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 from skipvsr.errors import ConfigError, TrainingError
 from skipvsr.models.vsr import SkipVSR
 from skipvsr.training.config import TrainingConfig
+from skipvsr.video.files import whole_file
 
 RUN = "run.json"
 LAST = "last.pt"
@@ -49,12 +49,8 @@ class StageState:
             "best_score": self.best_score,
         }
         folder.mkdir(parents=True, exist_ok=True)
-        work = folder / f".{LAST}.part"
-        with work.open("wb") as file:
+        with whole_file(folder / LAST) as file:
             torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        work.replace(folder / LAST)
 
     def load(self, folder: Path, device: torch.device) -> bool:
         """Go on from `last.pt`; False where there is none. Raises TrainingError where it is damaged."""

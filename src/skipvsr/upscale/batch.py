@@ -20,16 +20,11 @@ from skipvsr.upscale.isolated import STALL_SECONDS, IsolatedJob, JobProcess, Opt
 from skipvsr.upscale.job import OnProgress
 from skipvsr.upscale.options import OutputOptions, VideoShorthands
 from skipvsr.upscale.request import UpscaleReport
+from skipvsr.video.containers import CONTAINERS
 from skipvsr.video.encode import choose_encoder
-from skipvsr.video.images import READ
-from skipvsr.video.write import CONTAINERS
+from skipvsr.video.files import is_image, is_video
 
 _LOG = logging.getLogger("skipvsr")
-# What counts as a video in a folder; what is given by name is always tried.
-VIDEOS = (
-    ".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob",
-    ".webm", ".wmv", ".y4m",
-)  # fmt: skip
 _OTHERWISE = ".mkv"
 
 
@@ -239,7 +234,7 @@ def _walk(root: Path, skip: Path) -> Iterator[Path]:
             yield place
         for name in files:
             path = place / name
-            if name.startswith(".") or path.suffix.lower() not in VIDEOS:
+            if not is_video(path):
                 continue
             if not path.resolve().is_relative_to(inside):
                 _LOG.warning("%s is left out: it is a link that leads out of %s", path, root)
@@ -248,7 +243,7 @@ def _walk(root: Path, skip: Path) -> Iterator[Path]:
 
 
 def _has_images(folder: Path) -> bool:
-    return any(path.suffix.lower() in READ and not path.name.startswith(".") for path in folder.iterdir())
+    return any(is_image(path) for path in folder.iterdir())
 
 
 def _output_name(source: Path) -> str:

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from skipvsr.errors import OutputError
 from skipvsr.video.errors import writing
-from skipvsr.video.segments import Segment, write_whole
+from skipvsr.video.files import write_whole
+from skipvsr.video.segments import Segment
 
 _END_BYTES = 1 << 20
 _MIB = 1 << 20

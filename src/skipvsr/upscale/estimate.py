@@ -29,9 +29,10 @@ from skipvsr.upscale.measure import (
 )
 from skipvsr.upscale.options import OutputOptions, VideoShorthands
 from skipvsr.upscale.plan import disk_bytes, memory_bytes
-from skipvsr.video.open import open_reader
+from skipvsr.video.containers import CONTAINERS
+from skipvsr.video.open import check_streams_fit, open_reader
 from skipvsr.video.probe import VideoInfo
-from skipvsr.video.write import CONTAINERS, EncodeOptions
+from skipvsr.video.write import EncodeOptions
 
 # Of the beginning, at most: where a file cannot be searched, so much has to be decoded.
 _SKIPPED_SECONDS = 20.0
@@ -109,6 +110,7 @@ def estimate(
 
     Raises:
         InputError, DecodeError: the source cannot be read.
+        OutputError: the container cannot hold a stream of the source.
         ModelError, ConfigError: the model or an option is wrong.
     """
     compute, stream, output = compute or ComputeOptions(), stream or StreamOptions(), output or OutputOptions()
@@ -119,7 +121,8 @@ def estimate(
     upscaler = Upscaler(network, compute, stream)
     with open_reader(source, start, end) as reader:
         info = reader.info
-    height, width = output.size_of(info, upscaler.model.scale)
+        height, width = output.size_of(info, upscaler.model.scale)
+        check_streams_fit(Path(destination), width, height, reader, output.encoding)
     clock = _Clock(upscaler, Path(source), info, height * width, on_progress)
     encode = clock.encoding(output.encoding, Path(destination))
     seconds, fastest = clock.seconds_per_frame(encode)

@@ -167,7 +167,9 @@ def _open_pipeline(
     if request.overlay is not None:
         patches = request.upscaler.patch_grid(info.height, info.width)
         depths = LatestDepths(None if patches is None else patches.expand)
-        overlay = Overlay(stack.enter_context(open_output(request.overlay)), depths)
+        # A folder of its own, which the next job empties where this one is killed.
+        side = stack.enter_context(UnfinishedJob(request.overlay, {}, resume=False))
+        overlay = Overlay(stack.enter_context(open_output(request.overlay, work=side.folder)), depths)
         traces.append(depths)
     before = None if work is None else work.checkpoint
     state = None if before is None else StreamState(before.frames, before.numbers, before.tensors)

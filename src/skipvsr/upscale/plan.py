@@ -11,8 +11,9 @@ import psutil
 from skipvsr.inference.streaming import Windows
 from skipvsr.inference.strips import STRIP_PIXELS
 from skipvsr.models.vsr import VSRConfig
+from skipvsr.video.containers import CONTAINERS
 from skipvsr.video.prefetch import DEPTH
-from skipvsr.video.write import CONTAINERS, EncodeOptions
+from skipvsr.video.write import EncodeOptions
 
 _LOG = logging.getLogger("skipvsr")
 _GIB = 1 << 30

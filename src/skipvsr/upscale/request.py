@@ -16,7 +16,7 @@ from skipvsr.routing.trace import Trace
 from skipvsr.upscale.checkpoint import identity
 from skipvsr.upscale.options import OutputOptions
 from skipvsr.video.errors import PIPE
-from skipvsr.video.images import ImageFolderReader
+from skipvsr.video.image_folder import ImageFolderReader
 from skipvsr.video.open import Reader, open_reader
 
 _SEGMENT_MACS = 20_000_000_000_000

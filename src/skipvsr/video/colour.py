@@ -21,7 +21,7 @@ PQ, HLG = 16, 18
 # swscale's own codes for the matrices that it knows.
 _SWSCALE = {BT709: 1, FCC: 4, BT470BG: 5, SMPTE170M: 5, SMPTE240M: 7, BT2020_NCL: 9}
 
-# What is no matrix from Y, Cb and Cr to RGB, or depends on more than the code says.
+# Not a matrix from Y, Cb and Cr to RGB, or one that depends on more than its code.
 _UNUSABLE = {
     10: "BT.2020 with constant luminance",
     11: "SMPTE ST 2085",

@@ -10,7 +10,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from skipvsr.video.errors import reading
-from skipvsr.video.images import READ
+from skipvsr.video.files import IMAGE_SUFFIXES
 from skipvsr.video.open import open_reader
 from skipvsr.video.probe import open_container, picture_stream, stream_duration_seconds
 
@@ -40,7 +40,7 @@ def compression_of(source: Path) -> Compression:
     Raises:
         InputError: the source cannot be read.
     """
-    if source.is_dir() or source.suffix.lower() in READ:
+    if source.is_dir() or source.suffix.lower() in IMAGE_SUFFIXES:
         return _of_images(source)
     container, file = open_container(source)
     try:
@@ -73,7 +73,9 @@ def _of_images(source: Path) -> Compression:
         info = reader.info
     files = [source]
     if source.is_dir():
-        files = sorted(path for path in source.iterdir() if path.suffix.lower() in READ and path.name[0] != ".")
+        files = sorted(
+            path for path in source.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != "."
+        )
     codec = _LOSSY_IMAGES.get(files[0].suffix.lower(), files[0].suffix.lower().lstrip("."))
     bits = 8 * sum(path.stat().st_size for path in files) / len(files)
     return Compression(codec, bits / (info.width * info.height), info.height, info.width)

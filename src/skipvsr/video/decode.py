@@ -12,6 +12,8 @@ from av.error import FFmpegError
 from av.packet import Packet
 from av.video.stream import VideoStream
 
+from skipvsr.video.clock import clock
+
 # Codecs that have packets without a picture of their own.
 _HIDDEN_PICTURES = {"vp8", "vp9", "av1", "libdav1d", "mpeg4", "msmpeg4", "msmpeg4v2"}
 _TIMES_SHOWN = 5
@@ -112,7 +114,7 @@ class Decoder:
                 self._damaged.add(packet.pts)
 
     def _refuse(self, packet: Packet | None) -> None:
-        """A packet that does not decode. A recording may well begin between two key frames: what is before the first
+        """A packet that does not decode. A recording may begin between two key frames: what comes before the first
         cannot be shown and is not missed."""
         if packet is None or not packet.size:
             return
@@ -131,6 +133,10 @@ class Decoder:
         """Strike a frame off those that are expected. What is shown before it and has not come is missing."""
         if pts is not None and frame.is_corrupt:
             self._damaged.add(pts)
+        if pts is not None and pts in self._missing:
+            # It comes after all: times in order of decoding, as some MXF files have them, say nothing of what is missing.
+            self._missing.discard(pts)
+            self._one_picture_each = False
         if pts not in self._expected or frame.interlaced_frame:
             # Frames do not come as packets do; each field may be a packet of its own.
             self._one_picture_each = False
@@ -154,13 +160,6 @@ class Decoder:
     def _when(self, times: list[int]) -> str:
         shown = ", ".join(clock(pts * self._time_base) for pts in times[:_TIMES_SHOWN])
         return f"at {shown}{' and later' if len(times) > _TIMES_SHOWN else ''}"
-
-
-def clock(seconds: float | Fraction) -> str:
-    """A time as minutes and seconds: 1:02.500."""
-    sign = "-" if seconds < 0 else ""
-    minutes, rest = divmod(abs(float(seconds)), 60)
-    return f"{sign}{int(minutes)}:{rest:06.3f}"
 
 
 def _pictures(times: list[int]) -> str:

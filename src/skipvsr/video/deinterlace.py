@@ -32,7 +32,7 @@ class Deinterlacer:
         self._graph: Graph | None = None
         self._layout: tuple[str, int, int] | None = None
         self._waiting: deque[TimedFrame] = deque()
-        # The filter counts frames; whatever their own times are, they are not its business.
+        # The filter gets frame numbers as times; the frames' own times are put back behind it.
         self._count = 0
 
     def push(self, frame: TimedFrame) -> Iterator[TimedFrame]:

@@ -40,7 +40,7 @@ def reading(path: Path) -> Iterator[None]:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn foreign errors into OutputError; a pipe that nobody reads any more stays BrokenPipeError."""
+    """Turn foreign errors into OutputError; BrokenPipeError stays as it is: the reader of a pipe has gone."""
     try:
         yield
     except SkipVSRError:

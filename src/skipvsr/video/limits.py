@@ -1,4 +1,4 @@
-"""How much of an untrusted file is taken at its word."""
+"""Limits for untrusted files: sizes, streams, threads."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ MIN_SIDE_PX = 16
 MAX_SIDE_PX = 16384
 MAX_PIXELS = 1 << 26
 MAX_STREAMS = 64
+# Of an image: the largest picture in 16 bits with alpha, not compressed, and room for what comes with it.
+MAX_IMAGE_BYTES = 8 * MAX_PIXELS + (64 << 20)
 MAX_DECODER_THREADS = 8
 
 

@@ -13,13 +13,15 @@ import numpy as np
 from skipvsr.errors import ConfigError, InputError, OutputError
 from skipvsr.video.colour import to_8_bit
 from skipvsr.video.errors import PIPE, reading, writing
+from skipvsr.video.files import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from skipvsr.video.frame import Frame
-from skipvsr.video.images import READ, ImageFolderReader, ImageFolderWriter, check_replaceable, read_image
+from skipvsr.video.image_folder import ImageFolderReader, ImageFolderWriter, check_replaceable
+from skipvsr.video.images import read_image
 from skipvsr.video.pipe import PipeWriter
 from skipvsr.video.probe import VideoInfo
 from skipvsr.video.read import VideoReader
 from skipvsr.video.segments import Segment
-from skipvsr.video.write import EncodeOptions, VideoWriter
+from skipvsr.video.write import EncodeOptions, VideoWriter, check_video_output
 
 Reader: TypeAlias = VideoReader | ImageFolderReader
 
@@ -54,7 +56,7 @@ def open_reader(
     if not folder:
         return VideoReader(path, start, end, deinterlace=deinterlace)
     if start is not None or end is not None:
-        raise ConfigError(f"{path} is a folder of images, in which there is no time; leave out start and end")
+        raise ConfigError(f"{path} is a folder of images, which have no times; leave out start and end")
     return ImageFolderReader(path)
 
 
@@ -86,12 +88,12 @@ def open_writer(
     Args:
         path: of the output.
         width, height: of the frames that will come.
-        source: what is upscaled.
+        source: the reader of the input.
         options: the encoder.
         sample_aspect_ratio: of the output's pixels; None: the source's.
-        overwrite: replace what is there.
-        work: a folder for what is unfinished; None: the writer's own.
-        segments, done: what is in it already: parts of a video, frames.
+        overwrite: replace an existing output.
+        work: a folder for unfinished files; None: the writer makes its own.
+        segments, done: finished parts of a video in that folder, and how many frames are finished.
 
     Raises:
         OutputError: the path exists and `overwrite` is off, is the source itself or of another kind than the source, or
@@ -110,6 +112,12 @@ def open_writer(
     )  # fmt: skip
 
 
+def check_streams_fit(path: Path, width: int, height: int, source: Reader, options: EncodeOptions | None) -> None:
+    """Raise OutputError or ConfigError where `open_writer` would because of the streams or the encoder; writes nothing."""
+    if path != PIPE and isinstance(source, VideoReader):
+        check_video_output(path, width, height, source=source.info, options=options)
+
+
 def check_output(path: Path, source: Reader, *, overwrite: bool) -> None:
     """Raise OutputError where there is something that must not be replaced, or the output is of another kind."""
     if path == PIPE:
@@ -119,12 +127,12 @@ def check_output(path: Path, source: Reader, *, overwrite: bool) -> None:
     with writing(path):
         if path.exists() or path.is_symlink():
             _check_existing(path, source, overwrite)
-    if isinstance(source, ImageFolderReader) and path.suffix.lower() in {".mp4", ".mkv", ".mov", ".webm", ".avi"}:
+    if isinstance(source, ImageFolderReader) and path.suffix.lower() in VIDEO_SUFFIXES:
         raise OutputError(f"{path} looks like a video, and the input is a folder of images; give a folder")
 
 
 def _check_existing(path: Path, source: Reader, overwrite: bool) -> None:
-    """Raise OutputError where what is there must not be replaced."""
+    """Raise OutputError where the existing file or folder must not be replaced."""
     place, input_place = path.resolve(), source.path.resolve()
     if place == input_place:
         raise OutputError(f"{path} is the input; choose another output")
@@ -154,7 +162,7 @@ def read_clip(path: str | Path, *, start: int = 0, frames: int | None = None) ->
         InputError, DecodeError: as the readers do; fewer frames than asked for.
     """
     path = Path(path)
-    if path.suffix.lower() in READ and path.is_file():
+    if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
         pixels = [read_image(path)]
     else:
         with open_reader(path) as reader:

@@ -18,7 +18,7 @@ from skipvsr.video.encode import EncodeOptions, encoder_rate
 from skipvsr.video.errors import PIPE, writing
 from skipvsr.video.frame import Frame
 from skipvsr.video.probe import VideoInfo
-from skipvsr.video.write import output_colour
+from skipvsr.video.video_stream import output_colour
 
 _FORMAT = "yuv4mpegpipe"
 _PIXEL_FORMATS = ("yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le")
@@ -82,13 +82,19 @@ class _OnlyRead:
 
 
 class _OnlyWrite:
-    """A stream that cannot be searched."""
+    """A stream that cannot be searched. What goes wrong is kept in `error`: FFmpeg would lose it on its way."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
+        self.error: OSError | None = None
 
     def write(self, part: bytes) -> int:
-        return self._stream.write(part)
+        if self.error is None:
+            try:
+                self._stream.write(part)
+            except OSError as error:
+                self.error = error
+        return len(part)
 
 
 class PipeWriter:
@@ -97,7 +103,7 @@ class PipeWriter:
 
     Args:
         width, height: of the frames that will come.
-        source: what is upscaled.
+        source: describes the input.
         options: only the pixel format counts; 8 bits 4:2:0 or, for a source of more bits, 10.
         sample_aspect_ratio: of the output's pixels.
 
@@ -125,7 +131,8 @@ class PipeWriter:
             raise ConfigError("standard output is a terminal; pipe it on (skipvsr upscale IN - | ffmpeg -i - ...)")
         self._colour = output_colour(source, self._pixel_format)
         # More than 8 bits are customary and not official.
-        self._container = av.open(_OnlyWrite(sys.stdout.buffer), "w", format=_FORMAT, options={"strict": "-1"})
+        self._output = _OnlyWrite(sys.stdout.buffer)
+        self._container = av.open(self._output, "w", format=_FORMAT, options={"strict": "-1"})
         stream = self._container.add_stream("rawvideo", rate=encoder_rate(source.frame_rate))
         assert isinstance(stream, VideoStream)
         stream.width, stream.height, stream.pix_fmt = width, height, self._pixel_format
@@ -147,6 +154,7 @@ class PipeWriter:
                     self._container.mux(self._stream.encode(None))
             finally:
                 self._container.close()
+            self._check()
             sys.stdout.buffer.flush()
 
     def write(self, frame: Frame) -> None:
@@ -156,6 +164,11 @@ class PipeWriter:
         self._count += 1
         with writing(PIPE):
             self._container.mux(self._stream.encode(picture))
+            self._check()
+
+    def _check(self) -> None:
+        if self._output.error is not None:
+            raise self._output.error
 
     def end_segment(self) -> None:
-        """Nothing: what is written is gone."""
+        """Does nothing: a pipe cannot be continued later."""

@@ -73,7 +73,7 @@ class VideoInfo:
 
 
 def open_container(path: Path) -> tuple[InputContainer, SourceFile]:
-    """Open a file for reading, nothing but this file whatever it says; the caller closes both.
+    """Open this file and no other, even if it names others, for reading; the caller closes both.
 
     Raises:
         InputError: it is missing, empty, no media at all, a list of other files, or has more than 64 streams.
@@ -105,7 +105,7 @@ def open_container(path: Path) -> tuple[InputContainer, SourceFile]:
 
 
 def picture_stream(container: InputContainer, path: Path) -> VideoStream:
-    """The video stream that is the video: the first that is no cover picture."""
+    """The first video stream that is not a cover picture."""
     streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not streams:
         kinds = sorted({stream.type for stream in container.streams})

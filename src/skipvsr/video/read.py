@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -11,27 +10,23 @@ from pathlib import Path
 from types import TracebackType
 
 import av
-from av.error import FFmpegError
 
-from skipvsr.errors import ConfigError, DecodeError, InputError
+from skipvsr.errors import DecodeError, InputError
 from skipvsr.video.colour import ColourSpec, colour_of, to_rgb
-from skipvsr.video.decode import Decoder, clock
+from skipvsr.video.completeness import cut_off
+from skipvsr.video.decode import Decoder
 from skipvsr.video.deinterlace import Deinterlacer, TimedFrame
 from skipvsr.video.errors import PIPE, reading
 from skipvsr.video.frame import Frame
 from skipvsr.video.limits import limit_decoder
+from skipvsr.video.part import Part, describe_part
 from skipvsr.video.pipe import Y4MInput
-from skipvsr.video.probe import VideoInfo, describe, open_container, picture_stream, stream_duration_seconds
+from skipvsr.video.probe import VideoInfo, describe, open_container, picture_stream
+from skipvsr.video.seek import first_time, is_seekable, seek_key_frame
 from skipvsr.video.source import SourceFile
-from skipvsr.video.structure import bytes_missing
+from skipvsr.video.timeline import Timeline
 
 _LOG = logging.getLogger("skipvsr")
-# Containers with an index of their key frames and a time on every packet.
-_SEEKABLE = {"mov", "matroska"}
-# Where the last key frame before a time turns out to be shown after it, an earlier one is tried.
-_SEEK_MARGINS_SECONDS = (0, 10)
-# Times that are asked for are the simplest fractions that they can be: a frame's time survives as a float.
-_FINEST = 1_000_000
 
 
 class VideoReader:
@@ -62,17 +57,15 @@ class VideoReader:
         deinterlace: bool = True,
     ) -> None:
         self.path = Path(path)
-        start_time, end_time = _check_part(start, end)
+        part = Part.of(start, end)
         self._deinterlace = deinterlace
-        self._last_pts: int | None = None
-        self._step = 1
+        # Frames before this one may lean on others that were not decoded.
         self._from_pts: int | None = None
         self._problem: str | None = None
         self._at_end = False
         self._open()
         try:
-            self._start_pts = None if start_time is None else math.ceil(start_time / self._time_base)
-            self._end_pts = None if end_time is None else math.ceil(end_time / self._time_base)
+            self._start_pts, self._end_pts = part.limits(self._time_base)
             if self._start_pts is not None:
                 self._seek(self._start_pts)
             self._decoder = Decoder(self._container, self._stream)
@@ -81,12 +74,14 @@ class VideoReader:
                 first = next(self._decoded, None)
             if first is None:
                 raise InputError(f"{self.path} holds no frame that decodes; it is damaged, cut off or no video")
+            self._timeline = Timeline(self._time_base, 0 if first[1] is not None else first_time(self.path))
             self._whole = describe(self.path, self._container, self._stream, first[0])
-            self.info: VideoInfo = self._describe_part(self._whole, start_time, end_time)
+            stream_start = Fraction(self._stream.start_time or 0) * self._time_base
+            self.info: VideoInfo = describe_part(self._whole, part, stream_start)
             self._part = self._cut(first)
             self._first = next(self._part, None)
             if self._first is None:
-                raise InputError(f"{self.path} has no frame {self._part_words(start_time, end_time)}")
+                raise InputError(f"{self.path} has no frame {part}{self._last_read()}: choose another part")
         except BaseException:
             self._close()
             raise
@@ -130,29 +125,12 @@ class VideoReader:
 
     def _seek(self, pts: int) -> None:
         """Go to a key frame that is shown at a time or before it; stay at the beginning where that cannot be had."""
-        if not _SEEKABLE & set(self._container.format.name.split(",")):
+        if not is_seekable(self._container):
             return
-        for margin in _SEEK_MARGINS_SECONDS:
-            target = pts - int(margin / self._time_base)
-            key_pts = self._key_frame_after_seek(target)
-            if key_pts is not None and key_pts <= pts:
-                self._container.seek(target, stream=self._stream)
-                # Frames that come before it may lean on others that were not decoded.
-                self._from_pts = key_pts
-                return
-        self._close()
-        self._open()
-
-    def _key_frame_after_seek(self, target: int) -> int | None:
-        try:
-            self._container.seek(target, stream=self._stream)
-            for packet in self._container.demux(self._stream):
-                for frame in self._stream.codec_context.decode(packet):
-                    if isinstance(frame, av.VideoFrame) and frame.key_frame:
-                        return frame.pts
-        except (FFmpegError, OverflowError):
-            return None
-        return None
+        self._from_pts = seek_key_frame(self._container, self._stream, pts)
+        if self._from_pts is None:
+            self._close()
+            self._open()
 
     def _cut(self, first: tuple[av.VideoFrame, int | None]) -> Iterator[TimedFrame]:
         """The frames of the part, with times of the file."""
@@ -192,32 +170,21 @@ class VideoReader:
             pending = next(self._decoded, None)
 
     def _time(self, decoded: av.VideoFrame, own_pts: int | None) -> TimedFrame | None:
-        """A frame and when it is shown: later than the frame before. None: this is another video.
-
-        Frames at the same time, or a little before, are moved to the next unit: none may be lost.
-        """
+        """A frame and when it is shown; None: this is another video."""
         whole = self._whole
         if (decoded.width, decoded.height) != (whole.width, whole.height):
             self._problem = (
-                f"changes from {whole.width}x{whole.height} to {decoded.width}x{decoded.height} at {self._where()}: "
-                "split it there and upscale the parts"
+                f"changes from {whole.width}x{whole.height} to {decoded.width}x{decoded.height} at "
+                f"{self._timeline.where()}: split it there and upscale the parts"
             )
             return None
-        pts, duration = own_pts, decoded.duration or None
-        if self._last_pts is None:
-            pts = pts or 0
-        elif pts is None:
-            pts = self._last_pts + self._step
-        elif pts <= self._last_pts:
-            if (self._last_pts - pts) * self._time_base >= 1:
-                self._problem = f"jumps back in time at {self._where()}: it is several videos in one, split it there"
-                return None
-            pts = self._last_pts + 1
-        if duration is not None:
-            self._step = duration
-        elif self._last_pts is not None and pts - self._last_pts > 1:
-            self._step = pts - self._last_pts
-        self._last_pts = pts
+        duration = decoded.duration or None
+        pts = self._timeline.place(own_pts, duration)
+        if pts is None:
+            self._problem = (
+                f"jumps back in time at {self._timeline.where()}: it is several videos in one, split it there"
+            )
+            return None
         return TimedFrame(decoded, pts, duration)
 
     def _colour(self, decoded: av.VideoFrame) -> ColourSpec:
@@ -225,7 +192,7 @@ class VideoReader:
         try:
             return replace(colour_of(decoded), chroma_location=self.info.colour.chroma_location)
         except InputError as error:
-            raise DecodeError(f"{self.path} cannot be used from {self._where()} on: {error}") from error
+            raise DecodeError(f"{self.path} cannot be used from {self._timeline.where()} on: {error}") from error
 
     def _frame(self, timed: TimedFrame) -> Frame:
         pts, duration = timed.pts, timed.duration
@@ -233,24 +200,6 @@ class VideoReader:
             duration = min(duration, self._end_pts - pts)
         shift = self._start_pts or 0
         return Frame(to_rgb(timed.decoded, self._colour(timed.decoded)), pts - shift, duration, self._time_base)
-
-    def _describe_part(self, whole: VideoInfo, start: Fraction | None, end: Fraction | None) -> VideoInfo:
-        if start is None and end is None:
-            return whole
-        first = Fraction(self._stream.start_time or 0) * self._time_base
-        begin = first if self._start_pts is None else max(first, self._start_pts * self._time_base)
-        duration = end - begin if end is not None else None
-        if whole.duration_seconds is not None:
-            left = first + Fraction(whole.duration_seconds) - begin
-            duration = max(Fraction(0), left if duration is None else min(duration, left))
-        count = max(1, round(duration * whole.frame_rate)) if duration is not None and whole.frame_rate else None
-        return replace(
-            whole,
-            frame_count=count,
-            duration_seconds=None if duration is None else float(duration),
-            start_seconds=float((self._start_pts or 0) * self._time_base),
-            end_seconds=None if end is None else float(end),
-        )
 
     def _complain(self) -> None:
         """Raise DecodeError where not all was well."""
@@ -267,68 +216,16 @@ class VideoReader:
             failed = self._file.error or self._decoder.stopped
             if failed:
                 reason = getattr(failed, "strerror", None) or failed
-                yield f"could not be read any further than {self._where()} ({reason})"
+                yield f"could not be read any further than {self._timeline.where()} ({reason})"
             else:
-                yield self._cut_off()
+                yield cut_off(self._file, self._container, self._stream, self._whole, self._timeline, self._decoder)
             yield self._changed()
 
     def _changed(self) -> str | None:
         change = self._file.changed()
         return f"{change}: upscale it again when it is complete" if change else None
 
-    def _cut_off(self) -> str | None:
-        """A file that was cut off just ends; only its own header and its last packet know that there should be more."""
-        if isinstance(self._file, Y4MInput):
-            whole = self._file.is_whole(self._decoder.packets, self._decoder.packet_bytes)
-            return None if whole else f"ends within frame {self._decoder.packets + 1}: it was cut off"
-        missing = self._missing_seconds()
-        if missing:
-            return f"ends at {self._where()}, {missing:.2f} s before its header says: it was cut off"
-        if self._decoder.cut_off or bytes_missing(self._file, self._container.format.name):
-            return f"ends at {self._where()} in the middle of its data: it was cut off"
-        return None
-
-    def _missing_seconds(self) -> float:
-        """How much is missing from what the header says; 0: nothing, as far as it can be known."""
-        if self._last_pts is None or self._whole.duration_seconds is None:
-            return 0.0
-        step_seconds = float(self._step * self._time_base)
-        end = float(self._last_pts * self._time_base) + step_seconds
-        if stream_duration_seconds(self._stream) is not None:
-            # Matroska counts its tag from zero, others from the start of the stream; a last frame may be shown for long.
-            start = float((self._stream.start_time or 0) * self._time_base) if self._stream.duration else 0.0
-            tolerance = max(0.25, 3 * step_seconds)
-        else:
-            # The length of the file: its sound may well be longer than its picture.
-            start, tolerance = (self._container.start_time or 0) / av.time_base, 2.0
-            end = max(end, self._decoder.end_seconds)
-        missing = start + self._whole.duration_seconds - end
-        return missing if missing > tolerance else 0.0
-
-    def _where(self) -> str:
-        if self._last_pts is None:
-            return "its first frame"
-        return clock((self._last_pts + self._step) * self._time_base)
-
-    def _part_words(self, start: Fraction | None, end: Fraction | None) -> str:
-        wanted = [f"from {clock(start)} on"] if start is not None else []
-        wanted += [f"before {clock(end)}"] if end is not None else []
-        read = f"; those that were read end at {self._where()}" if self._last_pts is not None else ""
-        return f"{' and '.join(wanted)}{read}: choose another part"
-
-
-def probe(path: str | Path) -> VideoInfo:
-    """What a video file holds; decodes its first frame. Raises InputError as VideoReader does."""
-    with VideoReader(path) as reader:
-        return reader.info
-
-
-def _check_part(start: float | None, end: float | None) -> tuple[Fraction | None, Fraction | None]:
-    """The times as they are meant: 0.1 + 0.2 is a frame at 0.3 s, and not a little more."""
-    for seconds, name in ((start, "start"), (end, "end")):
-        if seconds is not None and not math.isfinite(seconds):
-            raise ConfigError(f"{name} is {seconds}; it must be a number of seconds")
-    if start is not None and end is not None and end <= start:
-        raise ConfigError(f"the part ends at {end:g} s and starts at {start:g} s; the end must be later")
-    begin = None if start is None else Fraction(start).limit_denominator(_FINEST)
-    return begin, None if end is None else Fraction(end).limit_denominator(_FINEST)
+    def _last_read(self) -> str:
+        if self._timeline.last_pts is None:
+            return ""
+        return f"; those that were read end at {self._timeline.where()}"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,7 +13,7 @@ import av
 from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 
-from skipvsr.video.errors import writing
+from skipvsr.video.files import sync, write_whole
 from skipvsr.video.frame import Frame
 
 
@@ -123,20 +123,14 @@ def decoding_times(presentation_times: list[int]) -> list[int]:
     return [*before, *shown][: len(shown)]
 
 
-def sync(file: BinaryIO) -> None:
-    """Wait until what was written is on the disk."""
-    file.flush()
-    os.fsync(file.fileno())
+def shown_durations(packets: Sequence[EncodedPacket]) -> dict[int, int]:
+    """How long each frame is shown, by its presentation time: until the next one, and the last as long as its packet says.
 
-
-def write_whole(path: Path, contents: str | bytes) -> None:
-    """Write a small file so that it is there as a whole, or as it was before, whatever happens."""
-    work = path.with_name(f"{path.name}.part")
-    with writing(path), work.open("wb") as file:
-        file.write(contents.encode() if isinstance(contents, str) else contents)
-        sync(file)
-    with writing(path):
-        work.replace(path)
+    What packets say is not always that: MP4 knows only how far apart frames are decoded.
+    """
+    shown = sorted(packets, key=lambda packet: packet.pts)
+    until_next = {packet.pts: following.pts - packet.pts for packet, following in pairwise(shown)}
+    return {**until_next, **{packet.pts: packet.duration for packet in shown[-1:]}}
 
 
 def _list_of(path: Path) -> Path:

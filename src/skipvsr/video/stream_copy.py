@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -15,8 +16,8 @@ from av.packet import Packet
 from av.stream import AttachmentStream, Disposition, Stream
 from av.video.stream import VideoStream
 
-from skipvsr.errors import OutputError
-from skipvsr.video.decode import clock
+from skipvsr.video.clock import clock, seconds_as_fraction
+from skipvsr.video.containers import COPIED, add_copy
 from skipvsr.video.errors import OPEN_OPTIONS, file_name
 from skipvsr.video.probe import VideoInfo, picture_stream
 
@@ -24,10 +25,10 @@ if TYPE_CHECKING:
     from av.container.core import Chapter
 
 _LOG = logging.getLogger("skipvsr")
-_COPIED = ("audio", "subtitle")
-# Times in seconds come as floats, and mean the simplest fraction that is this near.
-_FINEST = 1_000_000
 _MATROSKA = ("matroska", "webm")
+_MAX_CODEC_DELAY_SECONDS = Fraction(1, 10)
+# Behind this, no packet is expected that lies before 0.
+_FIRST_SECONDS = 1
 # Codecs of cover pictures: ending and type of the files.
 _COVERS = {"png": (".png", "image/png"), "mjpeg": (".jpg", "image/jpeg")}
 # What belongs to the old file and not to what it shows.
@@ -43,8 +44,8 @@ class Copier:
         source = info.path
         self._output = output
         self._source = source
-        self._start = Fraction(info.start_seconds).limit_denominator(_FINEST)
-        self._end = None if info.end_seconds is None else Fraction(info.end_seconds).limit_denominator(_FINEST)
+        self._start = seconds_as_fraction(info.start_seconds)
+        self._end = None if info.end_seconds is None else seconds_as_fraction(info.end_seconds)
         self._input: InputContainer = av.open(file_name(source), options=OPEN_OPTIONS, metadata_errors="replace")
         output.metadata.update(_tags(self._input.metadata))
         chapters = _shifted(self._input.chapters(), self._start, self._end)
@@ -54,18 +55,18 @@ class Copier:
         self._covers: list[tuple[Stream, bytes]] = []
         picture = picture_stream(self._input, source)
         for stream in self._input.streams:
-            if stream.type in _COPIED:
-                self._streams[stream.index] = _add_copy(output, stream, destination)
+            if stream.type in COPIED:
+                self._streams[stream.index] = _add_copy(output, stream)
             elif stream is not picture and not self._keep(stream):
                 _LOG.warning(
                     "stream %d of %s (%s) is left out: %s files made here have no place for it",
                     stream.index, source.name, _describe(stream), destination.suffix,
                 )  # fmt: skip
         self.stopped: str | None = None
-        # Seconds by which everything comes later than in the source.
-        self.delay = Fraction(0)
+        self._delay = self._picture_delay = Fraction(0)
         self._packets = self._read()
-        self._waiting: Packet | None = None
+        # Read already, and on the output's clock.
+        self._waiting: deque[Packet] = deque()
         self._last: dict[int, int] = {}
 
     def _read(self) -> Iterator[Packet]:
@@ -124,23 +125,69 @@ class Copier:
             packet.stream, packet.pts, packet.dts = stream, 0, 0
             self._output.mux(packet)
 
+    def delay_for(self, picture_delay: Fraction) -> tuple[Fraction, str]:
+        """By how many seconds everything has to come later, so that nothing lies before 0 where the container cannot hold
+        that, and what it is that would; called before anything is copied.
+
+        In MP4 sound may begin before the picture, with a packet that only prepares the decoder, say. Matroska has no times
+        below zero, except for the codec's delay, which MP4 does not store.
+
+        Args:
+            picture_delay: seconds that the picture alone needs.
+        """
+        self._picture_delay, what = picture_delay, "frame"
+        if self._output.format.name not in _MATROSKA:
+            return picture_delay, what
+        earliest = Fraction(0)
+        for packet in self._first_packets():
+            time = Fraction(packet.pts or 0) * packet.time_base + picture_delay
+            if time < earliest - self._codec_delay(packet.stream) and not self._is_preparation(packet):
+                earliest, what = time, packet.stream.type
+        return picture_delay - earliest, {"audio": "sound"}.get(what, what)
+
+    def _codec_delay(self, stream: Stream) -> Fraction:
+        """How much sound may lie before 0 in Matroska, at most: what its decoder does not give out, where the container of
+        the source says so. Where everything is moved anyway, there is no need to guess."""
+        if self._picture_delay:
+            return Fraction(0)
+        codec = stream.codec_context.name if stream.codec_context is not None else ""
+        known = "matroska" in self._input.format.name or "opus" in codec
+        return _MAX_CODEC_DELAY_SECONDS if known and stream.type == "audio" else Fraction(0)
+
+    def set_delay(self, delay: Fraction) -> None:
+        """Have everything come later by so many seconds; called before anything is copied."""
+        self._delay = delay
+
     def copy_until(self, seconds: float | None) -> None:
-        """Copy what is to be heard or read up to a time; None: everything that is left."""
-        while True:
-            packet, self._waiting = self._waiting, None
-            if packet is None:
-                packet = next(self._packets, None)
-                if packet is None:
-                    return
-                if not self._within(packet):
-                    continue
+        """Copy sound and subtitles up to a time of the output; None: everything that is left."""
+        while (packet := self._next()) is not None:
             time_base = packet.time_base
-            if seconds is not None and packet.dts is not None and packet.dts * time_base > seconds:
-                self._waiting = packet
+            if seconds is not None and packet.dts is not None and packet.dts * time_base + self._delay > seconds:
+                self._waiting.appendleft(packet)
                 return
-            if self._in_order(packet) and not self._before_the_start(packet):
-                packet.stream = self._streams[packet.stream.index]
-                self._output.mux(packet)
+            if self._is_preparation(packet) or not self._in_order(packet):
+                continue
+            shift = round(self._delay / time_base) if time_base is not None else 0
+            packet.pts = None if packet.pts is None else packet.pts + shift
+            packet.dts = None if packet.dts is None else packet.dts + shift
+            packet.stream = self._streams[packet.stream.index]
+            self._output.mux(packet)
+
+    def _first_packets(self) -> list[Packet]:
+        """Those that may lie before 0; they stay there to be copied."""
+        found: list[Packet] = []
+        while (packet := self._next()) is not None:
+            found.append(packet)
+            if packet.dts is not None and packet.dts * packet.time_base > _FIRST_SECONDS:
+                break
+        self._waiting.extend(found)
+        return found
+
+    def _next(self) -> Packet | None:
+        """The next packet of the part, on the output's clock; the delay is not added yet."""
+        if self._waiting:
+            return self._waiting.popleft()
+        return next(filter(self._within, self._packets), None)
 
     def _within(self, packet: Packet) -> bool:
         """Put a packet on the output's clock; False: it is not in the part that is upscaled.
@@ -158,23 +205,20 @@ class Copier:
                 return False
             packet.duration = round((shown_until - start) / packet.time_base)
             packet.pts = packet.dts = round(start / packet.time_base)
-        shift = round((start - self.delay) / packet.time_base)
+        shift = round(start / packet.time_base)
         packet.pts -= shift
         if packet.dts is not None:
             packet.dts -= shift
         return True
 
-    def _before_the_start(self, packet: Packet) -> bool:
-        """Whether all streams would be moved for a packet that nobody is to hear.
-
-        In MP4 the first packet of AAC, which only prepares the decoder, lies before zero. Matroska has no times below zero
-        but for a delay of the codec, which MP4 does not tell.
-        """
-        if packet.pts is None or packet.pts >= 0:
+    def _is_preparation(self, packet: Packet) -> bool:
+        """Whether this is an inaudible packet before zero (AAC's first in MP4), for which all streams would have to move."""
+        if packet.pts is None or packet.time_base is None or packet.stream.type != "audio":
             return False
         if self._output.format.name not in _MATROSKA or "matroska" in self._input.format.name:
             return False
-        return packet.stream.type == "audio" and packet.pts + (packet.duration or 0) <= 0
+        time = packet.pts * packet.time_base + self._picture_delay
+        return time < 0 and time + (packet.duration or 0) * packet.time_base <= 0
 
     def _in_order(self, packet: Packet) -> bool:
         """False for packets after a jump back in time, where the picture stops too; equal times are moved on by a unit."""
@@ -194,16 +238,8 @@ class Copier:
         self._input.close()
 
 
-def _add_copy(output: OutputContainer, stream: Stream, destination: Path) -> Stream:
-    codec = stream.codec_context.name if stream.codec_context is not None else "unknown"
-    try:
-        copy = output.add_stream_from_template(stream)
-    except (FFmpegError, ValueError) as error:
-        other = ".mkv" if destination.suffix.lower() != ".mkv" else ".mp4"
-        raise OutputError(
-            f"{destination.suffix} files cannot hold stream {stream.index} of the input ({stream.type}, {codec}); "
-            f"write to {destination.with_suffix(other).name} instead"
-        ) from error
+def _add_copy(output: OutputContainer, stream: Stream) -> Stream:
+    copy = add_copy(output, stream)
     copy.metadata.update(_tags(stream.metadata))
     copy.disposition = stream.disposition
     return copy

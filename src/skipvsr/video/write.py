@@ -2,43 +2,37 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from fractions import Fraction
+from math import ceil
 from pathlib import Path
 from types import TracebackType
 
-import av
-from av.codec import CodecContext
 from av.container import OutputContainer
 from av.error import FFmpegError
 from av.packet import Packet
-from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from skipvsr.errors import ConfigError, OutputError
-from skipvsr.video.colour import BT709, LIMITED, RGB, ColourSpec, from_rgb, is_rgb, is_subsampled
-from skipvsr.video.decode import clock
-from skipvsr.video.encode import EncodeOptions, choose_encoder, encoder_rate
-from skipvsr.video.errors import PIPE, file_name, writing
+from skipvsr.video.clock import clock
+from skipvsr.video.colour import from_rgb
+from skipvsr.video.containers import CONTAINERS, check_copies, holding, open_output, refuse_codec
+from skipvsr.video.encode import EncodeOptions
+from skipvsr.video.errors import PIPE, writing
 from skipvsr.video.frame import Frame
 from skipvsr.video.probe import VideoInfo
-from skipvsr.video.segments import Segment, SegmentWriter, decoding_times
+from skipvsr.video.segments import Segment, SegmentWriter, decoding_times, shown_durations
 from skipvsr.video.stream_copy import Copier
+from skipvsr.video.video_stream import VideoSettings, add_video, new_encoder, video_settings
 
 __all__ = ["EncodeOptions", "VideoWriter"]
 
 _LOG = logging.getLogger("skipvsr")
-# Containers that keep times, rotation and pixel aspect, each in one file.
-CONTAINERS = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
-_ISO_CONTAINERS = (".mp4", ".m4v", ".mov")
-# AV_CODEC_FLAG_FRAME_DURATION: how long each frame is shown goes through the encoder too.
-_FRAME_DURATION = 0x100
-# Frames after which whoever watches the parts being joined is told.
-_JOINED_AT_A_TIME = 256
+_JOINED_AT_A_TIME = 64
 
 
 class VideoWriter:
@@ -79,41 +73,34 @@ class VideoWriter:
         segments: Sequence[Segment] = (),
     ) -> None:
         self.path = Path(path)
+        self._ending = _ending(self.path)
         self.size = (width, height)
         self.segments = list(segments)
         # Why not all that is copied could be read from the source; known when the file is finished.
         self.stopped: str | None = None
         # Called while the parts are joined, now and then: frames done, frames in all.
         self.on_join: Callable[[int, int], object] | None = None
-        self._source = source
-        self._encoder = choose_encoder(
-            options or EncodeOptions(),
-            width,
-            height,
-            container=self.path.suffix,
-            deep=source is not None and source.bit_depth > 8,
-            hdr=source is not None and source.colour.hdr,
-            metadata=source.hdr if source is not None else None,
-        )
-        self._rate = encoder_rate(source.frame_rate if source else frame_rate)
-        self._time_base: Fraction | None = source.time_base if source else None
-        self._sample_aspect_ratio = sample_aspect_ratio or (source.sample_aspect_ratio if source else None)
-        self._colour = output_colour(source, self._encoder.pixel_format)
-        _check_place(self.path)
+        self._settings = video_settings(
+            self._ending, width, height,
+            source=source, options=options, frame_rate=frame_rate, sample_aspect_ratio=sample_aspect_ratio,
+        )  # fmt: skip
+        self._time_base = self._settings.time_base
+        _check_folder(self.path.parent)
         self._own_work = (
             None if work is not None else self.path.with_name(f".{self.path.stem[:100]}.{os.getpid()}.part")
         )
         self._work = work or self._make_work()
-        self._whole = self._work / f"whole{self.path.suffix}"
+        self._whole = self._work / f"whole{self._ending}"
         self._segment: SegmentWriter | None = None
         self._container: OutputContainer | None = None
         self._copier: Copier | None = None
         try:
-            self._container = _open_for_writing(self._whole, self.path)
-            self._stream = self._add_video(self._container)
-            if source is not None and source.path != PIPE:
-                self._copier = Copier(source, self._container, self.path)
             with writing(self.path):
+                self._container = open_output(self._whole, self._ending, self._time_base)
+                self._stream = _begin(self._container, self._settings, self.path)
+                if source is not None and source.path != PIPE:
+                    check_copies(source.path, self.path)
+                    self._copier = Copier(source, self._container, self.path)
                 self._container.start_encoding()
         except BaseException:
             self._discard()
@@ -142,9 +129,9 @@ class VideoWriter:
         self._time_base = self._time_base or frame.time_base
         with writing(self.path):
             if self._segment is None:
-                context = self._new_encoder(self._time_base)
+                context = new_encoder(self._settings, self._stream, self._time_base)
                 self._segment = SegmentWriter(self._work / f"{len(self.segments):06d}.packets", context)
-            picture = from_rgb(frame.pixels, self._encoder.pixel_format, self._colour)
+            picture = from_rgb(frame.pixels, self._settings.encoder.pixel_format, self._settings.colour)
             picture.pts, picture.time_base = frame.pts, frame.time_base
             if frame.duration is not None:
                 picture.duration = frame.duration
@@ -163,57 +150,6 @@ class VideoWriter:
             shutil.rmtree(self._own_work, ignore_errors=True)
             self._own_work.mkdir()
         return self._own_work
-
-    def _add_video(self, container: OutputContainer) -> VideoStream:
-        """The stream that the parts are joined in, with an encoder that only says what they look like."""
-        encoder, source = self._encoder, self._source
-        with writing(self.path):
-            stream = container.add_stream(encoder.codec, rate=self._rate, options=self._options())
-            assert isinstance(stream, VideoStream)
-            if encoder.codec == "libx265" and self.path.suffix.lower() in _ISO_CONTAINERS:
-                # Some players take no other name for it.
-                stream.codec_context.codec_tag = "hvc1"
-            if source is not None:
-                stream.time_base = source.time_base
-                if source.display_matrix is not None:
-                    stream.set_display_matrix(source.display_matrix)
-        self._set_up(stream.codec_context, self._time_base)
-        return stream
-
-    def _new_encoder(self, time_base: Fraction | None) -> VideoCodecContext:
-        """An encoder for a part: the same settings, and the same headers."""
-        context = CodecContext.create(self._encoder.codec, "w")
-        assert isinstance(context, VideoCodecContext)
-        context.options = self._options()
-        context.framerate = self._rate
-        context.flags = self._stream.codec_context.flags
-        self._set_up(context, time_base)
-        return context
-
-    def _set_up(self, context: VideoCodecContext, time_base: Fraction | None) -> None:
-        context.width, context.height = self.size
-        context.pix_fmt = self._encoder.pixel_format
-        context.thread_type = "AUTO"
-        context.flags |= _FRAME_DURATION
-        context.colorspace, context.color_range = self._colour.matrix, self._colour.range
-        context.color_primaries, context.color_trc = self._colour.primaries, self._colour.transfer
-        if time_base is not None:
-            context.time_base = time_base
-        if self._sample_aspect_ratio is not None:
-            context.sample_aspect_ratio = self._sample_aspect_ratio
-        try:
-            context.open(strict=False)
-        except (FFmpegError, ValueError) as error:
-            width, height = self.size
-            raise ConfigError(
-                f"{self._encoder.codec} refuses {width}x{height} {self._encoder.pixel_format} with these settings "
-                f"({error.strerror if isinstance(error, FFmpegError) else error}); choose others, or another encoder"
-            ) from error
-
-    def _options(self) -> dict[str, str]:
-        if not is_subsampled(av.VideoFormat(self._encoder.pixel_format)):
-            return self._encoder.options
-        return {**self._encoder.options, "chroma_sample_location": self._colour.chroma_location}
 
     def _finish(self) -> None:
         self.end_segment()
@@ -234,25 +170,32 @@ class VideoWriter:
         """Write all parts into the container, and what is copied beside them."""
         listed = [packet for segment in self.segments for packet in segment.packets()]
         contents = (part for segment in self.segments for part in segment.contents())
-        time_base = self._time_base or 1 / self._rate  # without any frame nobody has said
-        # No container made here shows what comes before zero.
-        shift = max(0, -min((packet.pts for packet in listed), default=0))
-        if shift:
-            delay = shift * time_base
-            _LOG.warning("the first frame is at -%s; everything is moved on by so much, to start at 0", clock(delay))
-            if self._copier is not None:
-                self._copier.delay = delay
+        time_base = self._time_base or 1 / self._settings.rate  # without any frame nobody has said
+        shift = self._shift([packet.pts for packet in listed], time_base)
+        durations = shown_durations(listed)
         times = decoding_times([packet.pts + shift for packet in listed])
         for number, (packet, dts, part) in enumerate(zip(listed, times, contents, strict=True)):
             if self.on_join is not None and number % _JOINED_AT_A_TIME == 0:
                 self.on_join(number, len(listed))
             encoded = Packet(part)
             encoded.stream, encoded.time_base = self._stream, time_base
-            encoded.pts, encoded.dts, encoded.duration = packet.pts + shift, dts, packet.duration
+            encoded.pts, encoded.dts, encoded.duration = packet.pts + shift, dts, durations[packet.pts]
             encoded.is_keyframe = packet.keyframe
             container.mux(encoded)
             if self._copier is not None:
                 self._copier.copy_until(float(encoded.pts * time_base))
+
+    def _shift(self, pts: list[int], time_base: Fraction) -> int:
+        """By how much everything comes later, in units of the time base: no container made here shows what comes before 0."""
+        delay, what = max(0, -min(pts, default=0)) * time_base, "frame"
+        if self._copier is not None:
+            delay, what = self._copier.delay_for(delay)
+        shift = ceil(delay / time_base)
+        if shift:
+            _LOG.warning("the first %s is at -%s; everything is moved on by so much, to start at 0", what, clock(delay))
+        if self._copier is not None:
+            self._copier.set_delay(shift * time_base)
+        return shift
 
     def _discard(self) -> None:
         """Leave nothing but finished parts in a folder that is not ours. After `_finish`, there is little left to do."""
@@ -274,42 +217,53 @@ class VideoWriter:
                 shutil.rmtree(self._own_work, ignore_errors=True)
 
 
-def output_colour(source: VideoInfo | None, pixel_format: str) -> ColourSpec:
-    """The source's colour description, but YUV for RGB sources and RGB for RGB outputs.
+def check_video_output(
+    path: Path,
+    width: int,
+    height: int,
+    *,
+    source: VideoInfo,
+    options: EncodeOptions | None = None,
+    sample_aspect_ratio: Fraction | None = None,
+) -> None:
+    """Raise OutputError or ConfigError where a `VideoWriter` would; nothing is written, and the folder need not be there."""
+    ending = _ending(path)
+    settings = video_settings(
+        ending, width, height, source=source, options=options, frame_rate=None, sample_aspect_ratio=sample_aspect_ratio
+    )
+    with writing(path):
+        with open_output(io.BytesIO(), ending, settings.time_base) as container:
+            _begin(container, settings, path)
+        if source.path != PIPE:
+            check_copies(source.path, path)
 
-    Chroma goes to the left, where players expect it, but for top-left sources (BT.2020): those say so.
-    """
-    output = av.VideoFormat(pixel_format)
-    rgb = is_rgb(output)
-    colour = source.colour if source is not None else ColourSpec(BT709, LIMITED, BT709, BT709)
-    if rgb:
-        return ColourSpec(RGB, 2, colour.primaries, colour.transfer)
-    if colour.matrix == RGB:
-        return ColourSpec(BT709, LIMITED, colour.primaries, colour.transfer)
-    top_left = colour.chroma_location == "topleft" and output.chroma_height(8) == 4
-    return replace(colour, chroma_location="topleft" if top_left else "left")
+
+def _begin(container: OutputContainer, settings: VideoSettings, path: Path) -> VideoStream:
+    """Add the video to a container. Raises ConfigError, with the containers that take it, where this one does not."""
+    ending = path.suffix.lower()
+
+    def fill(output: OutputContainer) -> None:
+        add_video(output, settings, ending)
+        output.start_encoding()
+
+    if ending not in holding(fill, [ending]):
+        raise refuse_codec(path, settings.encoder.codec, fill)
+    return add_video(container, settings, ending)
 
 
-def _check_place(path: Path) -> None:
-    """Raise ConfigError or OutputError unless a video can be written there."""
-    folder = path.parent
+def _ending(path: Path) -> str:
+    """Of a container. Raises ConfigError for another."""
     if path.suffix.lower() not in CONTAINERS:
         ending = path.suffix or "no ending"
         raise ConfigError(
             f"{path} has {ending}, no container that keeps all that a video has; use {', '.join(CONTAINERS)}"
         )
+    return path.suffix.lower()
+
+
+def _check_folder(folder: Path) -> None:
+    """Raise OutputError unless files can be made there."""
     if not folder.is_dir():
         raise OutputError(f"the folder {folder} does not exist; make it first")
     if not os.access(folder, os.W_OK):
         raise OutputError(f"the folder {folder} may not be written; choose another")
-
-
-def _open_for_writing(work: Path, path: Path) -> OutputContainer:
-    try:
-        return av.open(file_name(work), "w")
-    except (FFmpegError, ValueError) as error:
-        work.unlink(missing_ok=True)
-        if isinstance(error, OSError) and not isinstance(error, ValueError):
-            raise OutputError(f"{path} cannot be written ({error.strerror})") from error
-        ending = path.suffix or "no ending"
-        raise ConfigError(f"{path} has {ending}, which is no video container; use .mp4, .mkv or .mov") from error
