@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean
@@ -131,7 +131,7 @@ def schedule(settings: Optimisation) -> str:
 
 def write_card(
     name: str, about: str, config: TrainingConfig, checkpoint: Checkpoint, provenance: dict,
-    scores: dict[Degradation, dict[str, dict[str, float]]], logs: list[list[dict]], table: Calibration | None,
+    scores: Mapping[str, dict[str, dict[str, float]]], logs: list[list[dict]], table: Calibration | None,
 ) -> str:  # fmt: skip
     """The model card, in Markdown."""
     network = checkpoint.config
