@@ -7,6 +7,7 @@ from fractions import Fraction
 
 import av
 from av.codec import CodecContext
+from av.codec.context import Flags
 from av.container import OutputContainer
 from av.error import FFmpegError
 from av.video.codeccontext import VideoCodecContext
@@ -109,13 +110,19 @@ def add_video(container: OutputContainer, settings: VideoSettings, ending: str) 
     return stream
 
 
-def new_encoder(settings: VideoSettings, like: VideoStream, time_base: Fraction | None) -> VideoCodecContext:
-    """An encoder for a part of the video: the same settings as the stream's, and the same headers."""
+def new_encoder(settings: VideoSettings, like: VideoStream | None, time_base: Fraction | None) -> VideoCodecContext:
+    """An encoder for a part of the video: the same settings as the stream's, and the same headers.
+
+    Args:
+        settings: of the video.
+        like: the stream; None: one in a container that is not open here (all that are written keep headers apart).
+        time_base: of the frames.
+    """
     context = CodecContext.create(settings.encoder.codec, "w")
     assert isinstance(context, VideoCodecContext)
     context.options = settings.options
     context.framerate = settings.rate
-    context.flags = like.codec_context.flags
+    context.flags = Flags.global_header if like is None else like.codec_context.flags
     _open_encoder(context, settings, time_base)
     return context
 
