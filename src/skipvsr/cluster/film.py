@@ -1,0 +1,321 @@
+"""One film on many machines: its chunks, what is safe of them, and the file that they become."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, astuple, dataclass
+from fractions import Fraction
+from importlib.metadata import version
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from skipvsr.cluster.chunks import DEFAULT_WARMUP, Chunk, ChunkOptions, cut_into_chunks
+from skipvsr.cluster.store import Store, as_text, is_url, name_of, parent_of, store_and_name
+from skipvsr.cluster.work import ChunkReport, published, segments_of
+from skipvsr.errors import ConfigError, DecodeError, InputError, OutputError
+from skipvsr.inference.options import ComputeOptions, StreamOptions
+from skipvsr.models.vsr import VSRConfig
+from skipvsr.upscale.checkpoint import identity
+from skipvsr.upscale.options import OutputOptions
+from skipvsr.upscale.request import default_segment_length
+from skipvsr.upscale.size import output_size, pixel_aspect
+from skipvsr.video.open import open_writer
+from skipvsr.video.probe import VideoInfo
+from skipvsr.video.read import VideoReader
+from skipvsr.video.segment_encoder import SegmentEncoder
+from skipvsr.video.write import EncodeOptions, VideoWriter
+
+_JOB = "job.json"
+
+
+@dataclass(frozen=True)
+class FilmTask:
+    """A film to upscale.
+
+    Args:
+        source, destination: each a path of this machine, or a URL that every machine can reach.
+    """
+
+    source: str
+    destination: str
+
+
+@dataclass(frozen=True)
+class FilmSettings:
+    """What is done with each film of a job.
+
+    Args:
+        compute, stream, output: the options. The precision is one for all machines.
+        start, end, deinterlace: as for `upscale_video`.
+        exact: split films at scene cuts only, so that the frames are those of one machine.
+        warmup: frames before a chunk that begins within a scene.
+        mixed_precision: each machine takes the precision that it is fastest with.
+
+    Raises:
+        ConfigError: options with which frames would depend on who computed them.
+    """
+
+    compute: ComputeOptions
+    stream: StreamOptions
+    output: OutputOptions
+    start: float | None = None
+    end: float | None = None
+    deinterlace: bool = True
+    exact: bool = False
+    warmup: int = DEFAULT_WARMUP
+    mixed_precision: bool = False
+
+    def __post_init__(self) -> None:
+        ChunkOptions(1, self.warmup)
+        if self.compute.target_fps is not None:
+            raise ConfigError(
+                "a target frame rate turns the quality by the speed of each machine, and frames would change their look; "
+                "give a budget or a threshold"
+            )
+        if self.exact and self.compute.budget not in (None, 1):
+            raise ConfigError(
+                "a budget is kept over a whole film on one machine, and by each task on many, so that frames differ; "
+                "give a threshold with exact, or leave exact out"
+            )
+        if self.mixed_precision and (self.exact or self.compute.precision is not None):
+            raise ConfigError("mixed precision goes neither with exact nor with a precision; leave one of them out")
+
+
+@dataclass(frozen=True)
+class FilmPlan:
+    """What whoever upscales chunks of a film has to know of it.
+
+    Args:
+        info: of the source.
+        size: (height, width) of the frames that are written.
+        container: ending of the output.
+        encoding: how segments are encoded.
+        chunks: how it is cut.
+    """
+
+    info: VideoInfo
+    size: tuple[int, int]
+    container: str
+    encoding: EncodeOptions
+    chunks: ChunkOptions
+
+    @property
+    def sample_aspect_ratio(self) -> Fraction:
+        """Of the output's pixels."""
+        info, (height, width) = self.info, self.size
+        return pixel_aspect(info.sample_aspect_ratio, info.height, info.width, height, width)
+
+    def encoder(self) -> SegmentEncoder:
+        """What encodes its segments."""
+        height, width = self.size
+        return SegmentEncoder(
+            width, height, container=self.container, source=self.info, options=self.encoding,
+            sample_aspect_ratio=self.sample_aspect_ratio,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class NetworkId:
+    """What a film has to know of the network: its configuration, and what tells its weights from others."""
+
+    config: VSRConfig
+    fingerprint: str
+
+
+class Film:
+    """A film open for reading, with its work folder: `.NAME.skipvsr-chunks` beside the output. A context manager.
+
+    Attributes:
+        plan: what workers have to know.
+        done: the chunks that are safe, by the number of their first frame.
+        total: frames, known when all chunks were seen.
+        scenes: likewise.
+
+    Args:
+        task: from where to where.
+        settings: what is done.
+        network: with what.
+
+    Raises:
+        InputError: the source is missing, or no video.
+        OutputError: the output exists or cannot be written, or there is work of another job beside it.
+        ConfigError: impossible settings, or a folder of images.
+    """
+
+    def __init__(self, task: FilmTask, settings: FilmSettings, network: NetworkId) -> None:
+        self.task, self.settings = task, settings
+        self.done: dict[int, ChunkReport] = {}
+        self.total: int | None = None
+        self.scenes = 1
+        self.resumed_frames = 0
+        self._stopped: DecodeError | None = None
+        self._stack = ExitStack()
+        try:
+            self._open(network)
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def _open(self, network: NetworkId) -> None:
+        settings, output = self.settings, self.settings.output
+        self._check_destination()
+        source = self._fetch()
+        self.reader = self._stack.enter_context(
+            VideoReader(source, settings.start, settings.end, deinterlace=settings.deinterlace)
+        )
+        info = self.reader.info
+        windows = settings.stream.windows(network.config, info.height, info.width)
+        length = output.segment_length or default_segment_length(network.config, info.height, info.width)
+        self.plan = FilmPlan(
+            info=info,
+            size=output_size(output.size, info),
+            container=Path(name_of(self.task.destination)).suffix,
+            encoding=output.encoding,
+            chunks=ChunkOptions(
+                length=length, warmup=settings.warmup, lookahead=windows.lookahead, exact=settings.exact,
+                scene_detection=settings.stream.scene_detection,
+            ),
+        )  # fmt: skip
+        self.plan.encoder()  # what is wrong with the settings is said now
+        self.window, self.lookahead = windows.window, windows.lookahead
+        name = f".{name_of(self.task.destination)[:100]}.skipvsr-chunks"
+        self.work = Store(f"{parent_of(self.task.destination)}/{name}")
+        self._resume(self._identity(network))
+
+    def __enter__(self) -> Film:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def chunks(self) -> Iterator[Chunk]:
+        """All chunks, in order; each is to be read before the next is asked for. Damage at the end is kept for `join`."""
+        total, scenes = 0, 1
+        try:
+            for chunk in cut_into_chunks(self.reader, self.plan.chunks):
+                yield chunk
+                for _ in chunk:
+                    pass
+                total, scenes = chunk.end, scenes + chunk.scenes
+        except DecodeError as error:
+            self._stopped = error
+        self.total, self.scenes = total, scenes
+
+    def refresh(self) -> None:
+        """Look again which chunks are safe: others work on the film too."""
+        self.done = published(self.work)
+
+    def missing(self) -> int:
+        """Frames that are not safe yet."""
+        assert self.total is not None, "known when all chunks were seen"
+        return self.total - sum(report.frames for report in self.done.values())
+
+    def join(self) -> list[str]:
+        """Make the output of the chunks, and delete the work folder; returns what could not be read of the source.
+
+        Raises:
+            OutputError: a chunk is missing or damaged, or the output cannot be written.
+        """
+        reports = [self.done[first] for first in sorted(self.done)]
+        edges = [0, *(report.end for report in reports)]
+        if [report.first for report in reports] != edges[:-1] or edges[-1] != self.total:
+            raise OutputError(f"frames of {self.task.destination} are missing; give the same command again")
+        local = not is_url(self.task.destination)
+        with tempfile.TemporaryDirectory(prefix=".join-", dir=self.work.local) as folder:
+            place = Path(self.task.destination) if local else Path(folder) / name_of(self.task.destination)
+            with open_writer(
+                place, self.plan.size[1], self.plan.size[0], self.reader,
+                options=self.plan.encoding, sample_aspect_ratio=self.plan.sample_aspect_ratio,
+                overwrite=self.settings.output.overwrite, work=Path(folder),
+                segments=segments_of(self.work, reports, Path(folder)),
+            ) as writer:  # fmt: skip
+                pass
+            if not local:
+                store, name = store_and_name(self.task.destination)
+                store.put(place, name)
+        self.work.delete()
+        notes = [] if self._stopped is None else [str(self._stopped)]
+        return [*notes, *([writer.stopped] if isinstance(writer, VideoWriter) and writer.stopped else [])]
+
+    def _check_destination(self) -> None:
+        store, name = store_and_name(self.task.destination)
+        if store.exists(name) and not self.settings.output.overwrite:
+            raise OutputError(f"{self.task.destination} exists already; choose another output, or give --overwrite")
+        if is_url(self.task.destination):
+            return
+        folder = Path(self.task.destination).parent
+        if not folder.is_dir():
+            raise OutputError(f"the folder {folder} does not exist; make it first")
+        if not os.access(folder, os.W_OK):
+            raise OutputError(f"the folder {folder} may not be written; choose another")
+
+    def _fetch(self) -> Path:
+        """The source on this machine: FFmpeg seeks in it, and it is read twice."""
+        if not is_url(self.task.source):
+            if Path(self.task.source).is_dir():
+                raise ConfigError(f"{self.task.source} is a folder of images, which one machine upscales; give videos")
+            self._source_version = ""
+            return Path(self.task.source)
+        store, name = store_and_name(self.task.source)
+        try:
+            self._source_version = store.version(name)
+            if store.local is not None:
+                return store.local / name
+            place = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="skipvsr-"))) / name
+            store.get(name, place)
+        except FileNotFoundError as error:
+            raise InputError(f"{self.task.source} does not exist; check the address") from error
+        return place
+
+    def _identity(self, network: NetworkId) -> dict[str, Any]:
+        """All that determines the result, by names that a message can use."""
+        settings, chunks = self.settings, self.plan.chunks
+        compute = {name: value for name, value in asdict(settings.compute).items() if name != "device"}
+        precision = "each machine's own" if settings.mixed_precision else settings.compute.precision
+        return {
+            "source": self._source_version or identity(Path(self.task.source)),
+            "part": [settings.start, settings.end],
+            "deinterlacing": settings.deinterlace,
+            "model": network.fingerprint,
+            "window": self.window,
+            "chunks": asdict(chunks),
+            "size": astuple(settings.output.size),
+            **compute,
+            "precision": precision,
+            **asdict(settings.output.encoding),
+            "version": [version(name) for name in ("skipvsr", "av")],
+        }
+
+    def _resume(self, job: dict[str, Any]) -> None:
+        """Find what is safe already, unless it is another job's."""
+        job = json.loads(json.dumps(job))
+        if not self.settings.output.resume:
+            self.work.delete()
+        self.work.make()
+        try:
+            before = json.loads(self.work.read(_JOB))
+        except (FileNotFoundError, ValueError):
+            before = None
+        if before is None:
+            self.work.write(_JOB, json.dumps(job).encode())
+            return
+        if before != job:
+            other = next(name for name in {**before, **job} if before.get(name) != job.get(name))
+            raise OutputError(
+                f"parts of {self.task.destination} are there from another run, whose {other} was {before.get(other)!r} and not "
+                f"{job.get(other)!r}; give what it had to go on with it, or --no-resume to start over"
+            )
+        self.refresh()
+        self.resumed_frames = sum(report.frames for report in self.done.values())
+
+
+def film_task(source: str | Path, destination: str | Path) -> FilmTask:
+    """A task with its places written out."""
+    return FilmTask(as_text(source), as_text(destination))
