@@ -128,9 +128,10 @@ class Slots:
             "num_cpus": cpus,
             "num_gpus": gpus,
             "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False),
-            "concurrency_groups": {"status": 1},
         }
-        return ray.remote(ChunkWorker).options(**options).remote(self._model, self._settings, cpus)
+        # How far a worker is can be asked while it works.
+        worker = ray.remote(concurrency_groups={"status": 1})(ChunkWorker)
+        return worker.options(**options).remote(self._model, self._settings, cpus)
 
 
 def _places(node: dict[str, Any], worker_cpus: int) -> Iterator[tuple[tuple[str, int], int, int]]:
