@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skipvsr.cli.show import print_event
+from skipvsr.cli.upscale_cluster import is_cluster, run_cluster
 from skipvsr.cli.upscale_display import PIPE, Display, Silent, about, choose_display
 from skipvsr.cli.upscale_dry_run import dry_run
 from skipvsr.cli.upscale_options import add_arguments, compute_options, output_options, stream_options
@@ -38,7 +39,9 @@ def command(args: argparse.Namespace) -> None:
         raise ConfigError("standard input (-) and other inputs do not go together; give one of them")
     if args.destination == PIPE and args.json:
         raise ConfigError("standard output carries the video; leave --json out")
-    if args.dry_run:
+    if is_cluster(args):
+        run_cluster(args, _options(args))
+    elif args.dry_run:
         dry_run(args)
     elif PIPE not in args.sources and _is_batch(args.sources):
         _many(args)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from skipvsr.cli.choices import LOOKAHEAD, PATCH_BATCH_SIZE, PRECISIONS, PRESETS, RUNTIMES, SCALES, TILINGS
 from skipvsr.cli.show import add_json
+from skipvsr.cli.upscale_cluster import add_cluster_arguments
 
 if TYPE_CHECKING:
     from skipvsr.inference.options import ComputeOptions, StreamOptions
@@ -26,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_encoding(parser.add_argument_group("encoding of videos"))
     _add_depths(parser.add_argument_group("what the network did"))
     _add_streaming(parser.add_argument_group("details of the network's work"))
+    add_cluster_arguments(parser.add_argument_group("many machines (docs/scale.md)"))
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--quiet", action="store_true", help="print nothing but errors")
     add_json(output)
@@ -33,13 +35,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_places(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "sources", metavar="IN", type=Path, nargs="+",
+        "sources", metavar="IN", type=_place, nargs="+",
         help="a video file, a folder of images, or - for y4m on standard input; several of them, or a folder with such below "
         "it, go into the folder OUT",
     )  # fmt: skip
     parser.add_argument(
-        "destination", metavar="OUT", type=Path,
-        help="a video file (.mp4, .mkv, .mov ...), a folder, or - for y4m on standard output",
+        "destination", metavar="OUT", type=_place,
+        help="a video file (.mp4, .mkv, .mov ...), a folder, or - for y4m on standard output; IN and OUT may be URLs of videos "
+        "(s3://, gs:// ...)",
     )  # fmt: skip
     parser.add_argument(
         "--dry-run", action="store_true", help="say how long it would take and how large the output would be, and stop"
@@ -178,6 +181,11 @@ def output_options(args: argparse.Namespace) -> OutputOptions:
         resume=not args.no_resume,
         segment_length=args.segment_length,
     )
+
+
+def _place(text: str) -> Path | str:
+    """A path; or a URL, which a path would change."""
+    return text if "://" in text else Path(text)
 
 
 def _size(text: str) -> OutputSize:

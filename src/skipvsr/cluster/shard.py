@@ -86,7 +86,7 @@ def upscale_shard(
     Raises:
         InputError, ConfigError, OutputError, ModelError: before the first film.
     """
-    if settings.output.overwrite or not settings.output.resume:
+    if shard.count > 1 and (settings.output.overwrite or not settings.output.resume):
         raise ConfigError(
             "shards cannot tell what another shard has just made from what was there before; delete the outputs and their "
             "hidden folders first, and leave out --overwrite and --no-resume"
@@ -104,7 +104,7 @@ def upscale_shard(
     meter = ClusterMeter(len(tasks))
     for task in tasks:
         store, name = store_and_name(task.destination)
-        if store.exists(name):
+        if store.exists(name) and not settings.output.overwrite:
             yield FilmOutcome(task)
             continue
         try:

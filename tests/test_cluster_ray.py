@@ -1,0 +1,153 @@
+"""Films on several Ray nodes: what is lost costs its own chunks alone, and the frames are those of one machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from skipvsr.cluster.outcome import ClusterProgress, FilmOutcome
+from skipvsr.upscale.job import upscale_video
+from skipvsr.video.open import read_clip
+from tests.media import packets
+from tests.test_cluster_shards import SETTINGS, film, work_folder
+
+pytest.importorskip("ray")
+
+_STORE_BYTES = 100 << 20
+SCENES = 8
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """A Ray cluster of a head without cores and two nodes of one core each, all on this machine."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    head = {"num_cpus": 0, "object_store_memory": _STORE_BYTES, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    for _ in range(2):
+        cluster.add_node(num_cpus=1, object_store_memory=_STORE_BYTES)
+    ray.init(address=cluster.address, log_to_driver=False)
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A film of eight scenes, and what one machine makes of it."""
+    folder = tmp_path_factory.mktemp("film")
+    source, whole = film(folder / "in.mp4", SCENES), folder / "whole.mkv"
+    upscale_video(
+        source, whole, "bicubic", compute=SETTINGS.compute, stream=SETTINGS.stream, output=SETTINGS.output
+    )
+    return source, whole
+
+
+def run(source: Path, place: Path, on_progress: Callable[[ClusterProgress], object]) -> FilmOutcome:
+    from skipvsr.cluster.on_ray import upscale_on_ray
+
+    (outcome,) = upscale_on_ray([source], place, "bicubic", settings=SETTINGS, on_progress=on_progress)
+    return outcome
+
+
+def check(outcome: FilmOutcome, example: tuple[Path, Path]) -> None:
+    """The film is that of one machine."""
+    source, whole = example
+    place = Path(outcome.task.destination)
+    assert outcome.error is None
+    assert outcome.report is not None
+    assert (outcome.report.frames, outcome.report.scenes) == (7 * SCENES, SCENES)
+    assert np.array_equal(read_clip(place), read_clip(whole))
+    assert packets(place, "audio") == packets(whole, "audio")
+    assert not work_folder(place).exists()
+
+
+def pid_of(worker: str) -> int:
+    return int(worker.rpartition(":")[2])
+
+
+@pytest.mark.slow
+def test_a_killed_worker_costs_its_chunk_alone(cluster: Any, tmp_path: Path, example: tuple[Path, Path]):
+    killed: list[int] = []
+
+    def kill(progress: ClusterProgress) -> None:
+        if not killed and progress.workers and progress.frames_done:
+            killed.append(pid_of(next(iter(progress.workers))))
+            os.kill(killed[0], signal.SIGKILL)
+
+    check(run(example[0], tmp_path / "out.mkv", kill), example)
+    assert killed
+
+
+@pytest.mark.slow
+def test_a_stopped_worker_does_not_hold_up_the_film(cluster: Any, tmp_path: Path, example: tuple[Path, Path]):
+    """A worker that has become infinitely slow: another one does its chunk too."""
+    stopped: list[int] = []
+
+    def stop(progress: ClusterProgress) -> None:
+        if not stopped and progress.workers:
+            stopped.append(pid_of(next(iter(progress.workers))))
+            os.kill(stopped[0], signal.SIGSTOP)
+
+    try:
+        check(run(example[0], tmp_path / "out.mkv", stop), example)
+    finally:
+        for pid in stopped:
+            os.kill(pid, signal.SIGKILL)
+    assert stopped
+
+
+@pytest.mark.slow
+def test_a_killed_driver_goes_on_from_what_is_safe(cluster: Any, tmp_path: Path, example: tuple[Path, Path]):
+    source, place = example[0], tmp_path / "out.mkv"
+    words = [
+        "upscale", str(source), str(place), "--model", "bicubic", "--ray", cluster.address, "--exact", "--window", "4",
+        "--lookahead", "2", "--segment-length", "6", "--codec", "ffv1", "--pixel-format", "yuv444p", "--device", "cpu", "--json",
+    ]  # fmt: skip
+    program = (
+        "import os, signal, sys\n"
+        "from skipvsr.cluster import driver\n"
+        "from skipvsr.cli.main import main\n"
+        "real = driver.Driver._published\n"
+        "def published(self, work, result):\n"
+        "    real(self, work, result)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "driver.Driver._published = published\n"
+        "main(sys.argv[1:])\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    safe = 7 * len(list(work_folder(place).glob("*.done")))
+    assert 0 < safe < 7 * SCENES
+    again = subprocess.run([sys.executable, "-m", "skipvsr", *words], capture_output=True, text=True, check=True)
+    report = json.loads(again.stdout.splitlines()[-1])
+    assert (report["event"], report["frames"], report["resumed_at"]) == ("report", 7 * SCENES, safe)
+    assert np.array_equal(read_clip(place), read_clip(example[1]))
+
+
+@pytest.mark.slow
+def test_a_lost_node_costs_its_chunks_alone(cluster: Any, tmp_path: Path, example: tuple[Path, Path]):
+    """The last test here: one node is gone afterwards."""
+    import ray
+
+    lost: list[Any] = []
+
+    def lose(progress: ClusterProgress) -> None:
+        if not lost and len(progress.workers) == 2:
+            lost.append(cluster.worker_nodes.copy().pop())
+            cluster.remove_node(lost[0], allow_graceful=False)
+
+    check(run(example[0], tmp_path / "out.mkv", lose), example)
+    assert lost
+    assert sum(node["Alive"] for node in ray.nodes()) == 2
