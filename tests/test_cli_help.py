@@ -12,6 +12,8 @@ import pytest
 
 from skipvsr.cli import choices
 from skipvsr.cli.main import main
+from skipvsr.cluster.chunks import DEFAULT_WARMUP
+from skipvsr.cluster.on_ray import WORKER_CPUS
 from skipvsr.data.check import FAMILIES
 from skipvsr.data.datasets import KINDS, LRKind
 from skipvsr.data.degradations import DEGRADATIONS
@@ -106,6 +108,7 @@ def test_choices_are_those_of_the_package():
     assert choices.REPRODUCED == NAMES
     assert choices.LOOKAHEAD == DEFAULT_LOOKAHEAD
     assert choices.PATCH_BATCH_SIZE == PATCH_BATCH_SIZE
+    assert (choices.WARMUP, choices.WORKER_CPUS) == (DEFAULT_WARMUP, WORKER_CPUS)
     assert (choices.EVALUATION_WINDOW, choices.EVALUATION_LOOKAHEAD) == (WINDOW, LOOKAHEAD)
 
 

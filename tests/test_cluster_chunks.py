@@ -101,7 +101,7 @@ def test_scenes_are_counted():
     assert sum(chunk.scenes for chunk in chunks) == 2  # the first frame of the film is no cut
 
 
-@pytest.mark.parametrize("wrong", [{"length": 0}, {"length": 8, "warmup": 1}])
-def test_impossible_options_are_refused(wrong: dict[str, int]):
+@pytest.mark.parametrize(("length", "warmup"), [(0, 16), (8, 1)])
+def test_impossible_options_are_refused(length: int, warmup: int):
     with pytest.raises(ConfigError, match="at least"):
-        ChunkOptions(**wrong)
+        ChunkOptions(length, warmup)

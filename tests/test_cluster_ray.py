@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from skipvsr.cluster.outcome import ClusterProgress, FilmOutcome
 from skipvsr.upscale.job import upscale_video
@@ -48,22 +49,24 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A film of eight scenes, and what one machine makes of it."""
     folder = tmp_path_factory.mktemp("film")
     source, whole = film(folder / "in.mp4", SCENES), folder / "whole.mkv"
-    upscale_video(
-        source, whole, "bicubic", compute=SETTINGS.compute, stream=SETTINGS.stream, output=SETTINGS.output
-    )
+    # The workers have a core each, and the last bit of a number depends on how many threads share the work.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    upscale_video(source, whole, "compact", compute=SETTINGS.compute, stream=SETTINGS.stream, output=SETTINGS.output)
+    torch.set_num_threads(threads)
     return source, whole
 
 
 def run(source: Path, place: Path, on_progress: Callable[[ClusterProgress], object]) -> FilmOutcome:
     from skipvsr.cluster.on_ray import upscale_on_ray
 
-    (outcome,) = upscale_on_ray([source], place, "bicubic", settings=SETTINGS, on_progress=on_progress)
+    (outcome,) = upscale_on_ray([source], place, "compact", settings=SETTINGS, on_progress=on_progress)
     return outcome
 
 
 def check(outcome: FilmOutcome, example: tuple[Path, Path]) -> None:
     """The film is that of one machine."""
-    source, whole = example
+    whole = example[1]
     place = Path(outcome.task.destination)
     assert outcome.error is None
     assert outcome.report is not None
@@ -112,8 +115,9 @@ def test_a_stopped_worker_does_not_hold_up_the_film(cluster: Any, tmp_path: Path
 def test_a_killed_driver_goes_on_from_what_is_safe(cluster: Any, tmp_path: Path, example: tuple[Path, Path]):
     source, place = example[0], tmp_path / "out.mkv"
     words = [
-        "upscale", str(source), str(place), "--model", "bicubic", "--ray", cluster.address, "--exact", "--window", "4",
-        "--lookahead", "2", "--segment-length", "6", "--codec", "ffv1", "--pixel-format", "yuv444p", "--device", "cpu", "--json",
+        "upscale", str(source), str(place), "--ray", cluster.address, "--exact", "--window", "4",
+        "--lookahead", "2", "--segment-length", "6", "--codec", "ffv1", "--pixel-format", "yuv444p", "--device",
+        "cpu", "--json",
     ]  # fmt: skip
     program = (
         "import os, signal, sys\n"
@@ -144,7 +148,7 @@ def test_a_lost_node_costs_its_chunks_alone(cluster: Any, tmp_path: Path, exampl
     lost: list[Any] = []
 
     def lose(progress: ClusterProgress) -> None:
-        if not lost and len(progress.workers) == 2:
+        if not lost and progress.workers and progress.frames_done:
             lost.append(cluster.worker_nodes.copy().pop())
             cluster.remove_node(lost[0], allow_graceful=False)
 

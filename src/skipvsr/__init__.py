@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from skipvsr.checkpoints.hub import push
     from skipvsr.checkpoints.load import load_model
     from skipvsr.checkpoints.pretrained import from_pretrained, save_pretrained
+    from skipvsr.cluster.film import FilmSettings
+    from skipvsr.cluster.on_ray import upscale_on_ray
+    from skipvsr.cluster.shard import Shard, upscale_shard
     from skipvsr.errors import (
         BatchError,
         CheckpointError,
@@ -61,6 +64,7 @@ _HOMES = {
     "DecodeError": "skipvsr.errors",
     "EncodeOptions": "skipvsr.video.write",
     "Estimate": "skipvsr.upscale.estimate",
+    "FilmSettings": "skipvsr.cluster.film",
     "InputError": "skipvsr.errors",
     "ModelError": "skipvsr.errors",
     "OutputError": "skipvsr.errors",
@@ -70,6 +74,7 @@ _HOMES = {
     "ResourceError": "skipvsr.errors",
     "RoutingTrace": "skipvsr.routing.trace",
     "ShapeError": "skipvsr.errors",
+    "Shard": "skipvsr.cluster.shard",
     "SkipVSR": "skipvsr.models.vsr",
     "SkipVSRError": "skipvsr.errors",
     "StreamOptions": "skipvsr.inference.options",
@@ -87,6 +92,8 @@ _HOMES = {
     "save_pretrained": "skipvsr.checkpoints.pretrained",
     "upscale_frames": "skipvsr.upscale.frames",
     "upscale_many": "skipvsr.upscale.batch",
+    "upscale_on_ray": "skipvsr.cluster.on_ray",
+    "upscale_shard": "skipvsr.cluster.shard",
     "upscale_video": "skipvsr.upscale.job",
 }
 
@@ -100,6 +107,7 @@ __all__ = [
     "DecodeError",
     "EncodeOptions",
     "Estimate",
+    "FilmSettings",
     "InputError",
     "ModelError",
     "OutputError",
@@ -109,6 +117,7 @@ __all__ = [
     "ResourceError",
     "RoutingTrace",
     "ShapeError",
+    "Shard",
     "SkipVSR",
     "SkipVSRError",
     "StreamOptions",
@@ -126,6 +135,8 @@ __all__ = [
     "save_pretrained",
     "upscale_frames",
     "upscale_many",
+    "upscale_on_ray",
+    "upscale_shard",
     "upscale_video",
 ]
 

@@ -130,7 +130,7 @@ class Slots:
             "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False),
         }
         # How far a worker is can be asked while it works.
-        worker = ray.remote(concurrency_groups={"status": 1})(ChunkWorker)
+        worker = ray.remote(concurrency_groups={"status": 1})(ChunkWorker)  # pyright: ignore[reportCallIssue] - the stubs forget it
         return worker.options(**options).remote(self._model, self._settings, cpus)
 
 

@@ -65,7 +65,7 @@ class Store:
 
     def make(self) -> None:
         """Make the folder, where there are folders."""
-        with self._reached():
+        with self._reached(writing=True):
             self._files.makedirs(self._root, exist_ok=True)
 
     def exists(self, name: str = "") -> bool:
@@ -96,7 +96,7 @@ class Store:
 
     def write(self, name: str, contents: bytes) -> None:
         """Write a small file."""
-        with self._reached(), self._published(name) as path:
+        with self._reached(writing=True), self._published(name) as path:
             if self.local is None:
                 self._files.pipe_file(path, contents)
                 return
@@ -106,7 +106,7 @@ class Store:
 
     def put(self, source: Path, name: str) -> None:
         """Copy a file of this machine into the store."""
-        with self._reached(), self._published(name) as path:
+        with self._reached(writing=True), self._published(name) as path:
             self._files.put_file(str(source), path)
             if self.local is not None:
                 with open(path, "rb+") as file:
@@ -151,12 +151,18 @@ class Store:
                 self._files.rm_file(work)
 
     @contextmanager
-    def _reached(self) -> Iterator[None]:
-        """Errors of the store become ours, but for files that are not there."""
+    def _reached(self, *, writing: bool = False) -> Iterator[None]:
+        """Errors of the store become ours, but for files that are not there when they are read."""
         try:
             yield
-        except (SkipVSRError, FileNotFoundError):
+        except SkipVSRError:
             raise
+        except FileNotFoundError as error:
+            if not writing:
+                raise
+            raise OutputError(
+                f"{self.place} cannot be written: there is no such folder or bucket; make it first"
+            ) from error
         except Exception as error:  # each kind of store raises its own
             raise OutputError(
                 f"{self.place} cannot be reached ({type(error).__name__}: {' '.join(str(error).split())[:200]}); "
