@@ -111,19 +111,26 @@ def _check(args: argparse.Namespace) -> None:
 def _outcomes(args: argparse.Namespace, options: dict[str, Any], display: _Display) -> Iterator[FilmOutcome]:
     from skipvsr.cluster.film import FilmSettings
 
+    scale = options.pop("scale")
     settings = FilmSettings(**options, exact=args.exact, warmup=args.warmup, mixed_precision=args.mixed_precision)
     if args.ray is not None:
         from skipvsr.cluster.on_ray import upscale_on_ray
 
         return upscale_on_ray(
-            args.sources, args.destination, args.model, settings=settings, address=args.ray, worker_cpus=args.worker_cpus,
-            on_progress=display.update,
+            args.sources, args.destination, args.model, scale=scale, settings=settings, address=args.ray,
+            worker_cpus=args.worker_cpus, on_progress=display.update,
         )  # fmt: skip
     from skipvsr.cluster.shard import Shard, upscale_shard
 
     shard = Shard.parse(args.shard or "0/1")
     return upscale_shard(
-        args.sources, args.destination, args.model, shard=shard, settings=settings, on_progress=display.update
+        args.sources,
+        args.destination,
+        args.model,
+        scale=scale,
+        shard=shard,
+        settings=settings,
+        on_progress=display.update,
     )
 
 

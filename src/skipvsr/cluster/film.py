@@ -23,7 +23,7 @@ from skipvsr.models.vsr import VSRConfig
 from skipvsr.upscale.checkpoint import identity
 from skipvsr.upscale.options import OutputOptions
 from skipvsr.upscale.request import default_segment_length
-from skipvsr.upscale.size import output_size, pixel_aspect
+from skipvsr.upscale.size import pixel_aspect
 from skipvsr.video.open import open_writer
 from skipvsr.video.probe import VideoInfo
 from skipvsr.video.read import VideoReader
@@ -173,7 +173,7 @@ class Film:
         length = output.segment_length or default_segment_length(network.config, info.height, info.width)
         self.plan = FilmPlan(
             info=info,
-            size=output_size(output.size, info),
+            size=output.size_of(info, network.config.scale),
             container=Path(name_of(self.task.destination)).suffix,
             encoding=output.encoding,
             chunks=ChunkOptions(

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from skipvsr.checkpoints.load import load_model
 from skipvsr.cluster.catalogue import films
 from skipvsr.cluster.film import FilmSettings
+from skipvsr.cluster.network import network_for
 from skipvsr.cluster.outcome import FilmOutcome, OnProgress
 from skipvsr.errors import ConfigError
 from skipvsr.models.vsr import SkipVSR
+from skipvsr.upscale.choose import AUTO_MODEL
 
 WORKER_CPUS = 8
 
@@ -18,8 +19,9 @@ WORKER_CPUS = 8
 def upscale_on_ray(
     sources: Sequence[str | Path],
     destination: str | Path,
-    model: SkipVSR | str | Path = "compact",
+    model: SkipVSR | str | Path = AUTO_MODEL,
     *,
+    scale: int | None = None,
     settings: FilmSettings,
     address: str = "local",
     worker_cpus: int = WORKER_CPUS,
@@ -34,7 +36,7 @@ def upscale_on_ray(
     Args:
         sources: videos, and folders with videos below them; paths of this machine, or URLs that every machine can reach.
         destination: a video for one video, otherwise a folder.
-        model: a model, or what `load_model` takes; sent to the workers.
+        model, scale: as for `upscale_video`; one model for all films, sent to the workers.
         settings: what is done.
         address: of a running cluster, or "auto" for the one that this machine belongs to; "local" starts one here.
         worker_cpus: cores of a worker on a machine without a GPU, at most; each GPU has a worker of its own.
@@ -61,7 +63,7 @@ def upscale_on_ray(
     if worker_cpus < 1:
         raise ConfigError(f"a worker has {worker_cpus} cores; it must have at least 1")
     tasks = films(sources, destination)
-    network = model if isinstance(model, SkipVSR) else load_model(model, device="cpu")
+    network = network_for(tasks, model, scale=scale, size=settings.output.size, device="cpu")
     with connected(address):
         slots = Slots(ray.put(network.cpu()), settings, worker_cpus)
         try:

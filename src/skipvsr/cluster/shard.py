@@ -9,16 +9,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from skipvsr.checkpoints.load import load_model
 from skipvsr.checkpoints.native import fingerprint
 from skipvsr.cluster.catalogue import films
 from skipvsr.cluster.film import Film, FilmSettings, FilmTask, NetworkId
+from skipvsr.cluster.network import network_for
 from skipvsr.cluster.outcome import ClusterMeter, FilmOutcome, OnProgress, film_report
 from skipvsr.cluster.store import is_url, store_and_name
 from skipvsr.cluster.work import list_path, publish, upscale_chunk
 from skipvsr.errors import ConfigError, DecodeError, OutputError, SkipVSRError
 from skipvsr.inference.upscaler import Upscaler
 from skipvsr.models.vsr import SkipVSR
+from skipvsr.upscale.choose import AUTO_MODEL
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,9 @@ class Shard:
 def upscale_shard(
     sources: Sequence[str | Path],
     destination: str | Path,
-    model: SkipVSR | str | Path = "compact",
+    model: SkipVSR | str | Path = AUTO_MODEL,
     *,
+    scale: int | None = None,
     shard: Shard,
     settings: FilmSettings,
     on_progress: OnProgress | None = None,
@@ -75,7 +77,7 @@ def upscale_shard(
     Args:
         sources: videos, and folders with videos below them; paths, or URLs that fsspec knows.
         destination: a video for one video, otherwise a folder; where all shards can reach it.
-        model: a model, or what `load_model` takes.
+        model, scale: as for `upscale_video`; one model for all films.
         shard: which part.
         settings: what is done.
         on_progress: called now and then.
@@ -92,10 +94,10 @@ def upscale_shard(
             "hidden folders first, and leave out --overwrite and --no-resume"
         )
     tasks = films(sources, destination)
+    network = network_for(tasks, model, scale=scale, size=settings.output.size, device=settings.compute.device)
     whole = len(tasks) >= shard.count
     if whole:
         tasks = [task for index, task in enumerate(tasks) if shard.takes(index)]
-    network = model if isinstance(model, SkipVSR) else load_model(model, device=settings.compute.device)
     upscaler = Upscaler(network, settings.compute, settings.stream)
     worker = _ShardWorker(
         upscaler, NetworkId(upscaler.model.config, fingerprint(upscaler.model)), settings,
