@@ -165,7 +165,7 @@ def connected(address: str) -> Iterator[None]:
             ray.init(address="local", include_dashboard=False, **quiet)
         else:
             ray.init(address=address, **quiet)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except Exception as error:  # Ray raises this very class where a node does not start in time
         raise ConfigError(
             f"no Ray cluster answers at {address!r} ({' '.join(str(error).split())[:160]}); give the address of one, or --ray "
             "alone for this machine"
