@@ -9,7 +9,7 @@ from skipvsr.cluster.film import FilmTask, film_task
 from skipvsr.cluster.store import Store, as_text, is_url, name_of
 from skipvsr.errors import ConfigError, InputError
 from skipvsr.upscale.batch import VIDEOS, is_batch, plan
-from skipvsr.video.write import CONTAINERS
+from skipvsr.video.containers import CONTAINERS
 
 _OTHERWISE = ".mkv"
 # In the place of a folder that is no path.

@@ -174,7 +174,7 @@ class Film:
         self.plan = FilmPlan(
             info=info,
             size=output.size_of(info, network.config.scale),
-            container=Path(name_of(self.task.destination)).suffix,
+            container=Path(name_of(self.task.destination)).suffix.lower(),
             encoding=output.encoding,
             chunks=ChunkOptions(
                 length=length, warmup=settings.warmup, lookahead=windows.lookahead, exact=settings.exact,

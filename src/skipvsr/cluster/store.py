@@ -14,7 +14,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from skipvsr.errors import ConfigError, OutputError, SkipVSRError
-from skipvsr.video.segments import sync
+from skipvsr.video.files import sync
 
 # Where an object appears when all of it has been sent, so that it needs no second name meanwhile.
 _WHOLE_OBJECTS = {"s3", "s3a", "gs", "gcs", "az", "abfs", "memory"}
