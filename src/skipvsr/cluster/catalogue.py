@@ -8,8 +8,9 @@ from pathlib import Path, PurePosixPath
 from skipvsr.cluster.film import FilmTask, film_task
 from skipvsr.cluster.store import Store, as_text, is_url, name_of
 from skipvsr.errors import ConfigError, InputError
-from skipvsr.upscale.batch import VIDEOS, is_batch, plan
+from skipvsr.upscale.batch import is_batch, plan
 from skipvsr.video.containers import CONTAINERS
+from skipvsr.video.files import is_video
 
 _OTHERWISE = ".mkv"
 # In the place of a folder that is no path.
@@ -72,7 +73,7 @@ def _of_urls(urls: list[str], folder: str) -> list[FilmTask]:
 
 def _is_video(name: str) -> bool:
     path = PurePosixPath(name)
-    return path.suffix.lower() in VIDEOS and not any(part.startswith(".") for part in path.parts)
+    return is_video(Path(name)) and not any(part.startswith(".") for part in path.parts)
 
 
 def _output_name(place: str) -> str:

@@ -168,10 +168,10 @@ class ChunkWorker:
     def __init__(self, model: SkipVSR, settings: FilmSettings, cpus: int) -> None:
         torch.set_num_threads(max(1, cpus))
         compute = settings.compute
-        cuda = torch.cuda.is_available() and str(compute.device) != "cpu"
-        device = "cuda" if cuda else "cpu"
-        precision = best_precision(device) if settings.mixed_precision else compute.precision
-        compute = replace(compute, device=device, precision=precision)
+        if compute.runtime == "torch":
+            device = "cuda" if torch.cuda.is_available() and str(compute.device) != "cpu" else "cpu"
+            precision = best_precision(device) if settings.mixed_precision else compute.precision
+            compute = replace(compute, device=device, precision=precision)
         self._upscaler = Upscaler(model, compute, settings.stream)
         self._name = f"{socket.gethostname()}:{os.getpid()}"
         self._frames = 0
