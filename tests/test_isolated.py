@@ -6,6 +6,7 @@ import json
 import logging
 import subprocess
 import sys
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,8 @@ def test_results_are_those_of_one_process(tmp_path: Path):
     sources = [make_video(tmp_path / f"{name}.mkv", 5) for name in "ab"]
     heard: list[Progress] = []
     outcomes = list(upscale_many(sources, tmp_path / "out", on_progress=heard.append, budget=0.5, encoding=LOSSLESS))
-    assert [progress.frames_done for progress in heard] == [*range(6), *range(6)]
+    told = [frames for frames, _ in groupby(progress.frames_done for progress in heard)]
+    assert told == [*range(6), *range(6)]
     upscale_video(sources[0], tmp_path / "here.mkv", budget=0.5, encoding=LOSSLESS)
     for outcome in outcomes:
         assert outcome.report is not None
