@@ -28,6 +28,7 @@ from skipvsr.report.reproduce import NAMES
 # Every command, and a word of what its help must explain.
 COMMANDS = {
     "upscale": "Sound",
+    "serve": "browser",
     "compare": "beside",
     "evaluate": "ground truth",
     "train": "stages",
@@ -87,7 +88,7 @@ def test_help_does_not_wait_for_torch(words: str):
     script = (
         "import sys\nfrom skipvsr.cli.main import main\n"
         "try:\n    main([*sys.argv[1:], '--help'])\nexcept SystemExit as ended:\n    assert not ended.code\n"
-        "heavy = {'torch', 'av', 'numpy', 'matplotlib', 'skimage', 'huggingface_hub'}\n"
+        "heavy = {'torch', 'av', 'starlette', 'uvicorn', 'numpy', 'matplotlib', 'skimage', 'huggingface_hub'}\n"
         "print(*sorted(heavy & set(sys.modules)), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", script, *words.split()], capture_output=True, text=True, check=False)

@@ -22,6 +22,7 @@ from skipvsr.cli import (
     models,
     push,
     reproduce,
+    serve,
     train,
     upscale,
 )
@@ -127,6 +128,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for module in (
         upscale,
+        serve,
         compare,
         evaluate,
         train,

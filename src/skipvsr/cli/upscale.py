@@ -74,6 +74,7 @@ def _one(args: argparse.Namespace) -> None:
             **_options(args),
             trace=args.trace,
             overlay=args.overlay,
+            snapshot=args.snapshot,
             on_progress=display.update,
         )
     finally:
@@ -91,8 +92,8 @@ def _many(args: argparse.Namespace) -> None:
     """Every file with a display of its own; what failed is listed at the end."""
     from skipvsr.upscale.batch import upscale_many
 
-    if args.trace is not None or args.overlay is not None:
-        raise ConfigError("--trace and --overlay are files for one input; give one input")
+    if args.trace is not None or args.overlay is not None or args.snapshot is not None:
+        raise ConfigError("--trace, --overlay and --snapshot are files for one input; give one input")
     display: Display = Silent()
 
     def start(task: Task) -> None:

@@ -117,6 +117,9 @@ def _add_depths(group: Any) -> None:
         "--overlay", type=Path, metavar="OUT", help="write a second output with the depth of each tile drawn over it"
     )
     group.add_argument("--trace", type=Path, metavar="FILE", help="write which blocks ran to this file (.npz)")
+    group.add_argument(
+        "--snapshot", type=Path, metavar="FILE", help="show the newest frame, small, in this file (.jpg)"
+    )
 
 
 def _add_streaming(group: Any) -> None:

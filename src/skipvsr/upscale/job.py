@@ -25,6 +25,7 @@ from skipvsr.upscale.plan import disk_bytes, memory_bytes, warn_of_shortage
 from skipvsr.upscale.progress import OnProgress, ProgressMeter
 from skipvsr.upscale.request import UpscaleReport, UpscaleRequest
 from skipvsr.upscale.size import pixel_aspect
+from skipvsr.upscale.snapshot import Snapshot
 from skipvsr.upscale.speed import counted_steps
 from skipvsr.video.errors import PIPE
 from skipvsr.video.open import Reader, Writer, check_output, open_writer
@@ -45,6 +46,7 @@ def upscale_video(
     deinterlace: bool = True,
     trace: Trace | str | Path | None = None,
     overlay: str | Path | None = None,
+    snapshot: str | Path | None = None,
     on_progress: OnProgress | None = None,
     **options: Unpack[VideoShorthands],
 ) -> UpscaleReport:
@@ -65,6 +67,7 @@ def upscale_video(
         deinterlace: make whole frames of those that are flagged as interlaced.
         trace: what ran is added to it; or a file for that (`skipvsr.evaluation.trace_file`).
         overlay: a second output, of the same kind as the destination: the frames in grey with each tile's depth over them.
+        snapshot: a JPEG file that shows the newest frame, small, every few seconds while the job runs.
         on_progress: called at the start, after each step of the work and at the end (`Progress`), in the calling thread.
         options: single fields of the three options, such as `budget=0.5`, which go before those of the objects.
 
@@ -93,6 +96,7 @@ def upscale_video(
         overlay=None if overlay is None else Path(overlay),
         model=choice.name if choice is not None else "" if isinstance(model, SkipVSR) else str(model),
         model_reason="" if choice is None else choice.reason,
+        snapshot=None if snapshot is None else Path(snapshot),
     )
     try:
         return run_job(request, on_progress)
@@ -158,6 +162,7 @@ def _open_pipeline(
         sample_aspect_ratio=pixel_aspect(info.sample_aspect_ratio, info.height, info.width, height, width),
         overwrite=output.overwrite,
     )
+    snapshot = None if request.snapshot is None else Snapshot(request.snapshot, info.rotation_degrees // 90)
     traces: list[Trace] = []
     if isinstance(request.trace, Path):
         traces.append(stack.enter_context(TraceWriter(request.trace, overwrite=output.overwrite)))
@@ -187,6 +192,7 @@ def _open_pipeline(
     pipeline = Pipeline(
         reader, request.upscaler, writer, size,
         overlay=overlay, trace=Traces(tuple(traces)) if traces else None, start=state, keeper=keeper, meter=meter,
+        snapshot=snapshot,
     )  # fmt: skip
     return pipeline, writer
 

@@ -38,11 +38,16 @@ class LatestDepths:
         return (self._depths.pop((frame, "backward")) + self._depths.pop((frame, "forward"))) / 2
 
 
-def draw_depth(picture: Tensor, ratio: Tensor) -> Tensor:
-    """A picture (3, H, W), grey, with the ratio (h, w) in [0, 1] in colour over it: dark to yellow."""
+def colour_depth(ratio: Tensor) -> Tensor:
+    """A ratio (h, w) in [0, 1] as a colour: (3, h, w), RGB in [0, 1], dark to yellow."""
     place = ratio.clamp(0, 1) * (len(_COLOURS) - 1)
     below = place.floor().clamp(max=len(_COLOURS) - 2).long()
-    colour = torch.lerp(_COLOURS[below], _COLOURS[below + 1], (place - below)[..., None]).permute(2, 0, 1)
+    return torch.lerp(_COLOURS[below], _COLOURS[below + 1], (place - below)[..., None]).permute(2, 0, 1)
+
+
+def draw_depth(picture: Tensor, ratio: Tensor) -> Tensor:
+    """A picture (3, H, W), grey, with the ratio (h, w) in [0, 1] in colour over it: dark to yellow."""
+    colour = colour_depth(ratio)
     colour = F.interpolate(colour[None], size=picture.shape[-2:], mode="nearest")[0].to(picture)
     grey = (picture.clamp(0, 1) * picture.new_tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(dim=0, keepdim=True)
     return torch.lerp(grey.expand_as(colour), colour, _STRENGTH)

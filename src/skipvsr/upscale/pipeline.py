@@ -22,6 +22,7 @@ from skipvsr.upscale.frames import to_array, to_tensor
 from skipvsr.upscale.overlay import LatestDepths, draw_depth
 from skipvsr.upscale.progress import ProgressMeter
 from skipvsr.upscale.size import resize
+from skipvsr.upscale.snapshot import Snapshot
 from skipvsr.video.frame import Frame
 from skipvsr.video.open import Reader, Writer
 from skipvsr.video.prefetch import WriteBehind, read_ahead
@@ -89,6 +90,7 @@ class Pipeline:
         start: where to go on.
         keeper: saves checkpoints; None: no checkpoints.
         meter: is told of every step.
+        snapshot: shows the newest frame; None: nobody watches.
     """
 
     def __init__(
@@ -103,11 +105,13 @@ class Pipeline:
         start: StreamState | None,
         keeper: CheckpointKeeper | None,
         meter: ProgressMeter,
+        snapshot: Snapshot | None = None,
     ) -> None:
         self.stopped: DecodeError | None = None
         self._reader, self._writer, self._size = reader, writer, size
         self._scale = upscaler.model.scale
         self._overlay, self._keeper, self._meter = overlay, keeper, meter
+        self._snapshot = snapshot
         self._first = 0 if start is None else start.number
         self._waiting: deque[Frame] = deque()
         self._decoder = ThreadPoolExecutor(1, "decode")
@@ -167,7 +171,10 @@ class Pipeline:
     def _write(self, result: Tensor, frame: Frame, depth: Tensor | None) -> None:
         dtype = frame.pixels.dtype
         alpha = None if frame.alpha is None else _enlarged(frame.alpha, self._scale, *self._size)
-        self._writer.write(replace(frame, pixels=to_array(resize(result, *self._size), dtype), alpha=alpha))
+        pixels = to_array(resize(result, *self._size), dtype)
+        self._writer.write(replace(frame, pixels=pixels, alpha=alpha))
+        if self._snapshot is not None:
+            self._snapshot.take(pixels)
         if self._overlay is not None and depth is not None:
             drawn = resize(draw_depth(result, depth), *self._size)
             self._overlay.writer.write(replace(frame, pixels=to_array(drawn, dtype), alpha=None))

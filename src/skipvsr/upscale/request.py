@@ -37,6 +37,7 @@ class UpscaleRequest:
     overlay: Path | None
     model: str = ""
     model_reason: str = ""
+    snapshot: Path | None = None
 
     def open(self) -> Reader:
         """A reader for the part of the source that was asked for."""
@@ -84,10 +85,12 @@ class UpscaleRequest:
     def check_distinct(self) -> None:
         """Raise ConfigError where two of the files have one name."""
         trace = self.trace if isinstance(self.trace, Path) else None
-        for places in ((self.source, trace), (self.destination, trace, self.overlay)):
+        for places in ((self.source, trace, self.snapshot), (self.destination, trace, self.overlay, self.snapshot)):
             resolved = [place.resolve() for place in places if place is not None and place != PIPE]
             if len(set(resolved)) < len(resolved):
-                raise ConfigError("two of input, output, trace and overlay have the same name; give each its own")
+                raise ConfigError(
+                    "two of input, output, trace, overlay and snapshot have the same name; give each its own"
+                )
 
 
 def default_segment_length(config: VSRConfig, height: int, width: int) -> int:

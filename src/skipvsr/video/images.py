@@ -122,29 +122,43 @@ def write_image(path: str | Path, pixels: np.ndarray, alpha: np.ndarray | None =
         OutputError: another ending, alpha for JPEG, or a place that cannot be written.
     """
     path = Path(path)
-    if path.suffix.lower() not in _WRITTEN:
-        raise OutputError(f"{path} has an ending that cannot be written; use {', '.join(_WRITTEN)}")
-    codec, shallow, deep, shallow_alpha, deep_alpha = _WRITTEN[path.suffix.lower()]
+    with writing(path):
+        path.write_bytes(encode_image(pixels, path.suffix, alpha, name=str(path)))
+
+
+def encode_image(pixels: np.ndarray, ending: str, alpha: np.ndarray | None = None, *, name: str = "a picture") -> bytes:
+    """The contents of a file as `write_image` writes it.
+
+    Args:
+        pixels, alpha: as there.
+        ending: of the file's name (.png).
+        name: for messages.
+
+    Raises:
+        OutputError: another ending, or alpha for JPEG.
+    """
+    if ending.lower() not in _WRITTEN:
+        raise OutputError(f"{name} has an ending that cannot be written; use {', '.join(_WRITTEN)}")
+    codec, shallow, deep, shallow_alpha, deep_alpha = _WRITTEN[ending.lower()]
     if alpha is not None:
         shallow, deep = shallow_alpha, deep_alpha
     if not shallow:
-        raise OutputError(f"{path} is JPEG, which has no alpha; use .png or .tif")
-    with writing(path):
-        context = CodecContext.create(codec, "w")
-        assert isinstance(context, VideoCodecContext)
-        context.pix_fmt = deep if pixels.dtype == np.uint16 else shallow
-        context.height, context.width = pixels.shape[:2]
-        context.time_base = Fraction(1)
-        yuv = codec == "mjpeg"
-        if yuv:
-            context.color_range = FULL
-            context.qmin = context.qmax = 1
-        if alpha is None:
-            frame = from_rgb(pixels, context.pix_fmt, ColourSpec(SMPTE170M if yuv else RGB, FULL))
-        else:
-            frame = from_rgba(np.dstack((pixels, alpha)), context.pix_fmt)
-        frame.pts, frame.time_base = 0, Fraction(1)
-        path.write_bytes(b"".join(bytes(packet) for packet in [*context.encode(frame), *context.encode(None)]))
+        raise OutputError(f"{name} is JPEG, which has no alpha; use .png or .tif")
+    context = CodecContext.create(codec, "w")
+    assert isinstance(context, VideoCodecContext)
+    context.pix_fmt = deep if pixels.dtype == np.uint16 else shallow
+    context.height, context.width = pixels.shape[:2]
+    context.time_base = Fraction(1)
+    yuv = codec == "mjpeg"
+    if yuv:
+        context.color_range = FULL
+        context.qmin = context.qmax = 1
+    if alpha is None:
+        frame = from_rgb(pixels, context.pix_fmt, ColourSpec(SMPTE170M if yuv else RGB, FULL))
+    else:
+        frame = from_rgba(np.dstack((pixels, alpha)), context.pix_fmt)
+    frame.pts, frame.time_base = 0, Fraction(1)
+    return b"".join(bytes(packet) for packet in [*context.encode(frame), *context.encode(None)])
 
 
 @contextmanager
