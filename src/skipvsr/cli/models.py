@@ -28,15 +28,15 @@ def command(args: argparse.Namespace) -> None:
     if args.json:
         print_event("report", models=models)
         return
-    print(
-        "upscale takes the one that fits the file (--model auto): compact for clean footage, compact-video for what a codec "
-        "has damaged, by codec and bits a pixel; -x2 where x2 is asked for or enough for the size that is.\n"
-    )
     for name, values in models.items():
         print(name)
         for key, value in values.items():
             label = key.replace("gmacs_per", "GMAC per").replace("_", " ")
             print(f"  {label:<34} {f'{value:,}' if isinstance(value, int) else value}")
+    print(
+        "\nupscale takes the one that fits the file (--model auto): compact for clean footage, compact-video for what a codec "
+        "has damaged, by codec and bits a pixel; -x2 where x2 is asked for or enough for the size that is."
+    )
 
 
 def describe(checkpoint: Checkpoint) -> dict[str, Any]:
