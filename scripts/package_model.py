@@ -47,6 +47,8 @@ def main() -> None:
     parser.add_argument("--commit", required=True, help="of the code that trained it")
     parser.add_argument("--set", action="append", default=[], dest="overrides", help="as it was given to skipvsr train")
     parser.add_argument("--calibrate", type=Path, help="folder of clips to calibrate the router on")
+    parser.add_argument("--calibrate-clips", type=int, default=24, help="at most so many of them (%(default)s)")
+    parser.add_argument("--calibrate-frames", type=int, default=12, help="the first so many of each (%(default)s)")
     parser.add_argument("--tile-size", type=int, default=24, help="tiles it is calibrated for (%(default)s)")
     parser.add_argument("--half", action="store_true", help="store fp16")
     parser.add_argument("--against", nargs="*", default=[], help="packaged models to put beside it in the card")
@@ -82,9 +84,17 @@ def main() -> None:
     }
     table = ranges = None
     if args.calibrate is not None:
-        clips = lr_clips(args.calibrate, config.data.degradation, frames=12, most=24, scale=scale)
+        clips = lr_clips(
+            args.calibrate,
+            config.data.degradation,
+            frames=args.calibrate_frames,
+            most=args.calibrate_clips,
+            scale=scale,
+        )
         table, ranges = calibrate(network, clips, args.tile_size), measure_ranges(network, clips)
-        provenance["calibration"] = f"{len(clips)} clips x 12 frames of {args.calibrate.as_posix()}"
+        provenance["calibration"] = (
+            f"{len(clips)} clips x {args.calibrate_frames} frames of {args.calibrate.as_posix()}"
+        )
     card = write_card(args.destination.name, args.about, config, checkpoint, provenance, scores, logs, table)
     save_folder(
         Checkpoint(checkpoint.config, checkpoint.weights, provenance, table, ranges),
