@@ -45,7 +45,7 @@ def fit_generator(student: SkipVSR, taught: FullPass, method: PaperMethod, tile_
 @torch.no_grad()
 def follow_temperature(generator: MaskGenerator, distances: Scores, momentum: float) -> None:
     """Move the temperature towards the mean distance of a batch, on all processes alike."""
-    found = torch.stack(list(distances.values())).mean()
+    found = torch.stack(list(distances.values())).float().mean()  # autocast may have made them in half precision
     if distributed.is_available() and distributed.is_initialized():
         distributed.all_reduce(found)
         found = found / distributed.get_world_size()
