@@ -140,4 +140,5 @@ def test_packaged_models_load_and_say_where_they_come_from():
     for name in packaged_names():
         checkpoint = read_checkpoint(name)
         assert {"command", "commit", "data", "iterations"} <= set(checkpoint.provenance)
-        assert run(build(checkpoint)).shape == (3, 3, 148, 200)
+        scale = checkpoint.config.scale
+        assert run(build(checkpoint)).shape == (3, 3, scale * 37, scale * 50)
