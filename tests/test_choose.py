@@ -114,6 +114,7 @@ def test_a_model_that_is_missing_is_replaced_or_named(tmp_path: Path, monkeypatc
     monkeypatch.setattr(choose, "packaged_names", lambda: ["compact"])
     source = film(tmp_path, "in.mp4", 40)
     assert choose_model(source).name == "compact"
+    assert choose_model(source).reason.endswith("no model for compressed footage at x4")
     assert choose_model(source, size=OutputSize(height=100)).name == "compact"
     with pytest.raises(ConfigError, match="no packaged model of scale 2"):
         choose_model(source, scale=2)

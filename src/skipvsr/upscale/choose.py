@@ -83,7 +83,10 @@ def choose_model(source: Path, *, scale: int | None = None, size: OutputSize | N
     seen = compression_of(source)
     scale = scale or _scale_for(seen, size or OutputSize())
     clean, reason = is_clean(seen)
-    return ModelChoice(_of_scale(CLEAN if clean else COMPRESSED, scale), f"x{scale}; {reason}")
+    name = _of_scale(CLEAN if clean else COMPRESSED, scale)
+    if not clean and name == _name(CLEAN, scale):
+        reason += f"; there is no model for compressed footage at x{scale}"
+    return ModelChoice(name, f"x{scale}; {reason}")
 
 
 def is_clean(seen: Compression) -> tuple[bool, str]:
