@@ -120,6 +120,16 @@ def test_a_model_that_is_missing_is_replaced_or_named(tmp_path: Path, monkeypatc
         choose_model(source, scale=2)
 
 
+def test_blocks_are_skipped_by_the_model_that_was_trained_for_it(tmp_path: Path, all_models):
+    source = film(tmp_path, "in.mp4", 40)
+    assert choose_model(source, skips=True).name == "compact"
+    assert choose_model(source, size=OutputSize(height=100), skips=True).name == "compact"
+    with pytest.raises(ConfigError, match="no model of x2 was trained to do without blocks"):
+        choose_model(source, scale=2, skips=True)
+    report = upscale_video(source, tmp_path / "out.mp4", end=0.05, budget=0.5)
+    assert report.model == "compact"
+
+
 def test_a_pipe_is_taken_for_compressed(all_models):
     assert choose_model(PIPE).name == "compact-video"
     assert choose_model(PIPE, scale=2).name == "compact-video-x2"

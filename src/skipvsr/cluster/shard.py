@@ -94,7 +94,10 @@ def upscale_shard(
             "hidden folders first, and leave out --overwrite and --no-resume"
         )
     tasks = films(sources, destination)
-    network = network_for(tasks, model, scale=scale, size=settings.output.size, device=settings.compute.torch_device)
+    compute = settings.compute
+    network = network_for(
+        tasks, model, scale=scale, size=settings.output.size, skips=compute.skips, device=compute.torch_device
+    )
     whole = len(tasks) >= shard.count
     if whole:
         tasks = [task for index, task in enumerate(tasks) if shard.takes(index)]

@@ -140,7 +140,7 @@ def upscale_many(
     output = with_shorthands(output, options)
     tasks = plan([Path(source) for source in sources], Path(folder))
     _check_encoding(tasks, output)
-    choose = partial(resolve_model, scale=scale, size=output.size, device="cpu")
+    choose = partial(resolve_model, scale=scale, size=output.size, skips=compute.skips, device="cpu")
     # What is wrong with a model that was named is said before the first file.
     fixed = None if model == AUTO_MODEL else choose(model, tasks[0].source)[0]
     make_job = partial(

@@ -47,6 +47,7 @@ def resolve_model(
     *,
     scale: int | None = None,
     size: OutputSize | None = None,
+    skips: bool = False,
     device: str | torch.device = "auto",
 ) -> tuple[SkipVSR, ModelChoice | None]:
     """The network for a job, and the choice that was made where it was left open.
@@ -56,6 +57,7 @@ def resolve_model(
         source: a video file, a folder of images, or "-".
         scale: that is asked for, 2 or 4; None: whatever the model has, or what fits `size`.
         size: of the output.
+        skips: whether blocks are to be skipped; only models with a router can.
         device: as for `load_model`.
 
     Raises:
@@ -65,7 +67,7 @@ def resolve_model(
     """
     choice = None
     if model == AUTO_MODEL:
-        choice = choose_model(source, scale=scale, size=size)
+        choice = choose_model(source, scale=scale, size=size, skips=skips)
         model = choice.name
     network = model if isinstance(model, SkipVSR) else load_model(model, device=device)
     if scale is not None and network.scale != scale:
@@ -74,8 +76,14 @@ def resolve_model(
     return network, choice
 
 
-def choose_model(source: Path, *, scale: int | None = None, size: OutputSize | None = None) -> ModelChoice:
+def choose_model(
+    source: Path, *, scale: int | None = None, size: OutputSize | None = None, skips: bool = False
+) -> ModelChoice:
     """The packaged model for a source; arguments and errors as for `resolve_model`."""
+    if skips and scale in (None, 4):
+        return ModelChoice(CLEAN, "x4; only it was trained to do without blocks")
+    if skips:
+        raise ConfigError(f"no model of x{scale} was trained to do without blocks; leave the budget out, or take x4")
     if source == PIPE:
         # Nothing is known of it. Footage in a pipe was mostly decoded from a compressed file.
         scale = scale or 4

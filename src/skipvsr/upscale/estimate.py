@@ -117,7 +117,9 @@ def estimate(
     check_keywords("estimate", options, compute, stream, output)
     compute, stream = with_shorthands(compute, options), with_shorthands(stream, options)
     output = with_shorthands(output, options)
-    network, _ = resolve_model(model, Path(source), scale=scale, size=output.size, device=compute.torch_device)
+    network, _ = resolve_model(
+        model, Path(source), scale=scale, size=output.size, skips=compute.skips, device=compute.torch_device
+    )
     upscaler = Upscaler(network, compute, stream)
     with open_reader(source, start, end) as reader:
         info = reader.info

@@ -83,7 +83,9 @@ def upscale_video(
     check_keywords("upscale_video", options, compute, stream, output)
     compute, stream = with_shorthands(compute, options), with_shorthands(stream, options)
     output = with_shorthands(output, options)
-    network, choice = resolve_model(model, Path(source), scale=scale, size=output.size, device=compute.torch_device)
+    network, choice = resolve_model(
+        model, Path(source), scale=scale, size=output.size, skips=compute.skips, device=compute.torch_device
+    )
     request = UpscaleRequest(
         source=Path(source),
         destination=Path(destination),
