@@ -502,6 +502,7 @@ def test_an_upload_that_is_broken_off_leaves_nothing(server: Server):
         connection.sendall("\r\n".join(head).encode() + b"0" * 5000)
         wait_for(lambda: set((server.work / "uploads").iterdir()) - before)
     wait_for(lambda: set((server.work / "uploads").iterdir()) == before)
+    assert set((server.work / "uploads").iterdir()) == before
 
 
 def test_two_tabs_that_start_the_same_job_have_one(server: Server, source: dict):
