@@ -14,6 +14,7 @@ from skipvsr import ConfigError, InputError, Upscaler, estimate
 from skipvsr.inference import remembered
 from skipvsr.inference.options import ComputeOptions, StreamOptions
 from skipvsr.inference.remembered import recall, remember
+from skipvsr.models.recurrence import Direction
 from skipvsr.models.vsr import SkipVSR
 from skipvsr.upscale import estimate as module
 from skipvsr.upscale.measure import measure_steps
@@ -116,13 +117,14 @@ def test_the_dry_run_prints_time_size_and_disk(tmp_path: Path, steady: list, cap
 
 def test_large_frames_are_measured_on_a_part_of_them(monkeypatch: pytest.MonkeyPatch, tiny: SkipVSR):
     seen: list[tuple[int, int]] = []
-    forward = SkipVSR.propagate_forward
+    propagate = SkipVSR.propagate
 
-    def watched(self: SkipVSR, frame: torch.Tensor, *rest: Any) -> torch.Tensor:
-        seen.append((frame.shape[-2], frame.shape[-1]))
-        return forward(self, frame, *rest)
+    def watched(self: SkipVSR, direction: Direction, frame: torch.Tensor, *rest: Any) -> torch.Tensor:
+        if direction == "forward":
+            seen.append((frame.shape[-2], frame.shape[-1]))
+        return propagate(self, direction, frame, *rest)
 
-    monkeypatch.setattr(SkipVSR, "propagate_forward", watched)
+    monkeypatch.setattr(SkipVSR, "propagate", watched)
     upscaler = Upscaler(tiny, ComputeOptions(), StreamOptions())
     frames = [torch.rand(3, 1080, 1920) for _ in range(4)]
     steps = []

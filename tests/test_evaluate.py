@@ -31,6 +31,7 @@ from skipvsr.evaluation.settings import Setting, parse_setting
 from skipvsr.evaluation.side_by_side import seconds_side_by_side
 from skipvsr.inference.options import StreamOptions
 from skipvsr.inference.routed import RoutedTrunks
+from skipvsr.models.bicubic import Bicubic
 from skipvsr.models.resize import bicubic_upsample
 from skipvsr.models.router import Calibration, GainRouter
 from skipvsr.models.vsr import Router, VSRConfig
@@ -260,14 +261,14 @@ def test_bicubic_and_borders(clips: list[Clip]):
     lr, gt = lr_gt_clip(clips[0], "bi")
     for border in (0, 4):
         score = evaluate_clip(
-            None, clips[0], Pairs("bi"), Setting("full"), Measures(crop_border=border, with_ssim=False)
+            Bicubic(), clips[0], Pairs("bi"), Setting("full"), Measures(crop_border=border, with_ssim=False)
         )
         expected = psnr_y(crop_border(bicubic_upsample(lr), border), crop_border(gt, border))
         assert score.psnr_y == pytest.approx(expected.tolist(), abs=1e-6)
         assert score.ssim_y == []
         assert score.gmacs_per_frame == 0
     rounded, unrounded = (
-        evaluate_clip(None, clips[0], Pairs("bi"), Setting("full"), Measures(quantize=rounded, with_ssim=False))
+        evaluate_clip(Bicubic(), clips[0], Pairs("bi"), Setting("full"), Measures(quantize=rounded, with_ssim=False))
         for rounded in (True, False)
     )
     assert 0 < abs(rounded.psnr_rgb[0] - unrounded.psnr_rgb[0]) < 0.05

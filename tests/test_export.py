@@ -62,8 +62,11 @@ def test_every_graph_is_the_network(config: VSRConfig):
         frame, other, state, flow = inputs(model, height, width)
         expected = {
             "flow": (model.estimate_flow(frame, other), {"reference": frame, "support": other}),
-            "backward": (model.propagate_backward(frame, state, flow), {"frame": frame, "state": state, "flow": flow}),
-            "forward": (model.propagate_forward(frame, state, flow), {"frame": frame, "state": state, "flow": flow}),
+            "backward": (
+                model.propagate("backward", frame, state, flow),
+                {"frame": frame, "state": state, "flow": flow},
+            ),
+            "forward": (model.propagate("forward", frame, state, flow), {"frame": frame, "state": state, "flow": flow}),
             "reconstruction": (
                 model.reconstruct(frame, state, state + 1),
                 {"frame": frame, "backward": state, "forward": state + 1},
@@ -81,7 +84,7 @@ def test_a_recurrence_starts_from_zeros(tiny: SkipVSR):
     frame, _, state, flow = inputs(tiny, 24, 40)
     step = Session(make_graphs(tiny)["backward"].SerializeToString())
     found = step(frame=frame, state=torch.zeros_like(state), flow=torch.zeros_like(flow))
-    torch.testing.assert_close(found, tiny.propagate_backward(frame, None, None), atol=1e-5, rtol=0)
+    torch.testing.assert_close(found, tiny.propagate("backward", frame, None, None), atol=1e-5, rtol=0)
 
 
 def test_the_example_runs_the_exported_folder_without_torch(tmp_path: Path):
@@ -112,8 +115,8 @@ def test_only_the_first_blocks(tmp_path: Path):
     assert (description["format"], description["blocks"], description["scale"]) == ("skipvsr-onnx", 1, 4)
     frame, _, state, flow = inputs(model, 24, 40)
     with torch.inference_mode():
-        expected = model.shortened(1).propagate_forward(frame, state, flow)
-        whole = model.propagate_forward(frame, state, flow)
+        expected = model.shortened(1).propagate("forward", frame, state, flow)
+        whole = model.propagate("forward", frame, state, flow)
     found = Session(tmp_path / "short" / "forward.onnx")(frame=frame, state=state, flow=flow)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
     assert (found - whole).abs().max() > 0.01
@@ -140,7 +143,7 @@ def test_what_cannot_be_exported_is_said(tmp_path: Path, tiny: SkipVSR, monkeypa
     with pytest.raises(ConfigError, match="2 blocks, fewer than 3"):
         export_onnx(tiny, tmp_path / "model", blocks=3)
     with pytest.raises(ConfigError, match="is no network"):
-        export_onnx(skipvsr.load_model("bicubic", device="cpu"), tmp_path / "model")
+        export_onnx(skipvsr.Bicubic(), tmp_path / "model")  # type: ignore[arg-type]
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(ConfigError, match=r"install skipvsr\[onnx\]"):
         export_onnx(tiny, tmp_path / "model")

@@ -162,7 +162,7 @@ def test_few_compiled_sizes_are_kept(tiny: SkipVSR, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("skipvsr.inference.openvino_network._KEPT", 2)
     network = OpenVINONetwork(tiny)
     for height in (16, 17, 16, 18):
-        network.propagate_backward(torch.zeros(1, 3, height, 16), None, None)
+        network.propagate("backward", torch.zeros(1, 3, height, 16), None, None)
     kept = [shapes[0][2] for _, shapes in network._compiled]
     assert kept == [16, 18]
     assert asdict(OPENVINO)["runtime"] == "openvino"

@@ -47,11 +47,11 @@ def test_the_oracle_knows_what_a_block_brings():
         backward: dict[int, torch.Tensor] = {}
         state, flows = None, network.clip_flows(lr[None])
         for t in (2, 1, 0):
-            state = network.propagate_backward(lr[None, t], state, flows[0][t] if t < 2 else None)
+            state = network.propagate("backward", lr[None, t], state, flows[0][t] if t < 2 else None)
             backward[t] = state
         forward = None
         for t in range(3):
-            forward = network.propagate_forward(lr[None, t], forward, flows[1][t - 1] if t else None)
+            forward = network.propagate("forward", lr[None, t], forward, flows[1][t - 1] if t else None)
         assert forward is not None
         entering = network.backward_trunk.enter(lr[None, 2], torch.zeros(1, 6, 24, 32))
         errors = []

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from skipvsr import upscale_video
 from skipvsr.inference.streaming import Windows, upscale_stream
-from skipvsr.models.vsr import RunTrunk, SkipVSR
+from skipvsr.models.recurrence import Direction, RunTrunk
+from skipvsr.models.vsr import SkipVSR
 from skipvsr.upscale.progress import STAGES, Progress, ProgressMeter
 from skipvsr.upscale.speed import StepSeconds, backward_steps
 from tests.media import make_video
@@ -48,17 +49,17 @@ class SlowNetwork:
         self._take("flow", self.seconds.flow)
         return reference[:, :2]
 
-    def propagate_backward(
-        self, frame: Tensor, state: Tensor | None, flow: Tensor | None, run: RunTrunk | None = None, number: int = -1
+    def propagate(
+        self,
+        direction: Direction,
+        frame: Tensor,
+        state: Tensor | None,
+        flow: Tensor | None,
+        run: RunTrunk | None = None,
+        number: int = -1,
     ) -> Tensor:
-        self._take("backward", self.seconds.backward)
-        self.backward_calls += 1
-        return frame
-
-    def propagate_forward(
-        self, frame: Tensor, state: Tensor | None, flow: Tensor | None, run: RunTrunk | None = None, number: int = -1
-    ) -> Tensor:
-        self._take("forward", self.seconds.forward)
+        self._take(direction, self.seconds.of(direction))
+        self.backward_calls += direction == "backward"
         return frame
 
     def reconstruct(self, frame: Tensor, backward: Tensor, forward: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from skipvsr.errors import OutputError, ResourceError
+from skipvsr.models.recurrence import Direction
 from skipvsr.models.router import Calibration
 from skipvsr.models.vsr import SkipVSR, VSRConfig
 from skipvsr.upscale.job import upscale_video
@@ -201,11 +202,14 @@ class SmallMachine:
     most_pixels: int = 1_000_000
     steps: int = 0
 
-    def backward(self, frame: torch.Tensor, state: torch.Tensor | None, *rest: Any, **named: Any) -> torch.Tensor:
-        self.steps = 1 if state is None else self.steps + 1
-        if self.steps > self.most_steps or frame.shape[-2] * frame.shape[-1] > self.most_pixels:
-            raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory")
-        return SkipVSR.propagate_backward(self.network, frame, state, *rest, **named)
+    def propagate(
+        self, direction: Direction, frame: torch.Tensor, state: torch.Tensor | None, *rest: Any
+    ) -> torch.Tensor:
+        if direction == "backward":
+            self.steps = 1 if state is None else self.steps + 1
+            if self.steps > self.most_steps or frame.shape[-2] * frame.shape[-1] > self.most_pixels:
+                raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory")
+        return SkipVSR.propagate(self.network, direction, frame, state, *rest)
 
 
 SHORTER, TILES = (
@@ -237,7 +241,7 @@ def test_where_memory_runs_out_less_is_taken(
         "skipvsr.upscale.request.open_reader", lambda *args, **named: opened.append(1) or open_reader(*args, **named)
     )
     monkeypatch.setattr("skipvsr.inference.memory.TILE_SIDES_PX", (64, 48))
-    monkeypatch.setattr(tiny, "propagate_backward", SmallMachine(tiny, **limits).backward)
+    monkeypatch.setattr(tiny, "propagate", SmallMachine(tiny, **limits).propagate)
     report = upscale_video(source, tmp_path / "small.mkv", tiny, **settings)
     assert report.frames == 10
     assert len(opened) == 1
@@ -251,7 +255,7 @@ def test_where_nothing_saves_memory_the_job_says_so(
     tmp_path: Path, tiny: SkipVSR, monkeypatch: pytest.MonkeyPatch
 ):  # fmt: skip
     source = make_video(tmp_path / "in.mp4", [picture(index, 96, 80) for index in range(4)])
-    monkeypatch.setattr(tiny, "propagate_backward", SmallMachine(tiny, most_pixels=5000).backward)
+    monkeypatch.setattr(tiny, "propagate", SmallMachine(tiny, most_pixels=5000).propagate)
     with pytest.raises(ResourceError, match="even with windows of one frame"):
         upscale_video(source, tmp_path / "never.mkv", tiny, trace=tmp_path / "trace.npz")
     assert not (tmp_path / "never.mkv").exists()

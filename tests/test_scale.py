@@ -24,6 +24,7 @@ from skipvsr.evaluation.evaluate import Measures, evaluate
 from skipvsr.evaluation.settings import Setting
 from skipvsr.inference.patched import Patched, PatchGrid
 from skipvsr.inference.strips import reconstruct_in_strips
+from skipvsr.models.bicubic import Bicubic
 from skipvsr.models.vsr import SkipVSR, VSRConfig
 from skipvsr.upscale.frames import upscale_frames
 from skipvsr.upscale.job import upscale_video
@@ -69,7 +70,9 @@ def test_a_x4_network_starts_a_x2_one_that_gives_its_means():
     with torch.inference_mode():
         added = F.avg_pool2d(four.reconstruction(backward, forward), 2)
         torch.testing.assert_close(two.reconstruction(backward, forward), added)
-        torch.testing.assert_close(two.propagate_forward(frame, None, None), four.propagate_forward(frame, None, None))
+        torch.testing.assert_close(
+            two.propagate("forward", frame, None, None), four.propagate("forward", frame, None, None)
+        )
         assert two.reconstruct(frame, backward, forward).shape == (1, 3, 40, 48)
 
 
@@ -142,7 +145,7 @@ def test_pairs_and_evaluation_follow_the_scale(clips: list[Clip]):
     one_by_one = list(Pairs("bi", scale=2).read(clips[0]))
     assert torch.equal(torch.stack([pair[0] for pair in one_by_one]), lr)
     full = evaluate(make_network(LIGHT), clips, Pairs("bi", scale=2), [Setting("full")], Measures(with_ssim=False))[0]
-    bicubic = evaluate(None, clips, Pairs("bi", scale=2), [Setting("full")], Measures(with_ssim=False))[0]
+    bicubic = evaluate(Bicubic(2), clips, Pairs("bi", scale=2), [Setting("full")], Measures(with_ssim=False))[0]
     assert full.psnr_y < 20 < bicubic.psnr_y
 
 

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     )
     from skipvsr.inference.options import ComputeOptions, StreamOptions
     from skipvsr.inference.upscaler import Upscaler
+    from skipvsr.models.bicubic import Bicubic
     from skipvsr.models.vsr import SkipVSR, VSRConfig
     from skipvsr.routing.trace import RoutingTrace
     from skipvsr.upscale.batch import upscale_many
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
 # Where each public name lives. They are imported when first used, so that `import skipvsr` costs nothing.
 _HOMES = {
     "BatchError": "skipvsr.errors",
+    "Bicubic": "skipvsr.models.bicubic",
     "CheckpointError": "skipvsr.errors",
     "ComputeOptions": "skipvsr.inference.options",
     "ConfigError": "skipvsr.errors",
@@ -99,6 +101,7 @@ _HOMES = {
 
 __all__ = [
     "BatchError",
+    "Bicubic",
     "CheckpointError",
     "ComputeOptions",
     "ConfigError",

@@ -13,7 +13,7 @@ from torch import Tensor
 from skipvsr.inference.machine import describe_machine
 from skipvsr.inference.options import PRESETS, ComputeOptions, Precision, Preset
 from skipvsr.inference.upscaler import Upscaler
-from skipvsr.models.vsr import SkipVSR
+from skipvsr.models.any_model import AnyModel
 from skipvsr.upscale.measure import (
     MEASURED_FRAMES,
     measure_encoding,
@@ -67,7 +67,7 @@ class QuickBenchmark:
 
 
 def quick_benchmark(
-    model: SkipVSR,
+    model: AnyModel,
     *,
     device: str = "auto",
     precision: Precision | None = None,

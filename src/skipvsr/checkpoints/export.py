@@ -10,7 +10,8 @@ from pathlib import Path
 from skipvsr.checkpoints.native import CONFIG
 from skipvsr.errors import ConfigError, OutputError
 from skipvsr.inference.onnx_graphs import OPERATOR_SET, PARTS, make_graphs
-from skipvsr.models.vsr import MIN_SIDE_PX, SkipVSR
+from skipvsr.models.recurrence import MIN_SIDE_PX
+from skipvsr.models.vsr import SkipVSR
 
 FORMAT, FORMAT_VERSION = "skipvsr-onnx", 1
 

@@ -1,4 +1,4 @@
-"""`load_model`: a network from the name of a packaged model, a folder, a file or a Hub id."""
+"""`load_model`: a network from the name of a packaged model, a folder, a file or a Hub id; with bicubic: `load_any_model`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import torch
 from skipvsr.checkpoints.foreign import read_foreign
 from skipvsr.checkpoints.hub import HUB_ID, download
 from skipvsr.checkpoints.native import CONFIG, Checkpoint, build, read_folder
-from skipvsr.errors import ModelError
-from skipvsr.inference.device import prepare_model
+from skipvsr.errors import ConfigError, ModelError
+from skipvsr.inference.device import Model, prepare_model
+from skipvsr.models.any_model import AnyModel
 from skipvsr.models.bicubic import Bicubic
 from skipvsr.models.vsr import SkipVSR
 
@@ -23,18 +24,48 @@ def load_model(source: str | Path, *, device: str | torch.device = "auto") -> Sk
     """Load a network, ready to run and in eval mode.
 
     Args:
-        source: the name of a packaged model ("compact"), "bicubic" (no network), a model folder, a checkpoint file of BasicSR
-            or mmagic, or a Hub id ("owner/name" or "owner/name@revision"), which is downloaded once.
+        source: the name of a packaged model ("compact"), a model folder, a checkpoint file of BasicSR or mmagic, or a Hub id
+            ("owner/name" or "owner/name@revision"), which is downloaded once.
         device: where to put it; "auto": a GPU if there is one.
 
     Raises:
         ModelError: there is no such model, or the Hub cannot be reached.
         CheckpointError: the file or folder is damaged, or holds a network that this package does not have.
     """
-    network = Bicubic().eval() if source == BICUBIC else build(read_checkpoint(source))
+    if source == BICUBIC:
+        raise ModelError("bicubic has no weights to load; give a network, such as compact")
+    return _put(build(read_checkpoint(source)), device)
+
+
+def load_any_model(source: str | Path, *, device: str | torch.device = "auto", scale: int | None = None) -> AnyModel:
+    """What the name of a model stands for where videos are upscaled and measured: "bicubic", or what `load_model` takes.
+
+    Args:
+        source: the name.
+        device: as for `load_model`.
+        scale: that is asked for: bicubic has any (None: 4), a network its own.
+
+    Raises:
+        ConfigError: the network has another scale.
+        ModelError, CheckpointError: as for `load_model`.
+    """
+    if source == BICUBIC:
+        return _put(Bicubic(scale or 4), device)
+    model = load_model(source, device=device)
+    check_scale(model, scale, f"the model {source}")
+    return model
+
+
+def check_scale(model: AnyModel, scale: int | None, name: str = "the model") -> None:
+    """Raise ConfigError where the model, called so, has another scale than the one that is asked for, if any."""
+    if scale is not None and model.scale != scale:
+        raise ConfigError(f"{name} enlarges {model.scale} times, and x{scale} was asked for; leave one of them out")
+
+
+def _put(model: Model, device: str | torch.device) -> Model:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    return prepare_model(network, device)
+    return prepare_model(model, device)
 
 
 def read_checkpoint(source: str | Path) -> Checkpoint:

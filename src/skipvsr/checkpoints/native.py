@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from skipvsr.errors import CheckpointError, ConfigError, OutputError
+from skipvsr.models.any_model import AnyModel
 from skipvsr.models.quantization import Quantization
 from skipvsr.models.router import Calibration
 from skipvsr.models.vsr import SkipVSR, VSRConfig
@@ -203,7 +204,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     return description
 
 
-def fingerprint(model: SkipVSR) -> str:
+def fingerprint(model: AnyModel) -> str:
     """A hash of all weights, buffers and tables, by which a resumed job recognises its model."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):

@@ -42,9 +42,9 @@ def command(args: argparse.Namespace) -> None:
     if not args.quick:
         raise ConfigError("only the quick benchmark exists so far; give --quick")
     from skipvsr.benchmark.quick import quick_benchmark
-    from skipvsr.checkpoints.load import load_model
+    from skipvsr.checkpoints.load import load_any_model
 
-    model = load_model(args.model, device=args.device)
+    model = load_any_model(args.model, device=args.device)
     with progress_bar("", hidden=args.json, total=100) as bar:
         bar.bar_format = "measuring {percentage:3.0f}%|{bar}|"
         found = quick_benchmark(

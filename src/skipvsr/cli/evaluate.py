@@ -128,7 +128,7 @@ def command(args: argparse.Namespace) -> None:
 
 
 def _evaluation(args: argparse.Namespace, clips: list[Clip], group: ProcessGroup) -> Evaluation:
-    from skipvsr.checkpoints.load import load_model
+    from skipvsr.checkpoints.load import load_any_model
     from skipvsr.data.pairs import Pairs
     from skipvsr.evaluation.evaluate import Measures
     from skipvsr.evaluation.results import Evaluation
@@ -137,16 +137,13 @@ def _evaluation(args: argparse.Namespace, clips: list[Clip], group: ProcessGroup
     windows = Windows(args.window, args.lookahead)
     if args.runtime != "torch" and args.device not in ("auto", "cpu"):
         raise ConfigError("evaluate measures the OpenVINO runtime on the CPU; leave --device out")
-    model = None if args.model == "bicubic" else load_model(args.model, device=args.device)
-    scale = (args.scale or SCALES[-1]) if model is None else model.scale
-    if args.scale not in (None, scale):
-        raise ConfigError(f"{args.model} enlarges {scale} times; leave --scale out, which is for bicubic")
+    model = load_any_model(args.model, device=args.device, scale=args.scale)
     measures = Measures(
         args.crop_border, not args.no_quantize, not args.no_ssim, args.dataset == "vimeo-test", args.frames, args.tile_size,
         windows.window, windows.lookahead, args.runtime, args.precision,
     )  # fmt: skip
     return Evaluation(
-        args.model, model, args.dataset, clips, Pairs(args.degradation, args.lr is not None, scale), measures=measures,
+        args.model, model, args.dataset, clips, Pairs(args.degradation, args.lr is not None, model.scale), measures=measures,
         path=args.output, overwrite=args.overwrite,
         command="skipvsr " + " ".join(shlex.quote(word) for word in sys.argv[1:]), group=group,
     )  # fmt: skip

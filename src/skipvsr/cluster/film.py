@@ -19,7 +19,7 @@ from skipvsr.cluster.store import Store, as_text, is_url, name_of, parent_of, st
 from skipvsr.cluster.work import ChunkReport, published, segments_of
 from skipvsr.errors import ConfigError, DecodeError, InputError, OutputError
 from skipvsr.inference.options import ComputeOptions, StreamOptions
-from skipvsr.models.vsr import VSRConfig
+from skipvsr.models.any_model import AnyConfig
 from skipvsr.upscale.checkpoint import identity
 from skipvsr.upscale.options import OutputOptions
 from skipvsr.upscale.request import default_segment_length
@@ -123,7 +123,7 @@ class FilmPlan:
 class NetworkId:
     """What a film has to know of the network: its configuration, and what tells its weights from others."""
 
-    config: VSRConfig
+    config: AnyConfig
     fingerprint: str
 
 

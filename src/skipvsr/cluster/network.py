@@ -9,7 +9,7 @@ import torch
 
 from skipvsr.cluster.film import FilmTask
 from skipvsr.cluster.store import is_url
-from skipvsr.models.vsr import SkipVSR
+from skipvsr.models.any_model import AnyModel
 from skipvsr.upscale.choose import resolve_model
 from skipvsr.upscale.size import OutputSize
 from skipvsr.video.errors import PIPE
@@ -19,13 +19,13 @@ _LOG = logging.getLogger("skipvsr")
 
 def network_for(
     tasks: list[FilmTask],
-    model: SkipVSR | str | Path,
+    model: AnyModel | str | Path,
     *,
     scale: int | None,
     size: OutputSize,
     skips: bool,
     device: str | torch.device,
-) -> SkipVSR:
+) -> AnyModel:
     """The network that a job uses; arguments and errors as for `resolve_model`.
 
     "auto" chooses once, by the first film; of one that is a URL nothing is known, as of a pipe.

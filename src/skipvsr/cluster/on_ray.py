@@ -10,7 +10,7 @@ from skipvsr.cluster.film import FilmSettings
 from skipvsr.cluster.network import network_for
 from skipvsr.cluster.outcome import FilmOutcome, OnProgress
 from skipvsr.errors import ConfigError
-from skipvsr.models.vsr import SkipVSR
+from skipvsr.models.any_model import AnyModel
 from skipvsr.upscale.choose import AUTO_MODEL
 
 WORKER_CPUS = 8
@@ -19,7 +19,7 @@ WORKER_CPUS = 8
 def upscale_on_ray(
     sources: Sequence[str | Path],
     destination: str | Path,
-    model: SkipVSR | str | Path = AUTO_MODEL,
+    model: AnyModel | str | Path = AUTO_MODEL,
     *,
     scale: int | None = None,
     settings: FilmSettings,

@@ -18,7 +18,7 @@ from skipvsr.cluster.store import is_url, store_and_name
 from skipvsr.cluster.work import list_path, publish, upscale_chunk
 from skipvsr.errors import ConfigError, DecodeError, OutputError, SkipVSRError
 from skipvsr.inference.upscaler import Upscaler
-from skipvsr.models.vsr import SkipVSR
+from skipvsr.models.any_model import AnyModel
 from skipvsr.upscale.choose import AUTO_MODEL
 
 
@@ -60,7 +60,7 @@ class Shard:
 def upscale_shard(
     sources: Sequence[str | Path],
     destination: str | Path,
-    model: SkipVSR | str | Path = AUTO_MODEL,
+    model: AnyModel | str | Path = AUTO_MODEL,
     *,
     scale: int | None = None,
     shard: Shard,

@@ -24,7 +24,7 @@ from skipvsr.cluster.work import ChunkReport, list_path, publish, upscale_chunk
 from skipvsr.errors import OutputError, SkipVSRError
 from skipvsr.inference.options import Precision
 from skipvsr.inference.upscaler import Upscaler
-from skipvsr.models.vsr import SkipVSR
+from skipvsr.models.any_model import AnyModel
 from skipvsr.upscale.request import UpscaleReport
 from skipvsr.video.frame import Frame
 
@@ -165,7 +165,7 @@ class ChunkWorker:
         cpus: threads to compute with.
     """
 
-    def __init__(self, model: SkipVSR, settings: FilmSettings, cpus: int) -> None:
+    def __init__(self, model: AnyModel, settings: FilmSettings, cpus: int) -> None:
         torch.set_num_threads(max(1, cpus))
         compute = settings.compute
         if compute.runtime == "torch":
@@ -209,7 +209,7 @@ def best_precision(device: str) -> Precision:
     return "bf16" if device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
 
 
-def network_id(model: SkipVSR) -> NetworkId:
+def network_id(model: AnyModel) -> NetworkId:
     """What films have to know of a network."""
     return NetworkId(model.config, fingerprint(model))
 

@@ -13,10 +13,10 @@ from typing import Literal, get_args
 import numpy as np
 import psutil
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from skipvsr.inference.routed import RoutedTrunks
-from skipvsr.models.vsr import Recurrence, RunTrunk
+from skipvsr.models.recurrence import Direction, Recurrence, RunTrunk, WrappedNetwork
 from skipvsr.routing.policies import Decide, Policy, TrunkStep
 
 Part = Literal["flow", "trunks", "router", "reconstruction"]
@@ -47,7 +47,7 @@ class PartTimes:
         self.calls[part, ""].append(self._now() - started)
 
     @contextmanager
-    def measure_trunk(self, direction: str) -> Iterator[None]:
+    def measure_trunk(self, direction: Direction) -> Iterator[None]:
         """Time a trunk; what `measure_router` measures inside goes to the router."""
         self._router = 0.0
         started = self._now()
@@ -93,28 +93,20 @@ class PartTimes:
 
 
 @dataclass(frozen=True)
-class TimedNetwork:
+class TimedNetwork(WrappedNetwork):
     """A network that notes how long its parts take; see `Recurrence`."""
 
     network: Recurrence
     times: PartTimes
-
-    @property
-    def scale(self) -> int:
-        """Of the network."""
-        return self.network.scale
-
-    def parameters(self) -> Iterator[nn.Parameter]:
-        """Of the network."""
-        return self.network.parameters()
 
     def estimate_flow(self, reference: Tensor, support: Tensor) -> Tensor:
         """As the network's."""
         with self.times.measure("flow"):
             return self.network.estimate_flow(reference, support)
 
-    def propagate_backward(
+    def propagate(
         self,
+        direction: Direction,
         frame: Tensor,
         state: Tensor | None,
         flow: Tensor | None,
@@ -122,20 +114,8 @@ class TimedNetwork:
         number: int = -1,
     ) -> Tensor:
         """As the network's."""
-        with self.times.measure_trunk("backward"):
-            return self.network.propagate_backward(frame, state, flow, run, number)
-
-    def propagate_forward(
-        self,
-        frame: Tensor,
-        state: Tensor | None,
-        flow: Tensor | None,
-        run: RunTrunk | None = None,
-        number: int = -1,
-    ) -> Tensor:
-        """As the network's."""
-        with self.times.measure_trunk("forward"):
-            return self.network.propagate_forward(frame, state, flow, run, number)
+        with self.times.measure_trunk(direction):
+            return self.network.propagate(direction, frame, state, flow, run, number)
 
     def reconstruct(self, frame: Tensor, backward: Tensor, forward: Tensor) -> Tensor:
         """As the network's."""

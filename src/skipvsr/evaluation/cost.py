@@ -7,7 +7,8 @@ from dataclasses import astuple, dataclass, fields
 from torch import nn
 
 from skipvsr.inference.upscaler import Upscaler
-from skipvsr.models.bicubic import Bicubic
+from skipvsr.models.any_model import AnyConfig
+from skipvsr.models.bicubic import BicubicConfig
 from skipvsr.models.flow import PyramidFlow, light_flow, spynet
 from skipvsr.models.router import LOOK_PX, GainRouter
 from skipvsr.models.vsr import VSRConfig
@@ -56,14 +57,16 @@ class Cost:
         return Cost(*(count * part for part in astuple(self)))
 
 
-def cost_per_frame(config: VSRConfig, height: int, width: int, *, tiles: int = 0) -> Cost:
+def cost_per_frame(config: AnyConfig, height: int, width: int, *, tiles: int = 0) -> Cost:
     """Cost of one frame of a long clip of the given low-resolution size (every pair of frames has two flows).
 
     Args:
-        config: of the network.
+        config: of the network; bicubic interpolation has no multiply-accumulates worth counting.
         height, width: of the low-resolution frames.
         tiles: for which the network's router decides; 0: it is not asked.
     """
+    if isinstance(config, BicubicConfig):
+        return Cost(0, 0, 0, 0)
     pixels = height * width
     c = config.channels
     flow = spynet() if config.flow == "spynet" else light_flow()
@@ -91,8 +94,6 @@ def stream_cost(upscaler: Upscaler, height: int, width: int) -> Cost:
         upscaler: the model and what it was asked for; the router's decisions count where it is asked.
         height, width: of the low-resolution frames.
     """
-    if isinstance(upscaler.model, Bicubic):
-        return Cost(0, 0, 0, 0)
     config, routes = upscaler.model.config, upscaler.routes
     patches = upscaler.patch_grid(height, width)
     if patches is not None:

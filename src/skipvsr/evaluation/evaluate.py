@@ -17,15 +17,15 @@ from skipvsr.data.clips import Clip
 from skipvsr.data.pairs import Pairs
 from skipvsr.errors import ConfigError
 from skipvsr.evaluation.clock import PartTimes, PeakMemory
-from skipvsr.evaluation.cost import Cost, cost_per_frame
+from skipvsr.evaluation.cost import cost_per_frame
 from skipvsr.evaluation.metrics import crop_border, luma, psnr, quantize, seam_ratio, ssim, temporal_error
 from skipvsr.evaluation.oracle import OracleGains
 from skipvsr.evaluation.settings import Setting
 from skipvsr.inference.options import Precision, Runtime, StreamOptions
 from skipvsr.inference.patched import PatchGrid
 from skipvsr.inference.tiled import extra_macs
-from skipvsr.models.resize import bicubic_upsample
-from skipvsr.models.vsr import SkipVSR
+from skipvsr.models.any_model import AnyModel
+from skipvsr.models.bicubic import Bicubic
 from skipvsr.routing.grid import TileGrid
 from skipvsr.routing.trace import Tally, TracedTrunk
 
@@ -164,12 +164,12 @@ class Row:
 
 @torch.inference_mode()
 def evaluate_clip(
-    model: SkipVSR | None, clip: Clip, pairs: Pairs, setting: Setting, measures: Measures | None = None
+    model: AnyModel, clip: Clip, pairs: Pairs, setting: Setting, measures: Measures | None = None
 ) -> ClipScore:
     """Super-resolve a clip and compare it with its ground truth, in memory that does not grow with the clip's length.
 
     Args:
-        model: put where it should run; None: MATLAB's bicubic.
+        model: put where it should run.
         clip: with its ground truth.
         pairs: where its small frames come from.
         setting: what runs.
@@ -183,7 +183,7 @@ def evaluate_clip(
     source = _Source(pairs.read(clip, measures.frames))
     whole = list(source) if measures.middle_only else []
     frames: Iterable[tuple[Tensor, Tensor]] = [*whole, *reversed(whole)] if whole else source
-    device = torch.device("cpu") if model is None else next(model.parameters()).device
+    device = next(model.parameters()).device
     run = _Run(model, setting, measures, PartTimes(device))
     memory = PeakMemory(device)
     started = time.perf_counter()
@@ -205,7 +205,7 @@ def evaluate_clip(
 
 
 def evaluate(
-    model: SkipVSR | None, clips: Sequence[Clip], pairs: Pairs, settings: Sequence[Setting],
+    model: AnyModel, clips: Sequence[Clip], pairs: Pairs, settings: Sequence[Setting],
     measures: Measures | None = None,
 ) -> list[Row]:  # fmt: skip
     """All settings on all clips; arguments as for `evaluate_clip`."""
@@ -247,29 +247,27 @@ class _Source:
 class _Run:
     """One pass of a model over one clip: its results, and what they cost."""
 
-    def __init__(self, model: SkipVSR | None, setting: Setting, measures: Measures, times: PartTimes) -> None:
+    def __init__(self, model: AnyModel, setting: Setting, measures: Measures, times: PartTimes) -> None:
         self.times = times
-        self.sums = _Sums(model.config.channels if model is not None else 0)
+        self.sums = _Sums(model.config.channels)
+        self._has_blocks = not isinstance(model, Bicubic)
         # Other runtimes have no trace: every block runs.
-        self._traced = measures.runtime == "torch"
+        self._traced = self._has_blocks and measures.runtime == "torch"
         # Rows and columns of the large picture where tiles or patches meet.
         self.borders: tuple[list[int], list[int]] = ([], [])
         self._model, self._setting, self._measures = model, setting, measures
-        self.scale = 1 if model is None else model.scale
+        self.scale = model.scale
         self._size = (0, 0)
         self._tiles: TileGrid | None = None
 
     def results(self, frames: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
         """Result and ground truth of each frame, (3, s * H, s * W) in [0, 1] both, with the scale s."""
         model = self._model
-        if model is None:
-            for lr, gt in frames:
-                self.scale = gt.shape[-1] // lr.shape[-1]
-                yield bicubic_upsample(lr[None], self.scale)[0], gt
-            return
         known: list[tuple[Tensor, Tensor]] = []
 
         def oracle() -> OracleGains:
+            if isinstance(model, Bicubic):
+                raise ConfigError("the oracle measures what blocks bring, and bicubic has none; take a model")
             known.extend(frames)
             if len(known) > WINDOW:
                 raise ConfigError(f"the oracle looks at whole clips of at most {WINDOW} frames; give --frames")
@@ -287,9 +285,10 @@ class _Run:
         if first is None:
             return
         self._size = (first[0].shape[-2], first[0].shape[-1])
-        self._tiles = upscaler.tile_grid(*self._size)
-        lines = (upscaler.patch_grid(*self._size) or self._tiles).borders
-        self.borders = ([self.scale * row for row in lines[0]], [self.scale * column for column in lines[1]])
+        if self._has_blocks:
+            self._tiles = upscaler.tile_grid(*self._size)
+            lines = (upscaler.patch_grid(*self._size) or self._tiles).borders
+            self.borders = ([self.scale * row for row in lines[0]], [self.scale * column for column in lines[1]])
         waiting: deque[Tensor] = deque()
 
         def lrs() -> Iterator[Tensor]:
@@ -304,13 +303,11 @@ class _Run:
     @property
     def active_ratio(self) -> float:
         """Of the residual blocks' work."""
-        return self.sums.active_ratio if self._traced else 1.0
+        return self.sums.active_ratio if self._traced else float(self._has_blocks)
 
     def gmacs(self, frames: int) -> dict[str, float]:
         """Of each part, a frame; see `ClipScore`."""
         model, setting = self._model, self._setting
-        if model is None:
-            return dict.fromkeys((*Cost(0, 0, 0, 0).by_part(0.0), "overlap", "extra"), 0.0)
         ratio = self.active_ratio
         asked = setting.policy in ("threshold", "budget", "budget-frame") and ratio < 1
         overlap = 0

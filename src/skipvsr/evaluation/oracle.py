@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from skipvsr.models.blocks import Trunk
-from skipvsr.models.vsr import Direction, SkipVSR
+from skipvsr.models.recurrence import Direction
+from skipvsr.models.vsr import SkipVSR
 from skipvsr.routing.policies import TrunkStep
 
 

@@ -16,8 +16,9 @@ from skipvsr.errors import ConfigError
 from skipvsr.evaluation.evaluate import ClipScore, Measures, Row, evaluate_clip
 from skipvsr.evaluation.settings import Setting
 from skipvsr.inference.machine import describe_machine
+from skipvsr.models.any_model import AnyModel
+from skipvsr.models.bicubic import Bicubic
 from skipvsr.models.blocks import SCALE
-from skipvsr.models.vsr import SkipVSR
 from skipvsr.video.files import write_whole
 
 # Of parts whose names in JSON are no words.
@@ -61,7 +62,7 @@ class Evaluation:
 
     Args:
         name: of the model, for the file.
-        model: put where it should run; None: MATLAB's bicubic.
+        model: put where it should run.
         dataset: the name of the set, for the file.
         clips: the set.
         pairs: where small frames come from.
@@ -76,7 +77,7 @@ class Evaluation:
     """
 
     def __init__(
-        self, name: str, model: SkipVSR | None, dataset: str, clips: Sequence[Clip], pairs: Pairs, *,
+        self, name: str, model: AnyModel, dataset: str, clips: Sequence[Clip], pairs: Pairs, *,
         measures: Measures | None = None, path: Path | None = None, overwrite: bool = False, command: str = "",
         group: ProcessGroup | None = None,
     ) -> None:  # fmt: skip
@@ -85,7 +86,7 @@ class Evaluation:
         self._path, self._command, self._group = path, command, group or ProcessGroup()
         self._head = {
             "model": name,
-            "weights": None if model is None else fingerprint(model),
+            "weights": None if isinstance(model, Bicubic) else fingerprint(model),
             "dataset": dataset,
             "degradation": "its own" if pairs.own else pairs.degradation,
             **({} if pairs.scale == SCALE else {"scale": pairs.scale}),

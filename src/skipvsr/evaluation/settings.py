@@ -12,7 +12,7 @@ from skipvsr.errors import ConfigError
 from skipvsr.inference.options import ComputeOptions, Precision, Runtime, StreamOptions, Tiling
 from skipvsr.inference.policies import budget_policy
 from skipvsr.inference.upscaler import Upscaler
-from skipvsr.models.vsr import SkipVSR
+from skipvsr.models.any_model import AnyModel
 from skipvsr.routing.learned import GainBudget, Gains
 from skipvsr.routing.policies import FixedBlocks, GradientRank, Policy, RandomBlocks
 
@@ -74,7 +74,7 @@ class Setting:
 
     def upscaler(
         self,
-        model: SkipVSR,
+        model: AnyModel,
         stream: StreamOptions,
         tile_size: int | None,
         oracle: Callable[[], Gains | None],
@@ -96,7 +96,7 @@ class Setting:
         make = None if self.policy in ("full", "threshold", "budget") else lambda: self._policy(model, oracle)
         return Upscaler(model, self.compute(tile_size, runtime, precision), stream, policy=make)
 
-    def _policy(self, model: SkipVSR, oracle: Callable[[], Gains | None]) -> Policy:
+    def _policy(self, model: AnyModel, oracle: Callable[[], Gains | None]) -> Policy:
         match self.policy:
             case "budget-frame":
                 return budget_policy(model, self.value)

@@ -12,7 +12,7 @@ from torch import Tensor
 from skipvsr.errors import ConfigError
 from skipvsr.evaluation.settings import Setting
 from skipvsr.inference.options import StreamOptions
-from skipvsr.models.vsr import SkipVSR
+from skipvsr.models.any_model import AnyModel
 from skipvsr.routing.learned import Gains
 
 ROUNDS = 5
@@ -20,7 +20,7 @@ ROUNDS = 5
 
 @torch.inference_mode()
 def seconds_side_by_side(
-    runs: Sequence[tuple[SkipVSR, Setting]], clips: Sequence[Tensor], rounds: int = ROUNDS
+    runs: Sequence[tuple[AnyModel, Setting]], clips: Sequence[Tensor], rounds: int = ROUNDS
 ) -> list[float]:
     """Seconds a frame of each model at a setting: every round takes all of them in turn, and the median round counts.
 
@@ -39,7 +39,7 @@ def seconds_side_by_side(
     return (np.median(found[1:], axis=0) / sum(len(clip) for clip in clips)).tolist()
 
 
-def _seconds(model: SkipVSR, setting: Setting, clip: Tensor) -> float:
+def _seconds(model: AnyModel, setting: Setting, clip: Tensor) -> float:
     device = next(model.parameters()).device
     one_window = StreamOptions(window=len(clip), lookahead=0, scene_detection=False)
     upscaler = setting.upscaler(model, one_window, None, _no_oracle)

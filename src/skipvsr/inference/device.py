@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from typing import TypeVar
 
 import torch
+from torch import nn
 
 from skipvsr.errors import ConfigError
 from skipvsr.inference.options import AUTO, Precision
-from skipvsr.models.vsr import SkipVSR
 
+Model = TypeVar("Model", bound=nn.Module)
 # Of the runtime torch.
 _DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def prepare_model(
-    model: SkipVSR, device: str | torch.device = AUTO, precision: Precision | None = None
-) -> SkipVSR:  # fmt: skip
+    model: Model, device: str | torch.device = AUTO, precision: Precision | None = None
+) -> Model:  # fmt: skip
     """The model in eval mode on the device; in another precision a copy, so that the caller's weights stay as they are.
 
     Args:
@@ -36,7 +38,7 @@ def prepare_model(
         return model.to(memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue] - the stubs forget it
 
 
-def _moved(model: SkipVSR, device: str | torch.device) -> SkipVSR:
+def _moved(model: Model, device: str | torch.device) -> Model:
     if device == AUTO:
         return model
     try:

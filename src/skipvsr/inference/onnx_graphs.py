@@ -16,10 +16,12 @@ import numpy as np
 from torch import Tensor, nn
 
 from skipvsr.errors import ConfigError
+from skipvsr.models.any_model import AnyModel
 from skipvsr.models.blocks import BasicVSRReconstruction, ResidualBlock, Trunk
 from skipvsr.models.flow import PyramidFlow
 from skipvsr.models.quantization import Quantization
-from skipvsr.models.vsr import Direction, SkipVSR
+from skipvsr.models.recurrence import Direction
+from skipvsr.models.vsr import SkipVSR
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -32,14 +34,14 @@ _HALF_PIXEL: dict[str, Any] = {"mode": "linear", "coordinate_transformation_mode
 _ALIGNED: dict[str, Any] = {"mode": "linear", "coordinate_transformation_mode": "align_corners"}
 
 
-def make_graphs(model: SkipVSR, quantization: Quantization | None = None) -> dict[str, ModelProto]:
+def make_graphs(model: AnyModel, quantization: Quantization | None = None) -> dict[str, ModelProto]:
     """All of the network but its router, every block of it, as graphs by the names of `PARTS`.
 
     All tensors are fp32; N, H and W are free:
 
         flow            reference, support (N, 3, H, W)                       -> flow (N, 2, H, W), as `estimate_flow`
-        backward        frame (N, 3, H, W), state (N, C, H, W), flow          -> new_state, as `propagate_backward`
-        forward         the same                                              -> new_state, as `propagate_forward`
+        backward        frame (N, 3, H, W), state (N, C, H, W), flow          -> new_state, as `propagate`
+        forward         the same                                              -> new_state, as `propagate`
         reconstruction  frame, backward (N, C, H, W), forward (N, C, H, W)    -> result (N, 3, s * H, s * W), as `reconstruct`
 
     A recurrence starts from a state and a flow of zeros.
@@ -49,9 +51,9 @@ def make_graphs(model: SkipVSR, quantization: Quantization | None = None) -> dic
         quantization: convolutions to be computed in 8 bit; None: none.
 
     Raises:
-        ConfigError: the package onnx is missing, or the model has no network that could be written.
+        ConfigError: the package onnx is missing, or the model is no network.
     """
-    if not isinstance(getattr(model, "flow", None), PyramidFlow):
+    if not isinstance(model, SkipVSR):
         raise ConfigError("this model is no network; give one that is, such as compact")
     try:
         import onnx  # noqa: F401

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from skipvsr.errors import ConfigError
 from skipvsr.inference.onnx_graphs import make_graphs
-from skipvsr.models.vsr import RunTrunk, SkipVSR
+from skipvsr.models.any_model import AnyModel
+from skipvsr.models.recurrence import Direction, RunTrunk, WrappedNetwork
 
 if TYPE_CHECKING:
     from openvino import CompiledModel, Core
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _KEPT = 24
 
 
-class OpenVINONetwork:
+class OpenVINONetwork(WrappedNetwork):
     """A `Recurrence` that computes what a `SkipVSR` computes, on a CPU, a GPU or an NPU of Intel.
 
     Tensors come and go on the CPU, in fp32. Residual blocks are never skipped.
@@ -33,12 +33,14 @@ class OpenVINONetwork:
         ConfigError: openvino or onnx is missing, the device is not there, the model is no network, or it has no such table.
     """
 
-    def __init__(self, model: SkipVSR, device: str = "auto", *, quantized: bool = False) -> None:
+    network: AnyModel
+
+    def __init__(self, model: AnyModel, device: str = "auto", *, quantized: bool = False) -> None:
         if quantized and model.quantization is None:
             raise ConfigError(
                 "the model has no table for 8 bit; make it with 'skipvsr calibrate MODEL CLIPS --int8', or choose fp32"
             )
-        self._model = model
+        self.network = model
         self._core, self._device = _core(device)
         self._graphs = {
             name: graph.SerializeToString()
@@ -46,21 +48,13 @@ class OpenVINONetwork:
         }
         self._compiled: dict[tuple[Any, ...], CompiledModel] = {}
 
-    @property
-    def scale(self) -> int:
-        """Of the model."""
-        return self._model.scale
-
-    def parameters(self) -> Iterator[nn.Parameter]:
-        """Of the model."""
-        return self._model.parameters()
-
     def estimate_flow(self, reference: Tensor, support: Tensor) -> Tensor:
         """As the network's."""
         return self._run("flow", reference, support)
 
-    def propagate_backward(
+    def propagate(
         self,
+        direction: Direction,
         frame: Tensor,
         state: Tensor | None,
         flow: Tensor | None,
@@ -68,29 +62,15 @@ class OpenVINONetwork:
         number: int = -1,
     ) -> Tensor:
         """As the network's, every block; `run` is not asked."""
-        return self._propagate("backward", frame, state, flow)
-
-    def propagate_forward(
-        self,
-        frame: Tensor,
-        state: Tensor | None,
-        flow: Tensor | None,
-        run: RunTrunk | None = None,
-        number: int = -1,
-    ) -> Tensor:
-        """As the network's, every block; `run` is not asked."""
-        return self._propagate("forward", frame, state, flow)
+        count, _, height, width = frame.shape
+        if state is None or flow is None:
+            state = frame.new_zeros(count, self.network.config.channels, height, width)
+            flow = frame.new_zeros(count, 2, height, width)
+        return self._run(direction, frame, state, flow)
 
     def reconstruct(self, frame: Tensor, backward: Tensor, forward: Tensor) -> Tensor:
         """As the network's."""
         return self._run("reconstruction", frame, backward, forward)
-
-    def _propagate(self, part: str, frame: Tensor, state: Tensor | None, flow: Tensor | None) -> Tensor:
-        count, _, height, width = frame.shape
-        if state is None or flow is None:
-            state = frame.new_zeros(count, self._model.config.channels, height, width)
-            flow = frame.new_zeros(count, 2, height, width)
-        return self._run(part, frame, state, flow)
 
     def _run(self, part: str, *tensors: Tensor) -> Tensor:
         shapes = tuple(tuple(tensor.shape) for tensor in tensors)

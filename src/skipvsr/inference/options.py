@@ -11,7 +11,7 @@ import torch
 from skipvsr.errors import ConfigError
 from skipvsr.inference.patched import PATCH_BATCH_SIZE
 from skipvsr.inference.streaming import DEFAULT_LOOKAHEAD, Windows, default_window
-from skipvsr.models.vsr import VSRConfig
+from skipvsr.models.any_model import AnyConfig
 
 Tiling = Literal["frame", "patch"]
 Precision = Literal["fp32", "bf16", "fp16", "int8"]
@@ -125,7 +125,7 @@ class StreamOptions:
     def __post_init__(self) -> None:
         Windows(1 if self.window is None else self.window, self.lookahead)
 
-    def windows(self, config: VSRConfig, height: int, width: int) -> Windows:
+    def windows(self, config: AnyConfig, height: int, width: int) -> Windows:
         """The windows for a network and frames of this size."""
         window = default_window(config, height, width) if self.window is None else self.window
         return Windows(window, self.lookahead)

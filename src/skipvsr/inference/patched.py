@@ -6,15 +6,14 @@ whole patch. It loses context at the patches' borders and does the overlap twice
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from skipvsr.errors import ConfigError
-from skipvsr.models.vsr import MIN_SIDE_PX, Recurrence, RunTrunk
+from skipvsr.models.recurrence import MIN_SIDE_PX, Direction, Recurrence, RunTrunk, WrappedNetwork
 
 PATCH_PX = 48
 STRIDE_PX = 46
@@ -102,7 +101,7 @@ class PatchGrid:
 
 
 @dataclass(frozen=True)
-class Patched:
+class Patched(WrappedNetwork):
     """A network that works on the patches of a frame as if each were a video of its own.
 
     It takes and gives whole frames; flows and states are those of all patches: (patches, C, patch_height, patch_width).
@@ -125,25 +124,17 @@ class Patched:
             raise ConfigError(f"{self.patch_batch_size} patches in a batch; it must be at least 1")
 
     @property
-    def scale(self) -> int:
-        """Of the network."""
-        return self.network.scale
-
-    @property
     def passes_per_frame(self) -> int:
         """Calls of a trunk that a frame takes."""
         return 1 if self.all_at_once else -(-self.grid.patches // self.patch_batch_size)
-
-    def parameters(self) -> Iterator[nn.Parameter]:
-        """Of the network."""
-        return self.network.parameters()
 
     def estimate_flow(self, reference: Tensor, support: Tensor) -> Tensor:
         """Frames (N, 3, H, W) twice -> flows (N * patches, 2, patch_height, patch_width)."""
         return self._in_parts(self.network.estimate_flow, self.grid.cut(reference), self.grid.cut(support))
 
-    def propagate_backward(
+    def propagate(
         self,
+        direction: Direction,
         frame: Tensor,
         state: Tensor | None,
         flow: Tensor | None,
@@ -151,38 +142,21 @@ class Patched:
         number: int = -1,
     ) -> Tensor:
         """As the network's, on the patches."""
-        return self._propagate(partial(self.network.propagate_backward, number=number), frame, state, flow, run)
 
-    def propagate_forward(
-        self,
-        frame: Tensor,
-        state: Tensor | None,
-        flow: Tensor | None,
-        run: RunTrunk | None = None,
-        number: int = -1,
-    ) -> Tensor:
-        """As the network's, on the patches."""
-        return self._propagate(partial(self.network.propagate_forward, number=number), frame, state, flow, run)
+        def step(patches: Tensor, state: Tensor | None = None, flow: Tensor | None = None) -> Tensor:
+            return self.network.propagate(direction, patches, state, flow, run, number)
+
+        patches = self.grid.cut(frame)
+        if self.all_at_once:
+            return step(patches, state, flow)
+        if state is None or flow is None:
+            return self._in_parts(step, patches)
+        return self._in_parts(step, patches, state, flow)
 
     def reconstruct(self, frame: Tensor, backward: Tensor, forward: Tensor) -> Tensor:
         """The whole frame, (1, 3, s * H, s * W) with the scale s."""
         patches = self._in_parts(self.network.reconstruct, self.grid.cut(frame), backward, forward)
         return self.grid.merge(patches, self.scale)
-
-    def _propagate(
-        self,
-        step: Callable[[Tensor, Tensor | None, Tensor | None, RunTrunk | None], Tensor],
-        frame: Tensor,
-        state: Tensor | None,
-        flow: Tensor | None,
-        run: RunTrunk | None,
-    ) -> Tensor:
-        patches = self.grid.cut(frame)
-        if self.all_at_once:
-            return step(patches, state, flow, run)
-        if state is None or flow is None:
-            return self._in_parts(lambda part: step(part, None, None, run), patches)
-        return self._in_parts(lambda *parts: step(parts[0], parts[1], parts[2], run), patches, state, flow)
 
     def _in_parts(self, work: Callable[..., Tensor], *patches: Tensor) -> Tensor:
         parts = zip(*(values.split(self.patch_batch_size) for values in patches), strict=True)

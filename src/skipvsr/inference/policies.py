@@ -7,16 +7,16 @@ from typing import TypeAlias
 
 from skipvsr.errors import ConfigError
 from skipvsr.inference.options import ComputeOptions
+from skipvsr.models.any_model import AnyModel
 from skipvsr.models.flow import warp
 from skipvsr.models.router import GainRouter, MaskGenerator
-from skipvsr.models.vsr import SkipVSR
 from skipvsr.routing.learned import DifferenceThreshold, GainBudget, GainThreshold, ask
 from skipvsr.routing.policies import Policy, all_blocks
 
 ThresholdPolicy: TypeAlias = GainThreshold | DifferenceThreshold
 
 
-def threshold_policy(model: SkipVSR, threshold: float) -> ThresholdPolicy:
+def threshold_policy(model: AnyModel, threshold: float) -> ThresholdPolicy:
     """The policy that runs a block where the score of the model's router exceeds the threshold.
 
     Raises:
@@ -33,7 +33,7 @@ def threshold_policy(model: SkipVSR, threshold: float) -> ThresholdPolicy:
     return GainThreshold(partial(ask, router), threshold)
 
 
-def budget_policy(model: SkipVSR, ratio: float) -> GainBudget:
+def budget_policy(model: AnyModel, ratio: float) -> GainBudget:
     """The policy that runs the blocks and tiles of highest predicted gain, exactly the ratio in each frame and direction.
 
     Raises:
@@ -44,7 +44,7 @@ def budget_policy(model: SkipVSR, ratio: float) -> GainBudget:
     return GainBudget(partial(ask, model.router), ratio)
 
 
-def make_policy(model: SkipVSR, compute: ComputeOptions) -> Policy:
+def make_policy(model: AnyModel, compute: ComputeOptions) -> Policy:
     """The policy that the options ask for, new, so that it remembers nothing.
 
     Raises:

@@ -19,7 +19,8 @@ from skipvsr.errors import ConfigError, ShapeError
 from skipvsr.inference.patched import Patched
 from skipvsr.inference.routed import RoutedTrunks
 from skipvsr.inference.strips import reconstruct_in_strips
-from skipvsr.models.vsr import Recurrence, VSRConfig, check_clip
+from skipvsr.models.any_model import AnyConfig
+from skipvsr.models.recurrence import Recurrence, check_clip
 
 Result = TypeVar("Result")
 # Called when a frame was read and its flows are estimated ("read"), or a step of the backward recurrence is done
@@ -55,13 +56,13 @@ class Windows:
             raise ConfigError(f"the lookahead is {self.lookahead} frames; it must be 0 or more")
 
 
-def default_window(config: VSRConfig, height: int, width: int) -> int:
+def default_window(config: AnyConfig, height: int, width: int) -> int:
     """Frames per window, from 4 to 32: as many as keep the stored backward states (fp32) within 1 GiB.
 
     A longer window wastes less of the backward recurrence on lookahead, a shorter one takes less memory; the picture
     depends on the lookahead alone, but for rounding (docs/streaming.md has the measurement).
     """
-    per_frame = 4 * config.channels * height * width
+    per_frame = 4 * max(1, config.channels) * height * width
     return max(MIN_WINDOW, min(MAX_WINDOW, STATE_BYTES // per_frame))
 
 
@@ -107,7 +108,7 @@ def upscale_stream(
 
     Args:
         frames: all of one size, on any device; they are moved to the model's device and dtype.
-        model: a `SkipVSR`, or `Patched` around one; used as it is, so put it where it should run.
+        model: the network; used as it is, so put it where it should run.
         windows: how the stream is cut. At most `window + lookahead` frames and their states are held.
         starts_scene: called once on each frame in order; True where a new scene starts. None: one scene throughout.
         routed: how the trunks run; None: every block everywhere.
@@ -225,12 +226,12 @@ class _Stream:
         behind: Tensor | None = None
         for index in reversed(range(len(entries))):
             entry = entries[index]
-            behind = model.propagate_backward(entry.frame, behind, entry.to_next, run, entry.number)
+            behind = model.propagate("backward", entry.frame, behind, entry.to_next, run, entry.number)
             if index < count:
                 backward.append(behind)
             self._on_step("backward", entry.number)
         for entry in entries[:count]:
-            state = model.propagate_forward(entry.frame, self._state, entry.to_previous, run, entry.number)
+            state = model.propagate("forward", entry.frame, self._state, entry.to_previous, run, entry.number)
             result = reconstruct_in_strips(model, entry.frame, backward.pop(), state)[0]
             self._state, self._next = state, entry.number + 1
             del self._pending[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from skipvsr.models.vsr import Recurrence
+from skipvsr.models.recurrence import Recurrence
 
 # The reconstruction's largest features of so many pixels take 1 GiB at 64 channels.
 STRIP_PIXELS = 1 << 18

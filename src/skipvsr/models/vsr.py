@@ -2,72 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from skipvsr.errors import ConfigError, ShapeError
+from skipvsr.errors import ConfigError
 from skipvsr.models.blocks import BasicVSRReconstruction, LightReconstruction, Trunk
 from skipvsr.models.flow import light_flow, spynet, warp
 from skipvsr.models.quantization import Quantization
+from skipvsr.models.recurrence import Direction, RunTrunk, check_clip
 from skipvsr.models.router import Calibration, GainRouter, MaskGenerator
 
-MIN_SIDE_PX = 16
 Flow = Literal["spynet", "light"]
 Reconstruction = Literal["basicvsr", "light"]
 Router = Literal["none", "gain", "paper"]
 Scale = Literal[2, 4]
 # Weights of the reconstruction that another scale does not share.
 _OF_ONE_SCALE = ("reconstruction.last.", "reconstruction.up1.")
-Direction = Literal["backward", "forward"]
-
-
-class RunTrunk(Protocol):
-    """How a trunk is run: `skipvsr.inference.routed.RoutedTrunks` skips blocks; None runs everything."""
-
-    def __call__(
-        self, trunk: Trunk, direction: Direction, frame: Tensor, state: Tensor, flow: Tensor | None, number: int
-    ) -> Tensor:
-        """The new state (N, C, H, W) from the frame (N, 3, H, W), the aligned state and the flow that aligned it.
-
-        `number` is that of the frame, from 0; -1 where the caller does not say.
-        """
-        ...
-
-
-class Recurrence(Protocol):
-    """What streaming needs of a network: `SkipVSR`, or `skipvsr.inference.patched.Patched` around one. See `SkipVSR`."""
-
-    @property
-    def scale(self) -> int: ...
-
-    def parameters(self) -> Iterator[nn.Parameter]: ...
-
-    def estimate_flow(self, reference: Tensor, support: Tensor) -> Tensor: ...
-
-    def propagate_backward(
-        self,
-        frame: Tensor,
-        state: Tensor | None,
-        flow: Tensor | None,
-        run: RunTrunk | None = None,
-        number: int = -1,
-    ) -> Tensor: ...
-
-    def propagate_forward(
-        self,
-        frame: Tensor,
-        state: Tensor | None,
-        flow: Tensor | None,
-        run: RunTrunk | None = None,
-        number: int = -1,
-    ) -> Tensor: ...
-
-    def reconstruct(self, frame: Tensor, backward: Tensor, forward: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -107,6 +61,12 @@ class VSRConfig:
             if getattr(self, name) not in allowed:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(map(str, allowed))}")
 
+    @property
+    def reconstruction_values(self) -> int:
+        """Numbers for each low-resolution pixel in the largest features of the reconstruction, input and output."""
+        # 64 channels at full size twice, or 48 channels at low resolution.
+        return 2 * 64 * self.scale**2 if self.reconstruction == "basicvsr" else 4 * 48
+
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> VSRConfig:
         """The inverse of `to_dict`. Raises ConfigError on a key that is not a field."""
@@ -132,7 +92,7 @@ class SkipVSR(nn.Module):
     not clamped.
 
     The clip-wise `forward` needs the whole clip. Streaming uses the same parts one frame at a time: `estimate_flow`,
-    `propagate_backward`, `propagate_forward` and `reconstruct`.
+    `propagate` and `reconstruct`.
     """
 
     def __init__(self, config: VSRConfig) -> None:
@@ -223,13 +183,13 @@ class SkipVSR(nn.Module):
         backward: list[Tensor] = [x[0]] * length
         state = None
         for t in reversed(range(length)):
-            state = self.propagate_backward(x[t], state, to_next[t] if t + 1 < length else None, run, t)
+            state = self.propagate("backward", x[t], state, to_next[t] if t + 1 < length else None, run, t)
             backward[t] = state
 
         outputs: list[Tensor] = []
         state = None
         for t in range(length):
-            state = self.propagate_forward(x[t], state, to_previous[t - 1] if t > 0 else None, run, t)
+            state = self.propagate("forward", x[t], state, to_previous[t - 1] if t > 0 else None, run, t)
             outputs.append(self.reconstruct(x[t], backward[t], state))
         return torch.stack(outputs, dim=1)
 
@@ -253,42 +213,16 @@ class SkipVSR(nn.Module):
         """Flow (N, 2, H, W) in pixels that brings `support` onto `reference`, both (N, 3, H, W)."""
         return self.flow(reference, support)
 
-    def propagate_backward(
-        self,
-        frame: Tensor,
-        state: Tensor | None,
-        flow: Tensor | None,
-        run: RunTrunk | None = None,
-        number: int = -1,
-    ) -> Tensor:
-        """One step of the backward recurrence: the state of frame t from that of frame t+1 (None: start from zero)."""
-        return self._propagate("backward", frame, state, flow, run, number)
-
-    def propagate_forward(
-        self,
-        frame: Tensor,
-        state: Tensor | None,
-        flow: Tensor | None,
-        run: RunTrunk | None = None,
-        number: int = -1,
-    ) -> Tensor:
-        """One step of the forward recurrence: the state of frame t from that of frame t-1 (None: start from zero)."""
-        return self._propagate("forward", frame, state, flow, run, number)
-
-    def reconstruct(self, frame: Tensor, backward: Tensor, forward: Tensor) -> Tensor:
-        """Frame (N, 3, H, W) and its two states (N, C, H, W) -> (N, 3, s * H, s * W) with the scale s."""
-        base = F.interpolate(frame, scale_factor=self.config.scale, mode="bilinear", align_corners=False)
-        return self.reconstruction(backward, forward) + base
-
-    def _propagate(
+    def propagate(
         self,
         direction: Direction,
         frame: Tensor,
         state: Tensor | None,
         flow: Tensor | None,
-        run: RunTrunk | None,
-        number: int,
+        run: RunTrunk | None = None,
+        number: int = -1,
     ) -> Tensor:
+        """One step of a recurrence, backward or forward; see `Recurrence.propagate`."""
         trunk = self.backward_trunk if direction == "backward" else self.forward_trunk
         if state is None or flow is None:
             state, flow = frame.new_zeros(frame.shape[0], self.config.channels, *frame.shape[-2:]), None
@@ -296,11 +230,7 @@ class SkipVSR(nn.Module):
             state = warp(state, flow)
         return trunk(frame, state) if run is None else run(trunk, direction, frame, state, flow, number)
 
-
-def check_clip(frames: Tensor) -> None:
-    """Raise ShapeError unless `frames` is (B, T, 3, H, W) with at least one frame and sides of at least 16 pixels."""
-    shape = tuple(frames.shape)
-    if frames.ndim != 5 or shape[2] != 3 or shape[0] < 1 or shape[1] < 1:
-        raise ShapeError(f"got a tensor of shape {shape}; a clip is (batch, frames, 3, height, width), RGB in [0, 1]")
-    if min(shape[-2:]) < MIN_SIDE_PX:
-        raise ShapeError(f"frames are {shape[-1]}x{shape[-2]}; each side must be at least {MIN_SIDE_PX} pixels")
+    def reconstruct(self, frame: Tensor, backward: Tensor, forward: Tensor) -> Tensor:
+        """Frame (N, 3, H, W) and its two states (N, C, H, W) -> (N, 3, s * H, s * W) with the scale s."""
+        base = F.interpolate(frame, scale_factor=self.config.scale, mode="bilinear", align_corners=False)
+        return self.reconstruction(backward, forward) + base

@@ -20,6 +20,7 @@ from skipvsr.evaluation.settings import Setting
 from skipvsr.evaluation.side_by_side import ROUNDS, seconds_side_by_side
 from skipvsr.inference.options import ComputeOptions, Tiling
 from skipvsr.inference.upscaler import Upscaler
+from skipvsr.models.bicubic import Bicubic
 from skipvsr.models.vsr import SkipVSR
 from skipvsr.report.presets import Preset, TestSet
 from skipvsr.report.thresholds import find_threshold, one_window, sorted_scores
@@ -143,7 +144,7 @@ class Experiment:
                 middle_only=test.kind == "vimeo-test", frames=self.preset.test_frames, with_ssim=with_ssim,
                 tile_size=self.tile_size(variant),
             )  # fmt: skip
-            model = None if variant == "bicubic" else self.model(variant, test, seed)
+            model = Bicubic() if variant == "bicubic" else self.model(variant, test, seed)
             self._evaluations[name] = Evaluation(
                 variant, model, test.name, self._clips(test), Pairs(self._degradation(test)), measures=measures,
                 path=folder / f"{name}.json", command=f"skipvsr reproduce --preset {self.preset.name}", group=self.group,

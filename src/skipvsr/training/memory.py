@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from skipvsr.models.blocks import ResidualBlock, Trunk
-from skipvsr.models.vsr import Direction, RunTrunk, SkipVSR
+from skipvsr.models.recurrence import Direction, RunTrunk
+from skipvsr.models.vsr import SkipVSR
 
 Flows = tuple[list[Tensor], list[Tensor]]
 
@@ -33,12 +34,12 @@ def super_resolve(
     backward: dict[int, Tensor] = {}
     state = None
     for t in reversed(range(length)):
-        state = network.propagate_backward(x[t], state, to_next[t] if t + 1 < length else None, run, t)
+        state = network.propagate("backward", x[t], state, to_next[t] if t + 1 < length else None, run, t)
         backward[t] = state
     outputs: list[Tensor] = []
     state = None
     for t in range(length):
-        state = network.propagate_forward(x[t], state, to_previous[t - 1] if t > 0 else None, run, t)
+        state = network.propagate("forward", x[t], state, to_previous[t - 1] if t > 0 else None, run, t)
         outputs.append(_again(network.reconstruct, x[t], backward[t], state))
     return torch.stack(outputs, dim=1)
 

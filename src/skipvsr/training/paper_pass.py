@@ -15,8 +15,9 @@ from skipvsr.inference import masked
 from skipvsr.inference.routed import RoutedTrunks
 from skipvsr.models.blocks import ResidualBlock, Trunk
 from skipvsr.models.flow import warp
+from skipvsr.models.recurrence import Direction
 from skipvsr.models.router import MaskGenerator
-from skipvsr.models.vsr import Direction, SkipVSR
+from skipvsr.models.vsr import SkipVSR
 from skipvsr.routing.grid import TileGrid
 from skipvsr.routing.learned import DifferenceThreshold
 from skipvsr.routing.policies import Decide, Policy

@@ -14,7 +14,7 @@ import torch
 
 from skipvsr.errors import ConfigError, InputError, OutputError, SkipVSRError
 from skipvsr.inference.options import AUTO, ComputeOptions, StreamOptions, check_keywords, with_shorthands
-from skipvsr.models.vsr import SkipVSR
+from skipvsr.models.any_model import AnyModel
 from skipvsr.upscale.choose import AUTO_MODEL, ModelChoice, resolve_model
 from skipvsr.upscale.isolated import STALL_SECONDS, IsolatedJob, JobProcess, OptionsRefused, packed_model
 from skipvsr.upscale.job import OnProgress
@@ -98,7 +98,7 @@ def plan(sources: Sequence[Path], folder: Path) -> list[Task]:
 def upscale_many(
     sources: Sequence[str | Path],
     folder: str | Path,
-    model: SkipVSR | str | Path = AUTO_MODEL,
+    model: AnyModel | str | Path = AUTO_MODEL,
     *,
     compute: ComputeOptions | None = None,
     stream: StreamOptions | None = None,
@@ -184,7 +184,7 @@ def _outcome(
     task: Task,
     process: JobProcess,
     make_job: Callable[..., IsolatedJob],
-    choose: Callable[[Path], tuple[SkipVSR, ModelChoice | None]],
+    choose: Callable[[Path], tuple[AnyModel, ModelChoice | None]],
     on_progress: OnProgress | None,
     stall_seconds: float,
 ) -> Outcome:
@@ -209,13 +209,13 @@ def _is_done(task: Task, output: OutputOptions) -> bool:
     return task.destination.exists() and not output.overwrite
 
 
-def _device(model: SkipVSR | str | Path, compute: ComputeOptions) -> str | torch.device:
+def _device(model: AnyModel | str | Path, compute: ComputeOptions) -> str | torch.device:
     """Where another process is to compute."""
     if compute.device != AUTO or compute.runtime != "torch":
         return compute.device
-    if isinstance(model, SkipVSR):
-        return next(model.parameters()).device
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if isinstance(model, str | Path):
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return next(model.parameters()).device
 
 
 def _check_encoding(tasks: list[Task], output: OutputOptions) -> None:

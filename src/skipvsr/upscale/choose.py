@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 
-from skipvsr.checkpoints.load import load_model, packaged_names
+from skipvsr.checkpoints.load import check_scale, load_any_model, packaged_names
 from skipvsr.errors import ConfigError
-from skipvsr.models.vsr import SkipVSR
+from skipvsr.models.any_model import AnyModel
 from skipvsr.upscale.size import OutputSize
 from skipvsr.video.compression import Compression, compression_of
 from skipvsr.video.errors import PIPE
@@ -42,14 +42,14 @@ class ModelChoice:
 
 
 def resolve_model(
-    model: SkipVSR | str | Path,
+    model: AnyModel | str | Path,
     source: Path,
     *,
     scale: int | None = None,
     size: OutputSize | None = None,
     skips: bool = False,
     device: str | torch.device = "auto",
-) -> tuple[SkipVSR, ModelChoice | None]:
+) -> tuple[AnyModel, ModelChoice | None]:
     """The network for a job, and the choice that was made where it was left open.
 
     Args:
@@ -69,11 +69,10 @@ def resolve_model(
     if model == AUTO_MODEL:
         choice = choose_model(source, scale=scale, size=size, skips=skips)
         model = choice.name
-    network = model if isinstance(model, SkipVSR) else load_model(model, device=device)
-    if scale is not None and network.scale != scale:
-        name = "the model" if isinstance(model, SkipVSR) else f"the model {model}"
-        raise ConfigError(f"{name} enlarges {network.scale} times, and x{scale} was asked for; leave one of them out")
-    return network, choice
+    if isinstance(model, str | Path):
+        return load_any_model(model, device=device, scale=scale), choice
+    check_scale(model, scale)
+    return model, choice
 
 
 def choose_model(

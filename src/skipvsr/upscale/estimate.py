@@ -16,7 +16,7 @@ from skipvsr.errors import InputError
 from skipvsr.inference.controllers import LEAST_BUDGET
 from skipvsr.inference.options import ComputeOptions, StreamOptions, check_keywords, with_shorthands
 from skipvsr.inference.upscaler import Upscaler
-from skipvsr.models.vsr import SkipVSR
+from skipvsr.models.any_model import AnyModel
 from skipvsr.upscale.choose import AUTO_MODEL, resolve_model
 from skipvsr.upscale.frames import to_tensor
 from skipvsr.upscale.measure import (
@@ -83,7 +83,7 @@ class Estimate:
 def estimate(
     source: str | Path,
     destination: str | Path,
-    model: SkipVSR | str | Path = AUTO_MODEL,
+    model: AnyModel | str | Path = AUTO_MODEL,
     *,
     compute: ComputeOptions | None = None,
     stream: StreamOptions | None = None,

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skipvsr.checkpoints.load import load_model
+from skipvsr.checkpoints.load import load_any_model
 from skipvsr.errors import ShapeError
 from skipvsr.evaluation.trace_file import TraceWriter
 from skipvsr.inference.options import (
@@ -23,7 +23,7 @@ from skipvsr.inference.options import (
     with_shorthands,
 )
 from skipvsr.inference.upscaler import Upscaler
-from skipvsr.models.vsr import SkipVSR
+from skipvsr.models.any_model import AnyModel
 from skipvsr.routing.trace import Trace
 
 AnyFrame = TypeVar("AnyFrame", np.ndarray, Tensor)
@@ -34,7 +34,7 @@ _PEAK = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
 
 def upscale_frames(
     frames: Iterable[AnyFrame],
-    model: SkipVSR | str | Path = "compact",
+    model: AnyModel | str | Path = "compact",
     *,
     compute: ComputeOptions | None = None,
     stream: StreamOptions | None = None,
@@ -64,8 +64,11 @@ def upscale_frames(
     compute, stream = compute or ComputeOptions(), stream or StreamOptions()
     check_keywords("upscale_frames", options, compute, stream)
     compute, stream = with_shorthands(compute, options), with_shorthands(stream, options)
-    network = model if isinstance(model, SkipVSR) else load_model(model, device=compute.torch_device)
-    upscaler = Upscaler(network, compute, stream)
+    if isinstance(model, str | Path):
+        model = load_any_model(model, device=compute.torch_device)
+    upscaler = Upscaler(model, compute, stream)
+    if trace is not None:
+        upscaler.check_traceable()
     writer = TraceWriter(trace) if isinstance(trace, str | Path) else None
     return _results(frames, upscaler, trace if writer is None else writer, writer)  # pyright: ignore[reportArgumentType]
 

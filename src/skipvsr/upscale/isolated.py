@@ -20,7 +20,7 @@ import psutil
 
 from skipvsr.errors import CrashError, SkipVSRError
 from skipvsr.inference.options import ComputeOptions, StreamOptions
-from skipvsr.models.vsr import SkipVSR
+from skipvsr.models.any_model import AnyModel
 from skipvsr.upscale.options import OutputOptions
 from skipvsr.upscale.progress import Progress
 from skipvsr.upscale.request import UpscaleReport
@@ -55,7 +55,7 @@ class IsolatedJob:
     threads: int
 
 
-def packed_model(model: SkipVSR) -> bytes:
+def packed_model(model: AnyModel) -> bytes:
     """A model as bytes, with its weights on the CPU; the model itself stays where it is."""
     on_cpu = all(parameter.device.type == "cpu" for parameter in model.parameters())
     return pickle.dumps(model if on_cpu else copy.deepcopy(model).cpu())

@@ -13,7 +13,7 @@ from skipvsr.evaluation.trace_file import TraceWriter
 from skipvsr.inference.options import ComputeOptions, StreamOptions, check_keywords, with_shorthands
 from skipvsr.inference.streaming import is_out_of_memory
 from skipvsr.inference.upscaler import StreamState, Upscaler
-from skipvsr.models.vsr import SkipVSR
+from skipvsr.models.any_model import AnyModel
 from skipvsr.routing.trace import Trace, Traces
 from skipvsr.upscale.checkpoint import UnfinishedJob
 from skipvsr.upscale.choose import AUTO_MODEL, resolve_model
@@ -35,7 +35,7 @@ from skipvsr.video.write import VideoWriter
 def upscale_video(
     source: str | Path,
     destination: str | Path,
-    model: SkipVSR | str | Path = AUTO_MODEL,
+    model: AnyModel | str | Path = AUTO_MODEL,
     *,
     compute: ComputeOptions | None = None,
     stream: StreamOptions | None = None,
@@ -96,10 +96,12 @@ def upscale_video(
         deinterlace=deinterlace,
         trace=Path(trace) if isinstance(trace, str) else trace,
         overlay=None if overlay is None else Path(overlay),
-        model=choice.name if choice is not None else "" if isinstance(model, SkipVSR) else str(model),
+        model=choice.name if choice is not None else str(model) if isinstance(model, str | Path) else "",
         model_reason="" if choice is None else choice.reason,
         snapshot=None if snapshot is None else Path(snapshot),
     )
+    if request.trace is not None or request.overlay is not None:
+        request.upscaler.check_traceable()
     try:
         return run_job(request, on_progress)
     except (MemoryError, RuntimeError) as error:

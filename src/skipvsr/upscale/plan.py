@@ -10,7 +10,7 @@ import psutil
 
 from skipvsr.inference.streaming import Windows
 from skipvsr.inference.strips import STRIP_PIXELS
-from skipvsr.models.vsr import VSRConfig
+from skipvsr.models.any_model import AnyConfig
 from skipvsr.video.containers import CONTAINERS
 from skipvsr.video.prefetch import DEPTH
 from skipvsr.video.write import EncodeOptions
@@ -28,7 +28,7 @@ _BYTES_PER_LOSSLESS_PIXEL = 1.5
 _LOSSLESS = ("ffv1", "utvideo", "huffyuv", "png")
 
 
-def memory_bytes(config: VSRConfig, height: int, width: int, windows: Windows, pixels_out: int | None = None) -> int:
+def memory_bytes(config: AnyConfig, height: int, width: int, windows: Windows, pixels_out: int | None = None) -> int:
     """About how much memory a job takes at its peak, in fp32 on the CPU (docs/streaming.md has it against measurements).
 
     Args:
@@ -44,8 +44,7 @@ def memory_bytes(config: VSRConfig, height: int, width: int, windows: Windows, p
     states = windows.window * state
     trunk = 5 * state
     strip = min(pixels, STRIP_PIXELS)
-    # The largest features of the reconstruction: 64 channels at full size twice, or 48 channels at low resolution.
-    reconstruction = _FLOAT * strip * (2 * 64 * scale**2 if config.reconstruction == "basicvsr" else 4 * 48)
+    reconstruction = _FLOAT * strip * config.reconstruction_values
     results = (DEPTH + 2) * _FLOAT * 3 * scale**2 * pixels
     encoder = int(_ENCODER_FRAMES * 1.5 * (pixels_out or scale**2 * pixels))
     return _BASE_BYTES + frames + states + trunk + reconstruction + results + encoder

@@ -11,7 +11,7 @@ from skipvsr.errors import ConfigError
 from skipvsr.evaluation.cost import cost_per_frame
 from skipvsr.inference.streaming import Windows
 from skipvsr.inference.upscaler import Upscaler
-from skipvsr.models.vsr import VSRConfig
+from skipvsr.models.any_model import AnyConfig
 from skipvsr.routing.trace import Trace
 from skipvsr.upscale.checkpoint import identity
 from skipvsr.upscale.options import OutputOptions
@@ -20,6 +20,8 @@ from skipvsr.video.image_folder import ImageFolderReader
 from skipvsr.video.open import Reader, open_reader
 
 _SEGMENT_MACS = 20_000_000_000_000
+# What a low-resolution pixel takes beside the network, counted in the same way: reading it and encoding the large ones.
+_LEAST_MACS_PER_PIXEL = 34_000
 
 
 @dataclass(frozen=True)
@@ -93,9 +95,10 @@ class UpscaleRequest:
                 )
 
 
-def default_segment_length(config: VSRConfig, height: int, width: int) -> int:
+def default_segment_length(config: AnyConfig, height: int, width: int) -> int:
     """Frames that are finished at a time, from 16 to 256: a minute or two of work on two cores."""
-    return max(16, min(256, _SEGMENT_MACS // cost_per_frame(config, height, width).total))
+    work = max(cost_per_frame(config, height, width).total, _LEAST_MACS_PER_PIXEL * height * width)
+    return max(16, min(256, _SEGMENT_MACS // work))
 
 
 @dataclass(frozen=True)

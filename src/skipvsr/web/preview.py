@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skipvsr.checkpoints.load import load_model
+from skipvsr.checkpoints.load import load_any_model
 from skipvsr.errors import DecodeError, InputError
 from skipvsr.inference.options import ComputeOptions, StreamOptions
 from skipvsr.inference.streaming import Windows
 from skipvsr.inference.upscaler import Upscaler
+from skipvsr.models.any_model import AnyModel
 from skipvsr.models.resize import bicubic_upsample
-from skipvsr.models.vsr import SkipVSR
 from skipvsr.routing.trace import RoutingTrace
 from skipvsr.upscale.frames import to_array, to_tensor
 from skipvsr.upscale.overlay import LatestDepths, colour_depth
@@ -120,8 +120,8 @@ def _output_size(settings: JobSettings) -> OutputSize:
 
 
 @lru_cache(maxsize=3)
-def _model(name: str, device: str) -> SkipVSR:
-    return load_model(name, device=device)
+def _model(name: str, device: str) -> AnyModel:
+    return load_any_model(name, device=device)
 
 
 def _moment(path: Path, seconds: float) -> Moment:
