@@ -84,9 +84,14 @@ class Upscaler:
         calibration = self.model.calibration
         return self.compute.tile_size or (calibration.tile_px if calibration else DEFAULT_TILE_PX)
 
+    @property
+    def has_blocks(self) -> bool:
+        """Whether the model has blocks at all; bicubic interpolation has none."""
+        return not isinstance(self.model, Bicubic)
+
     def check_traceable(self) -> None:
         """Raise ConfigError where a trace would have nothing to tell: no blocks, or a runtime that runs all of them."""
-        if isinstance(self.model, Bicubic):
+        if not self.has_blocks:
             raise ConfigError(
                 "a trace or an overlay tells which blocks ran, and bicubic has none; leave it out, or take a model"
             )

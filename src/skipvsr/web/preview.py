@@ -166,7 +166,7 @@ def _read_moment(path: Path, seconds: float) -> Moment:
 
 def _timed(upscaler: Upscaler, frames: list[Tensor], chosen: int, trace: RoutingTrace) -> tuple[Tensor, float]:
     start = time.perf_counter()
-    results = list(upscaler.stream(frames, trace))
+    results = list(upscaler.stream(frames, trace if upscaler.has_blocks else None))
     return results[chosen], time.perf_counter() - start
 
 
