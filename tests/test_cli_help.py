@@ -24,6 +24,7 @@ from skipvsr.inference.streaming import DEFAULT_LOOKAHEAD
 from skipvsr.models.vsr import Scale
 from skipvsr.report import presets
 from skipvsr.report.reproduce import NAMES
+from skipvsr.video.sound import Audio
 
 # Every command, and a word of what its help must explain.
 COMMANDS = {
@@ -105,6 +106,7 @@ def test_choices_are_those_of_the_package():
     assert get_args(Tiling) == choices.TILINGS
     assert get_args(Precision) == choices.PRECISIONS
     assert tuple(PRESETS) == choices.PRESETS
+    assert get_args(Audio) == choices.AUDIO
     assert tuple(presets.PRESETS) == choices.SIZES_OF_REPRODUCTION
     assert choices.REPRODUCED == NAMES
     assert choices.LOOKAHEAD == DEFAULT_LOOKAHEAD

@@ -141,7 +141,8 @@ def test_other_settings_do_not_go_on_and_do_not_destroy(tmp_path: Path, tiny: Sk
     with pytest.raises(OutputError, match="whose source was"):
         upscale_video(other, place, tiny, **settings)
     assert sorted(path.name for path in unfinished(place).iterdir()) == kept
-    assert upscale_video(source, place, tiny, **settings).resumed_at >= 6
+    # Sound comes last, and may still change.
+    assert upscale_video(source, place, tiny, **settings, encoding=EncodeOptions(audio="aac")).resumed_at >= 6
 
 
 def test_starting_over(tmp_path: Path, tiny: SkipVSR):

@@ -26,6 +26,7 @@ TILINGS = ("frame", "patch")
 PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 RUNTIMES = ("torch", "openvino")
 PRESETS = ("fast", "balanced", "best")
+AUDIO = ("copy", "aac", "opus", "flac", "none")
 SIZES_OF_REPRODUCTION = ("paper", "mini", "smoke")
 REPRODUCED = (
     "table1", "table2", "table3", "table4", "table5", "table6", "ablations", "fig1", "fig4", "fig5", "fig6", "curves",

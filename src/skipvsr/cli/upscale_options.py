@@ -8,7 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from skipvsr.cli.choices import LOOKAHEAD, PATCH_BATCH_SIZE, PRECISIONS, PRESETS, RUNTIMES, SCALES, TILINGS
+from skipvsr.cli.choices import AUDIO, LOOKAHEAD, PATCH_BATCH_SIZE, PRECISIONS, PRESETS, RUNTIMES, SCALES, TILINGS
 from skipvsr.cli.show import add_json
 from skipvsr.cli.upscale_cluster import add_cluster_arguments
 
@@ -110,6 +110,10 @@ def _add_encoding(group: Any) -> None:
     group.add_argument(
         "--encoder-preset", metavar="NAME", help="speed of the encoder against size, as the encoder calls it (medium)"
     )
+    group.add_argument(
+        "--audio", choices=AUDIO, default="copy",
+        help="sound: copied as it is, or converted where it is not that already, or left out (%(default)s)",
+    )  # fmt: skip
 
 
 def _add_depths(group: Any) -> None:
@@ -176,7 +180,9 @@ def output_options(args: argparse.Namespace) -> OutputOptions:
     from skipvsr.upscale.size import OutputSize
     from skipvsr.video.write import EncodeOptions
 
-    encoding = EncodeOptions(codec=args.codec, crf=args.crf, pixel_format=args.pixel_format, preset=args.encoder_preset)
+    encoding = EncodeOptions(
+        codec=args.codec, crf=args.crf, pixel_format=args.pixel_format, preset=args.encoder_preset, audio=args.audio
+    )
     return OutputOptions(
         size=args.size or OutputSize(height=args.height),
         encoding=encoding,

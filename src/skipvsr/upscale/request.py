@@ -57,6 +57,9 @@ class UpscaleRequest:
     def identity(self, reader: Reader, windows: Windows, segment_length: int) -> dict[str, object]:
         """All that determines the result, by names that a message can use."""
         parameter = next(self.upscaler.model.parameters())
+        encoding = asdict(self.output.encoding)
+        # Sound comes when the parts are joined.
+        del encoding["audio"]
         return {
             "source": self._source_identity(reader),
             "part": [self.start, self.end],
@@ -70,7 +73,7 @@ class UpscaleRequest:
             "trace and overlay": [self.trace is not None, self.overlay is not None],
             **asdict(self.upscaler.compute),
             "device": f"{parameter.device.type}, {parameter.dtype}",
-            **asdict(self.output.encoding),
+            **encoding,
             "version": [version(name) for name in self._packages()],
         }
 

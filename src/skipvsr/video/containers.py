@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
+from typing import TypeGuard
 
 import av
 from av.audio.codeccontext import AudioCodecContext
+from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 from av.error import FFmpegError
 from av.packet import Packet
@@ -17,14 +19,15 @@ from av.stream import Stream
 
 from skipvsr.errors import ConfigError, OutputError, SkipVSRError
 from skipvsr.video.errors import OPEN_OPTIONS, file_name
+from skipvsr.video.sound import CONVERSIONS, Audio, SoundConverter, needs_conversion
 
 # Those that keep times, rotation and pixel aspect, each in one file; by FFmpeg's name of the format.
 _FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 CONTAINERS = tuple(_FORMATS)
 ISO_CONTAINERS = (".mp4", ".m4v", ".mov")
 COPIED = ("audio", "subtitle")
-# Units a second in which MP4 says when each stream begins.
-_MIN_TIMESCALE, _MAX_TIMESCALE = 1000, 1_000_000
+# Units a second in which MP4 says when each stream begins and ends: to less than half a sample of sound.
+_MIN_TIMESCALE, _MAX_TIMESCALE = 240_000, 1_000_000
 # How many packets of the source are looked at to find one of each stream of sound.
 _TRIED_PACKETS = 300
 _LAYOUTS = {1: "mono", 2: "stereo"}
@@ -71,8 +74,8 @@ def holding(fill: Callable[[OutputContainer], None], among: Sequence[str] = CONT
     return [ending for ending in among if _can_be_filled(ending, fill)]
 
 
-def check_copies(source: Path, destination: Path) -> None:
-    """Raise OutputError unless a container can hold all sound and subtitles of a source, with those that can.
+def check_copies(source: Path, destination: Path, audio: Audio = "copy") -> None:
+    """Raise OutputError unless a container can hold all sound and subtitles of a source, with a way that there is.
 
     FFmpeg refuses some combinations at once, some when the header is written and some with the last packet; so all of that
     is tried, in memory, with the first packets of each stream of sound.
@@ -80,29 +83,62 @@ def check_copies(source: Path, destination: Path) -> None:
     Args:
         source: a video file.
         destination: its ending says which container.
+        audio: what becomes of sound.
     """
     with av.open(file_name(source), options=OPEN_OPTIONS, metadata_errors="replace") as container:
-        streams = [stream for stream in container.streams if stream.type in COPIED]
+        streams = [
+            stream
+            for stream in container.streams
+            if stream.type in COPIED and not (audio == "none" and stream.type == "audio")
+        ]
         if not streams:
             return
         packets = _first_packets(container, [stream for stream in streams if stream.type == "audio"])
         ending = destination.suffix.lower()
         for stream in streams:
-            if holding(_copying([stream], packets), [ending]):
-                continue
-            codec = stream.codec_context.name if stream.codec_context is not None else "unknown"
-            others = holding(_copying(streams, packets))
-            if others:
-                instead = f"write to {' or '.join(destination.with_suffix(other).name for other in others)} instead"
-            else:
-                instead = (
-                    "nor can the other containers: convert that stream first "
-                    f"(ffmpeg -i {source.name} -map 0 -c copy -c:{stream.type[0]} "
-                    f"{'flac' if stream.type == 'audio' else 'srt'} {source.stem}-converted.mkv)"
+            if not holding(_filling([stream], packets, audio), [ending]):
+                codec = stream.codec_context.name if stream.codec_context is not None else "unknown"
+                what = codec if not _converts(stream, audio) else f"{codec} to be converted to {audio}"
+                raise OutputError(
+                    f"{ending} files cannot hold stream {stream.index} of {source} ({stream.type}, {what}); "
+                    f"{_way_out(source, destination, stream, streams, packets, audio)}"
                 )
-            raise OutputError(
-                f"{ending} files cannot hold stream {stream.index} of {source} ({stream.type}, {codec}); {instead}"
-            )
+
+
+def _way_out(
+    source: Path,
+    destination: Path,
+    stream: Stream,
+    streams: list[Stream],
+    packets: dict[int, list[bytes]],
+    audio: Audio,
+) -> str:
+    """What to do where a container cannot hold a stream, in words."""
+
+    def names(endings: list[str]) -> str:
+        return " or ".join(destination.with_suffix(other).name for other in endings)
+
+    ending = destination.suffix.lower()
+    others = holding(_filling(streams, packets, audio))
+    here = [kind for kind in CONVERSIONS if holding(_filling(streams, packets, kind), [ending])]
+    ways = [f"write to {names(others)} instead"] if others else []
+    if here:
+        ways.insert(0, f"convert its sound with --audio {_choice(here)}")
+    if ways:
+        return ", or ".join(ways)
+    elsewhere = {kind: holding(_filling(streams, packets, kind)) for kind in CONVERSIONS}
+    kinds = [kind for kind in CONVERSIONS if elsewhere[kind]]
+    if kinds:
+        return f"write to {names(elsewhere[kinds[0]])} instead, with --audio {kinds[0]}"
+    return (
+        "nor can the other containers: convert that stream first "
+        f"(ffmpeg -i {source.name} -map 0 -c copy -c:{stream.type[0]} "
+        f"{'flac' if stream.type == 'audio' else 'srt'} {source.stem}-converted.mkv)"
+    )
+
+
+def _choice(kinds: Sequence[str]) -> str:
+    return kinds[0] + (f" (or {', '.join(kinds[1:])})" if kinds[1:] else "")
 
 
 def refuse_codec(path: Path, codec: str, fill: Callable[[OutputContainer], None]) -> ConfigError:
@@ -129,12 +165,15 @@ def _can_be_filled(ending: str, fill: Callable[[OutputContainer], None]) -> bool
     return True
 
 
-def _copying(streams: list[Stream], packets: dict[int, list[bytes]]) -> Callable[[OutputContainer], None]:
-    """Copies the streams with the first of their packets."""
+def _filling(streams: list[Stream], packets: dict[int, list[bytes]], audio: Audio) -> Callable[[OutputContainer], None]:
+    """Copies or converts the streams, with the first of their packets or with silence."""
 
     def fill(output: OutputContainer) -> None:
-        copies = {stream.index: add_copy(output, stream) for stream in streams}
+        converters = [SoundConverter(output, stream, audio) for stream in streams if _converts(stream, audio)]
+        copies = {stream.index: add_copy(output, stream) for stream in streams if not _converts(stream, audio)}
         output.start_encoding()
+        for converter in converters:
+            output.mux(converter.try_out())
         for index, copy in copies.items():
             for number, contents in enumerate(packets.get(index, [])):
                 packet = Packet(contents)
@@ -144,6 +183,10 @@ def _copying(streams: list[Stream], packets: dict[int, list[bytes]]) -> Callable
                 output.mux(packet)
 
     return fill
+
+
+def _converts(stream: Stream, audio: Audio) -> TypeGuard[AudioStream]:
+    return isinstance(stream, AudioStream) and needs_conversion(stream, audio)
 
 
 def _first_packets(container: InputContainer, streams: list[Stream]) -> dict[int, list[bytes]]:

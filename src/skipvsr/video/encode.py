@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import get_args
 
 import av
 from av.codec import Codec
@@ -12,6 +13,7 @@ from av.codec.codec import UnknownCodecError
 from skipvsr.errors import ConfigError
 from skipvsr.video.colour import bit_depth
 from skipvsr.video.hdr import HdrMetadata, encoder_parameters
+from skipvsr.video.sound import Audio
 
 
 @dataclass(frozen=True)
@@ -26,12 +28,22 @@ class EncodeOptions:
         pixel_format: FFmpeg's name; None: yuv420p, and yuv420p10le for sources of more than 8 bits or in HDR; or what the
             encoder has of that depth.
         preset: the encoder's name for its speed; None: its own default ("medium" for x264 and x265).
+        audio: what becomes of sound: "copy", packet for packet; "aac", "opus" or "flac": what is not that already is
+            converted to it; "none": left out.
+
+    Raises:
+        ConfigError: another word for `audio`.
     """
 
     codec: str | None = None
     crf: int | None = None
     pixel_format: str | None = None
     preset: str | None = None
+    audio: Audio = "copy"
+
+    def __post_init__(self) -> None:
+        if self.audio not in get_args(Audio):
+            raise ConfigError(f"sound is to be {self.audio!r}; choose one of {', '.join(get_args(Audio))}")
 
 
 @dataclass(frozen=True)

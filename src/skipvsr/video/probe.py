@@ -126,7 +126,7 @@ def describe(path: Path, container: InputContainer, stream: VideoStream, first: 
     duration = stream_duration_seconds(stream)
     if duration is None and container.duration is not None:
         duration = container.duration / av.time_base
-    rate = stream.average_rate or stream.guessed_rate
+    rate = _frame_rate(stream)
     count = stream.frames or (round(duration * rate) if duration and rate else None)
     return VideoInfo(
         path=path,
@@ -147,6 +147,14 @@ def describe(path: Path, container: InputContainer, stream: VideoStream, first: 
         hdr=hdr_metadata(first),
         interlaced=first.interlaced_frame,
     )
+
+
+def _frame_rate(stream: VideoStream) -> Fraction | None:
+    """Frames a second in the mean; None: not known."""
+    average, guessed = stream.average_rate, stream.guessed_rate
+    # FFmpeg's reader of raw DV says the ticks of its clock, 60,000 a second.
+    is_clock = average is not None and stream.time_base is not None and average == 1 / stream.time_base
+    return guessed or average if is_clock else average or guessed
 
 
 def _colour(path: Path, stream: VideoStream, first: av.VideoFrame) -> ColourSpec:

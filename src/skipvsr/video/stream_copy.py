@@ -1,4 +1,7 @@
-"""Everything of a file but its picture: sound, subtitles, chapters, attachments, covers and tags, copied as they are."""
+"""Everything of a file but its picture: sound, subtitles, chapters, attachments, covers and tags, copied as they are.
+
+Sound is converted where that was asked for (`skipvsr.video.sound`).
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import av
+from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 from av.error import FFmpegError
+from av.format import Flags
 from av.packet import Packet
 from av.stream import AttachmentStream, Disposition, Stream
 from av.video.stream import VideoStream
@@ -20,6 +25,7 @@ from skipvsr.video.clock import clock, seconds_as_fraction
 from skipvsr.video.containers import COPIED, add_copy
 from skipvsr.video.errors import OPEN_OPTIONS, file_name
 from skipvsr.video.probe import VideoInfo, picture_stream
+from skipvsr.video.sound import Audio, SoundConverter, needs_conversion
 
 if TYPE_CHECKING:
     from av.container.core import Chapter
@@ -29,6 +35,9 @@ _MATROSKA = ("matroska", "webm")
 _MAX_CODEC_DELAY_SECONDS = Fraction(1, 10)
 # Behind this, no packet is expected that lies before 0.
 _FIRST_SECONDS = 1
+# Of sound that is converted, so much is decoded before a part begins: decoders need what comes before to be right.
+_DECODED_BEFORE_SECONDS = 1
+_MAX_DURATION_SECONDS = 24 * 3600
 # Codecs of cover pictures: ending and type of the files.
 _COVERS = {"png": (".png", "image/png"), "mjpeg": (".jpg", "image/jpeg")}
 # What belongs to the old file and not to what it shows.
@@ -38,9 +47,15 @@ _DROPPED_TAGS = {"encoder", "major_brand", "minor_version", "compatible_brands",
 class Copier:
     """Copies everything but the picture from the source: tags and chapters, attachments and covers at once, the packets of
     sound and subtitles as far as the picture has come. What the container has no place for is said.
+
+    Args:
+        info: of the source.
+        output: the container.
+        destination: its file.
+        audio: what becomes of sound.
     """
 
-    def __init__(self, info: VideoInfo, output: OutputContainer, destination: Path) -> None:
+    def __init__(self, info: VideoInfo, output: OutputContainer, destination: Path, audio: Audio = "copy") -> None:
         source = info.path
         self._output = output
         self._source = source
@@ -52,11 +67,16 @@ class Copier:
         if chapters:
             output.set_chapters(chapters)
         self._streams: dict[int, Stream] = {}
+        self._converters: dict[int, SoundConverter] = {}
         self._covers: list[tuple[Stream, bytes]] = []
         picture = picture_stream(self._input, source)
         for stream in self._input.streams:
-            if stream.type in COPIED:
-                self._streams[stream.index] = _add_copy(output, stream)
+            if isinstance(stream, AudioStream) and audio == "none":
+                continue
+            if isinstance(stream, AudioStream) and needs_conversion(stream, audio):
+                self._convert(stream, audio)
+            elif stream.type in COPIED:
+                self._streams[stream.index] = _dressed(add_copy(output, stream), stream)
             elif stream is not picture and not self._keep(stream):
                 _LOG.warning(
                     "stream %d of %s (%s) is left out: %s files made here have no place for it",
@@ -68,6 +88,12 @@ class Copier:
         # Read already, and on the output's clock.
         self._waiting: deque[Packet] = deque()
         self._last: dict[int, int] = {}
+        self._least_step = 0 if Flags(output.format.flags) & Flags.ts_nonstrict else 1
+
+    def _convert(self, stream: AudioStream, audio: Audio) -> None:
+        end = None if self._end is None else self._end - self._start
+        converter = self._converters[stream.index] = SoundConverter(self._output, stream, audio, end)
+        self._streams[stream.index] = _dressed(converter.stream, stream)
 
     def _read(self) -> Iterator[Packet]:
         """The packets of the streams that are copied, as far as they can be read."""
@@ -140,6 +166,8 @@ class Copier:
             return picture_delay, what
         earliest = Fraction(0)
         for packet in self._first_packets():
+            if self._start and packet.stream.index in self._converters:
+                continue  # decoded for what comes after it
             time = Fraction(packet.pts or 0) * packet.time_base + picture_delay
             if time < earliest - self._codec_delay(packet.stream) and not self._is_preparation(packet):
                 earliest, what = time, packet.stream.type
@@ -165,6 +193,11 @@ class Copier:
             if seconds is not None and packet.dts is not None and packet.dts * time_base + self._delay > seconds:
                 self._waiting.appendleft(packet)
                 return
+            converter = self._converters.get(packet.stream.index)
+            if converter is not None:
+                self._output.mux(converter.convert(packet, self._delay))
+                continue
+            self._complete_duration(packet)
             if self._is_preparation(packet) or not self._in_order(packet):
                 continue
             shift = round(self._delay / time_base) if time_base is not None else 0
@@ -172,6 +205,15 @@ class Copier:
             packet.dts = None if packet.dts is None else packet.dts + shift
             packet.stream = self._streams[packet.stream.index]
             self._output.mux(packet)
+        if seconds is None:
+            self._finish_conversions()
+
+    def _finish_conversions(self) -> None:
+        for index, converter in self._converters.items():
+            stream = self._input.streams[index]
+            assert isinstance(stream, AudioStream)
+            self._output.mux(converter.finish(stream, self._delay))
+            self.stopped = self.stopped or converter.complaint()
 
     def _first_packets(self) -> list[Packet]:
         """Those that may lie before 0; they stay there to be copied."""
@@ -192,14 +234,18 @@ class Copier:
     def _within(self, packet: Packet) -> bool:
         """Put a packet on the output's clock; False: it is not in the part that is upscaled.
 
-        Sound begins with the first packet that starts in the part. A subtitle that is up when the part begins is up then.
+        Sound begins with the first packet that starts in the part; where it is converted, with the first sample, for which
+        the decoder takes a start before it. A subtitle that is up when the part begins is up then.
         """
         if packet.pts is None or packet.time_base is None:
             return True
         start, time = self._start, packet.pts * packet.time_base
         if self._end is not None and time >= self._end:
             return False
-        if start and time < start:
+        converted = packet.stream.index in self._converters
+        if converted and time < start - _DECODED_BEFORE_SECONDS:
+            return False
+        if start and time < start and not converted:
             shown_until = time + (packet.duration or 0) * packet.time_base
             if packet.stream.type != "subtitle" or shown_until <= start:
                 return False
@@ -211,6 +257,15 @@ class Copier:
             packet.dts -= shift
         return True
 
+    def _complete_duration(self, packet: Packet) -> None:
+        """Sound that does not say how long it is (in FLV) lasts as long as from the packet before to it: what has no duration
+        is not played at the end of an MP4 file. A duration beyond all measure means that none is known."""
+        if packet.duration and packet.time_base and packet.duration * packet.time_base > _MAX_DURATION_SECONDS:
+            packet.duration = 0
+        last = self._last.get(packet.stream.index)
+        if packet.stream.type == "audio" and not packet.duration and last is not None and packet.dts is not None:
+            packet.duration = max(0, packet.dts - last)
+
     def _is_preparation(self, packet: Packet) -> bool:
         """Whether this is an inaudible packet before zero (AAC's first in MP4), for which all streams would have to move."""
         if packet.pts is None or packet.time_base is None or packet.stream.type != "audio":
@@ -221,14 +276,18 @@ class Copier:
         return time < 0 and time + (packet.duration or 0) * packet.time_base <= 0
 
     def _in_order(self, packet: Packet) -> bool:
-        """False for packets after a jump back in time, where the picture stops too; equal times are moved on by a unit."""
+        """False for packets after a jump back in time, where the picture stops too; equal times are moved on by a unit where
+        the container wants that.
+
+        Matroska does not, and must not: in TrueHD six packets share five milliseconds.
+        """
         if packet.dts is None or packet.time_base is None:
             return True
         last = self._last.get(packet.stream.index)
-        if last is not None and packet.dts <= last:
+        if last is not None and packet.dts < last + self._least_step:
             if (last - packet.dts) * packet.time_base >= 1:
                 return False
-            packet.dts = last + 1
+            packet.dts = last + self._least_step
             packet.pts = packet.dts if packet.pts is None else max(packet.pts, packet.dts)
         self._last[packet.stream.index] = packet.dts
         return True
@@ -238,8 +297,8 @@ class Copier:
         self._input.close()
 
 
-def _add_copy(output: OutputContainer, stream: Stream) -> Stream:
-    copy = add_copy(output, stream)
+def _dressed(copy: Stream, stream: Stream) -> Stream:
+    """The copy, with what the stream says of itself."""
     copy.metadata.update(_tags(stream.metadata))
     copy.disposition = stream.disposition
     return copy
