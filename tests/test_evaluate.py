@@ -33,8 +33,8 @@ from skipvsr.inference.options import StreamOptions
 from skipvsr.inference.routed import RoutedTrunks
 from skipvsr.models.bicubic import Bicubic
 from skipvsr.models.resize import bicubic_upsample
-from skipvsr.models.router import Calibration, GainRouter
-from skipvsr.models.vsr import Router, VSRConfig
+from skipvsr.models.router import Calibration, GainRouter, Router
+from skipvsr.models.vsr import VSRConfig
 from skipvsr.routing.grid import TileGrid
 from skipvsr.routing.policies import GradientRank
 from skipvsr.routing.trace import RoutingTrace

@@ -98,7 +98,9 @@ def _add_part(group: Any) -> None:
 
 
 def _add_picture(group: Any) -> None:
-    group.add_argument("--scale", type=int, choices=SCALES, help="of bicubic, or of the model that auto chooses (4, or by the size)")
+    group.add_argument(
+        "--scale", type=int, choices=SCALES, help="of bicubic, or of the model that auto chooses (4, or by the size)"
+    )
     group.add_argument("--height", type=int, metavar="PX", help="resize the result to this height, width to match")
     group.add_argument("--size", type=_size, metavar="WxH", help="resize the result to exactly this")
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 import torch
 from torch import Tensor
 
 from skipvsr.errors import ConfigError
-from skipvsr.inference.policies import threshold_policy
+from skipvsr.inference.policies import predicted_gains, threshold_policy
 from skipvsr.inference.routed import RoutedTrunks
-from skipvsr.models.router import Calibration, GainRouter
+from skipvsr.models.router import Calibration
 from skipvsr.models.vsr import SkipVSR
-from skipvsr.routing.learned import Gains, ask
+from skipvsr.routing.learned import Gains
 from skipvsr.routing.policies import Decide, Policy, TrunkStep, by_depth
 from skipvsr.routing.trace import Direction, Tally, TracedTrunk
 
@@ -66,10 +65,10 @@ def calibrate(
         raise ConfigError("this model has no router; there is nothing to calibrate")
     if not clips:
         raise ConfigError("there are no clips to calibrate on")
-    ours = isinstance(model.router, GainRouter)
-    passes = 1 + len(budgets) if ours else HALVINGS * len(budgets)
+    gains = predicted_gains(model)
+    passes = HALVINGS * len(budgets) if gains is None else 1 + len(budgets)
     runs = _Runs(model, clips, tile_px, passes * len(clips), on_pass)
-    found = _gain_thresholds(runs, budgets) if ours else _difference_thresholds(runs, budgets)
+    found = _bisected_thresholds(runs, budgets) if gains is None else _gain_thresholds(runs, gains, budgets)
     points: list[_Point] = []
     for point in found:
         if points:
@@ -153,13 +152,12 @@ class _Seen:
         return _Point(max(self.gains[index].item(), 1e-9), backward, forward)
 
 
-def _gain_thresholds(runs: _Runs, budgets: Sequence[float]) -> list[_Point]:
-    router = runs.model.router
-    assert isinstance(router, GainRouter)
+def _gain_thresholds(runs: _Runs, gains: Gains, budgets: Sequence[float]) -> list[_Point]:
+    """Those that the gains of a run exceed in the ratio of each budget."""
 
     def gains_at(threshold: float) -> _Seen:
         values, weights, backward = [], [], []
-        for recorder, _ in runs.under(lambda: _Recorder(partial(ask, router), threshold)):
+        for recorder, _ in runs.under(lambda: _Recorder(gains, threshold)):
             assert isinstance(recorder, _Recorder)
             values += [gain.double().cpu() for _, gain, _ in recorder.seen]
             pixels = torch.cat([pixels for *_, pixels in recorder.seen]).double()
@@ -173,7 +171,8 @@ def _gain_thresholds(runs: _Runs, budgets: Sequence[float]) -> list[_Point]:
     return [gains_at(everything.at(budget).threshold).at(budget) for budget in budgets]
 
 
-def _difference_thresholds(runs: _Runs, budgets: Sequence[float]) -> list[_Point]:
+def _bisected_thresholds(runs: _Runs, budgets: Sequence[float]) -> list[_Point]:
+    """Those at which runs spend each budget, found by bisection."""
     found = []
     most = 1.0
     for budget in budgets:  # rising, so that thresholds fall

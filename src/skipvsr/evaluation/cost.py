@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from dataclasses import astuple, dataclass, fields
 
-from torch import nn
-
 from skipvsr.inference.upscaler import Upscaler
 from skipvsr.models.any_model import AnyConfig
 from skipvsr.models.bicubic import BicubicConfig
 from skipvsr.models.flow import PyramidFlow, light_flow, spynet
-from skipvsr.models.router import LOOK_PX, GainRouter
+from skipvsr.models.router import conv_weights, make_router
 from skipvsr.models.vsr import VSRConfig
 
 
@@ -104,16 +102,8 @@ def stream_cost(upscaler: Upscaler, height: int, width: int) -> Cost:
 
 def _router_macs(config: VSRConfig, height: int, width: int, tiles: int) -> int:
     """One direction's decisions for one frame."""
-    if config.router == "gain":
-        router = GainRouter(config.channels, config.blocks)
-        cells = (height // LOOK_PX) * (width // LOOK_PX)
-        return cells * _weights(router.forward_look) + tiles * _weights(router.forward_head)
-    return tiles * config.channels * config.blocks if config.router == "paper" else 0
-
-
-def _weights(network: nn.Module) -> int:
-    """Of its convolutions: multiply-accumulates at each place."""
-    return sum(weight.numel() for weight in network.parameters() if weight.ndim == 4)
+    router = make_router(config.router, config.channels, config.blocks)
+    return 0 if router is None else router.macs(height, width, tiles, config.blocks)
 
 
 def _flow_macs(flow: PyramidFlow, height: int, width: int) -> int:
@@ -122,5 +112,5 @@ def _flow_macs(flow: PyramidFlow, height: int, width: int) -> int:
     pixels = (-(-height // multiple) * multiple) * (-(-width // multiple) * multiple)
     macs = 0
     for level, network in enumerate(flow.levels):
-        macs += _weights(network) * pixels // 4 ** (len(flow.levels) - 1 - level)
+        macs += conv_weights(network) * pixels // 4 ** (len(flow.levels) - 1 - level)
     return macs

@@ -10,7 +10,7 @@ from skipvsr.inference.options import ComputeOptions
 from skipvsr.models.any_model import AnyModel
 from skipvsr.models.flow import warp
 from skipvsr.models.router import GainRouter, MaskGenerator
-from skipvsr.routing.learned import DifferenceThreshold, GainBudget, GainThreshold, ask
+from skipvsr.routing.learned import DifferenceThreshold, GainBudget, Gains, GainThreshold, ask
 from skipvsr.routing.policies import Policy, all_blocks
 
 ThresholdPolicy: TypeAlias = GainThreshold | DifferenceThreshold
@@ -33,15 +33,24 @@ def threshold_policy(model: AnyModel, threshold: float) -> ThresholdPolicy:
     return GainThreshold(partial(ask, router), threshold)
 
 
+def predicted_gains(model: AnyModel) -> Gains | None:
+    """The gains of all blocks as the model's router predicts them before a trunk runs.
+
+    None where it has no such router: the paper's is asked before every block, and its scores depend on what ran before.
+    """
+    return partial(ask, model.router) if isinstance(model.router, GainRouter) else None
+
+
 def budget_policy(model: AnyModel, ratio: float) -> GainBudget:
     """The policy that runs the blocks and tiles of highest predicted gain, exactly the ratio in each frame and direction.
 
     Raises:
         ConfigError: the model has no router that predicts gains.
     """
-    if not isinstance(model.router, GainRouter):
+    gains = predicted_gains(model)
+    if gains is None:
         raise ConfigError("budget-frame needs a model with our router ('gain'); this one has none")
-    return GainBudget(partial(ask, model.router), ratio)
+    return GainBudget(gains, ratio)
 
 
 def make_policy(model: AnyModel, compute: ComputeOptions) -> Policy:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,7 @@ from skipvsr.errors import ConfigError
 
 _GREY = (0.299, 0.587, 0.114)
 _TEXTURES = 4
+Router = Literal["none", "gain", "paper"]
 LOOK_CHANNELS, LOOK_PX = 24, 4
 _LOG_FLOOR = 1e-3
 
@@ -88,6 +89,17 @@ class Calibration:
         }
 
 
+def make_router(kind: Router, channels: int, blocks: int) -> GainRouter | MaskGenerator | None:
+    """An untrained router of a kind, for trunks of so many blocks and channels; None for "none"."""
+    match kind:
+        case "gain":
+            return GainRouter(channels, blocks)
+        case "paper":
+            return MaskGenerator(channels)
+        case "none":
+            return None
+
+
 class Tiles(Protocol):
     """The tiles of a frame: `skipvsr.routing.grid.TileGrid`."""
 
@@ -138,6 +150,11 @@ class GainRouter(nn.Module):
         seen = tiles.pool(look(frame, state), LOOK_PX)
         steps = F.softplus(head(torch.cat((self.features(frame, state, flow, tiles), seen), dim=1)))
         return steps.flip(1).cumsum(dim=1).flip(1)
+
+    def macs(self, height: int, width: int, tiles: int, blocks: int) -> int:
+        """Multiply-accumulates of the decisions for a frame of this size in one direction."""
+        cells = (height // LOOK_PX) * (width // LOOK_PX)
+        return cells * conv_weights(self.forward_look) + tiles * conv_weights(self.forward_head)
 
     @staticmethod
     def features(frame: Tensor, state: Tensor, flow: Tensor | None, tiles: Tiles) -> Tensor:
@@ -204,12 +221,21 @@ class MaskGenerator(nn.Module):
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)
 
+    def macs(self, height: int, width: int, tiles: int, blocks: int) -> int:
+        """Multiply-accumulates of the decisions for a frame of this size in one direction, of all blocks."""
+        return tiles * self.forward_head.in_features * blocks
+
     def forward(self, direction: str, difference: Tensor) -> Tensor:
         """Pooled difference (N, C, rows, columns) -> score (N, rows, columns) in (0, 1), always in float32."""
         head, at = (self.backward_head, 0) if direction == "backward" else (self.forward_head, 1)
         standard = (difference.permute(0, 2, 3, 1).float() - self.difference_mean[at]) / self.difference_scale[at]
         # Not a linear layer, which autocast would run in half precision: thresholds are closer to one another than its steps.
         return torch.sigmoid((standard * head.weight[0]).sum(dim=-1) + head.bias)
+
+
+def conv_weights(network: nn.Module) -> int:
+    """The weights of its convolutions: multiply-accumulates at each place."""
+    return sum(weight.numel() for weight in network.parameters() if weight.ndim == 4)
 
 
 class _Look(nn.Sequential):

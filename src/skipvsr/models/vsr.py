@@ -14,11 +14,10 @@ from skipvsr.models.blocks import BasicVSRReconstruction, LightReconstruction, T
 from skipvsr.models.flow import light_flow, spynet, warp
 from skipvsr.models.quantization import Quantization
 from skipvsr.models.recurrence import Direction, RunTrunk, check_clip
-from skipvsr.models.router import Calibration, GainRouter, MaskGenerator
+from skipvsr.models.router import Calibration, Router, make_router
 
 Flow = Literal["spynet", "light"]
 Reconstruction = Literal["basicvsr", "light"]
-Router = Literal["none", "gain", "paper"]
 Scale = Literal[2, 4]
 # Weights of the reconstruction that another scale does not share.
 _OF_ONE_SCALE = ("reconstruction.last.", "reconstruction.up1.")
@@ -108,11 +107,7 @@ class SkipVSR(nn.Module):
         )
         self.calibration: Calibration | None = None
         self.quantization: Quantization | None = None
-        self.router: GainRouter | MaskGenerator | None = None
-        if config.router == "gain":
-            self.router = GainRouter(config.channels, config.blocks)
-        elif config.router == "paper":
-            self.router = MaskGenerator(config.channels)
+        self.router = make_router(config.router, config.channels, config.blocks)
 
     @property
     def scale(self) -> int:

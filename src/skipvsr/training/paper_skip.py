@@ -73,8 +73,7 @@ class PaperSkipStage:
 
     def start(self, network: SkipVSR) -> SkipVSR:
         """The network so far, or that of `init`, with a mask generator. Raises ConfigError, CheckpointError."""
-        network = initial_network(network, self.init)
-        return network if network.config.router == "paper" else network.with_router("paper")
+        return initial_network(network, self.init, router="paper")
 
     def objective(self, network: SkipVSR) -> PaperObjective:
         """What it minimises."""

@@ -16,7 +16,7 @@ from skipvsr.inference.routed import RoutedTrunks
 from skipvsr.models.vsr import SkipVSR
 from skipvsr.training.routing import ExploringPolicy, TaughtPolicy
 from skipvsr.training.settings import STRICT, Optimisation, Positive
-from skipvsr.training.skip import gain_router, measure_budgets, with_gain_router
+from skipvsr.training.skip import gain_router, measure_budgets
 from skipvsr.training.stage import CropShape, Draw, Measured, ParameterGroup, Terms, initial_network, mean_luma_psnr
 
 
@@ -48,7 +48,7 @@ class RouterStage:
 
     def start(self, network: SkipVSR) -> SkipVSR:
         """The network so far, or that of `init`, with our router. Raises ConfigError, CheckpointError."""
-        return with_gain_router(initial_network(network, self.init))
+        return initial_network(network, self.init, router="gain")
 
     def objective(self, network: SkipVSR) -> RouterObjective:
         """What it minimises."""

@@ -74,7 +74,7 @@ class SkipStage:
 
     def start(self, network: SkipVSR) -> SkipVSR:
         """The network so far, or that of `init`, with our router. Raises ConfigError, CheckpointError."""
-        return with_gain_router(initial_network(network, self.init))
+        return initial_network(network, self.init, router="gain")
 
     def objective(self, network: SkipVSR) -> GainObjective:
         """What it minimises."""
@@ -134,11 +134,6 @@ def gain_router(network: SkipVSR) -> GainRouter:
     """The network's router, which is ours."""
     assert isinstance(network.router, GainRouter)
     return network.router
-
-
-def with_gain_router(network: SkipVSR) -> SkipVSR:
-    """The network with our router, new where it has none."""
-    return network if network.config.router == "gain" else network.with_router("gain")
 
 
 def measure_budgets(network: SkipVSR, lr: Tensor, gt: Tensor, tile_px: int) -> Measured:

@@ -18,6 +18,7 @@ from skipvsr.checkpoints.load import load_model
 from skipvsr.data.crops import Batch, CropSampler, FlowBatch
 from skipvsr.errors import ConfigError
 from skipvsr.evaluation.metrics import psnr, psnr_y, quantize
+from skipvsr.models.router import Router
 from skipvsr.models.vsr import SkipVSR
 from skipvsr.training.settings import Optimisation
 
@@ -126,16 +127,25 @@ class Stage(Protocol):
     def groups(self, network: SkipVSR) -> list[ParameterGroup]: ...
 
 
-def initial_network(network: SkipVSR, init: str) -> SkipVSR:
-    """The network so far where `init` is empty, otherwise the model that it names.
+def initial_network(network: SkipVSR, init: str, router: Router | None = None) -> SkipVSR:
+    """What a stage starts from.
+
+    Args:
+        network: what the stages before left.
+        init: a model that takes its place; none where empty.
+        router: the kind that it gets, new, unless it has one; None: what it has.
 
     Raises:
         ConfigError: `init` is a network of another shape; of one with more blocks, the first are taken, and of one for another
             scale all but its reconstruction.
         ModelError, CheckpointError: `init` cannot be read.
     """
-    if not init:
-        return network
+    network = _named_network(network, init) if init else network
+    return network if router in (None, network.config.router) else network.with_router(router)
+
+
+def _named_network(network: SkipVSR, init: str) -> SkipVSR:
+    """The model that `init` names, in the shape of the network."""
     loaded = load_model(init)
     if loaded.config.blocks > network.config.blocks:
         loaded = loaded.shortened(network.config.blocks)
