@@ -26,7 +26,9 @@ from skipvsr.checkpoints.load import load_model
 from skipvsr.data.datasets import find_clips
 from skipvsr.data.pairs import Pairs, lr_clips, lr_gt_clip
 from skipvsr.evaluation.calibrate import calibrate
-from skipvsr.evaluation.evaluate import Measures, Row, evaluate
+from skipvsr.evaluation.evaluate import evaluate
+from skipvsr.evaluation.measures import Measures
+from skipvsr.evaluation.scores import Row
 from skipvsr.evaluation.settings import Setting
 from skipvsr.inference import tiled
 from skipvsr.inference.device import prepare_model

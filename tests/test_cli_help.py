@@ -17,7 +17,7 @@ from skipvsr.cluster.on_ray import WORKER_CPUS
 from skipvsr.data.check import FAMILIES
 from skipvsr.data.datasets import KINDS, LRKind
 from skipvsr.data.degradations import DEGRADATIONS
-from skipvsr.evaluation.evaluate import LOOKAHEAD, WINDOW
+from skipvsr.evaluation.measures import LOOKAHEAD, WINDOW
 from skipvsr.inference.options import PRESETS, Precision, Tiling
 from skipvsr.inference.patched import PATCH_BATCH_SIZE
 from skipvsr.inference.streaming import DEFAULT_LOOKAHEAD

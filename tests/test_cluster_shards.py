@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skipvsr.cluster.film import FilmSettings
+from skipvsr.cluster.film_plan import FilmSettings
 from skipvsr.cluster.outcome import FilmOutcome
 from skipvsr.cluster.shard import Shard, upscale_shard
 from skipvsr.errors import ConfigError, InputError, OutputError

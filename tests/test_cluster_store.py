@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from skipvsr.cluster.catalogue import films
-from skipvsr.cluster.film import FilmTask
+from skipvsr.cluster.film_plan import FilmTask
 from skipvsr.cluster.shard import Shard, upscale_shard
 from skipvsr.cluster.store import Store
 from skipvsr.errors import ConfigError, InputError, OutputError

@@ -25,7 +25,8 @@ from skipvsr.data.pairs import Pairs, lr_gt_clip
 from skipvsr.errors import ConfigError, DataError
 from skipvsr.evaluation.clock import PartTimes
 from skipvsr.evaluation.cost import cost_per_frame
-from skipvsr.evaluation.evaluate import Measures, evaluate, evaluate_clip
+from skipvsr.evaluation.evaluate import evaluate, evaluate_clip
+from skipvsr.evaluation.measures import Measures
 from skipvsr.evaluation.metrics import crop_border, luma, psnr, psnr_y, quantize, seam_ratio, ssim, temporal_error
 from skipvsr.evaluation.settings import Setting, parse_setting
 from skipvsr.evaluation.side_by_side import seconds_side_by_side

@@ -20,7 +20,8 @@ from skipvsr.data.pairs import Pairs, lr_gt_clip
 from skipvsr.data.pool import PoolSettings
 from skipvsr.errors import ConfigError, ShapeError
 from skipvsr.evaluation.cost import cost_per_frame
-from skipvsr.evaluation.evaluate import Measures, evaluate
+from skipvsr.evaluation.evaluate import evaluate
+from skipvsr.evaluation.measures import Measures
 from skipvsr.evaluation.settings import Setting
 from skipvsr.inference.patched import Patched, PatchGrid
 from skipvsr.inference.strips import reconstruct_in_strips

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from skipvsr.checkpoints.hub import push
     from skipvsr.checkpoints.load import load_model
     from skipvsr.checkpoints.pretrained import from_pretrained, save_pretrained
-    from skipvsr.cluster.film import FilmSettings
+    from skipvsr.cluster.film_plan import FilmSettings
     from skipvsr.cluster.on_ray import upscale_on_ray
     from skipvsr.cluster.shard import Shard, upscale_shard
     from skipvsr.errors import (
@@ -66,7 +66,7 @@ _HOMES = {
     "DecodeError": "skipvsr.errors",
     "EncodeOptions": "skipvsr.video.write",
     "Estimate": "skipvsr.upscale.estimate",
-    "FilmSettings": "skipvsr.cluster.film",
+    "FilmSettings": "skipvsr.cluster.film_plan",
     "InputError": "skipvsr.errors",
     "ModelError": "skipvsr.errors",
     "OutputError": "skipvsr.errors",

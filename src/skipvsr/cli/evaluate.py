@@ -24,8 +24,8 @@ from skipvsr.errors import ConfigError
 
 if TYPE_CHECKING:
     from skipvsr.data.clips import Clip
-    from skipvsr.evaluation.evaluate import Row
     from skipvsr.evaluation.results import Evaluation, ProcessGroup
+    from skipvsr.evaluation.scores import Row
     from skipvsr.evaluation.settings import Setting
 
 _COLUMNS = (
@@ -130,7 +130,7 @@ def command(args: argparse.Namespace) -> None:
 def _evaluation(args: argparse.Namespace, clips: list[Clip], group: ProcessGroup) -> Evaluation:
     from skipvsr.checkpoints.load import load_any_model
     from skipvsr.data.pairs import Pairs
-    from skipvsr.evaluation.evaluate import Measures
+    from skipvsr.evaluation.measures import Measures
     from skipvsr.evaluation.results import Evaluation
     from skipvsr.inference.streaming import Windows
 

@@ -109,7 +109,7 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _outcomes(args: argparse.Namespace, options: dict[str, Any], display: _Display) -> Iterator[FilmOutcome]:
-    from skipvsr.cluster.film import FilmSettings
+    from skipvsr.cluster.film_plan import FilmSettings
 
     scale = options.pop("scale")
     settings = FilmSettings(**options, exact=args.exact, warmup=args.warmup, mixed_precision=args.mixed_precision)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from skipvsr.cluster.film import FilmTask, film_task
+from skipvsr.cluster.film_plan import FilmTask, film_task
 from skipvsr.cluster.store import Store, as_text, is_url, name_of
 from skipvsr.errors import ConfigError, InputError
 from skipvsr.upscale.batch import is_batch, plan

@@ -12,7 +12,7 @@ import ray
 from ray.exceptions import ObjectLostError, OwnerDiedError, RayActorError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from skipvsr.cluster.film import FilmSettings, FilmTask, NetworkId
+from skipvsr.cluster.film_plan import FilmSettings, FilmTask, NetworkId
 from skipvsr.cluster.outcome import ClusterMeter, ClusterProgress, FilmOutcome
 from skipvsr.cluster.slots import Slot, Slots
 from skipvsr.cluster.store import is_url, store_and_name

@@ -7,124 +7,24 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, astuple, dataclass
-from fractions import Fraction
+from dataclasses import asdict, astuple
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from skipvsr.cluster.chunks import DEFAULT_WARMUP, Chunk, ChunkOptions, cut_into_chunks
-from skipvsr.cluster.store import Store, as_text, is_url, name_of, parent_of, store_and_name
+from skipvsr.cluster.chunks import Chunk, ChunkOptions, cut_into_chunks
+from skipvsr.cluster.film_plan import FilmPlan, FilmSettings, FilmTask, NetworkId
+from skipvsr.cluster.store import Store, is_url, name_of, parent_of, store_and_name
 from skipvsr.cluster.work import ChunkReport, published, segments_of
 from skipvsr.errors import ConfigError, DecodeError, InputError, OutputError
-from skipvsr.inference.options import ComputeOptions, StreamOptions
-from skipvsr.models.any_model import AnyConfig
 from skipvsr.upscale.checkpoint import identity
-from skipvsr.upscale.options import OutputOptions
 from skipvsr.upscale.request import default_segment_length
-from skipvsr.upscale.size import pixel_aspect
 from skipvsr.video.open import open_writer
-from skipvsr.video.probe import VideoInfo
 from skipvsr.video.read import VideoReader
-from skipvsr.video.segment_encoder import SegmentEncoder
-from skipvsr.video.write import EncodeOptions, VideoWriter
+from skipvsr.video.write import VideoWriter
 
 _JOB = "job.json"
-
-
-@dataclass(frozen=True)
-class FilmTask:
-    """A film to upscale.
-
-    Args:
-        source, destination: each a path of this machine, or a URL that every machine can reach.
-    """
-
-    source: str
-    destination: str
-
-
-@dataclass(frozen=True)
-class FilmSettings:
-    """What is done with each film of a job.
-
-    Args:
-        compute, stream, output: the options. The precision is one for all machines.
-        start, end, deinterlace: as for `upscale_video`.
-        exact: split films at scene cuts only, so that the frames are those of one machine.
-        warmup: frames before a chunk that begins within a scene.
-        mixed_precision: each machine takes the precision that it is fastest with.
-
-    Raises:
-        ConfigError: options with which frames would depend on who computed them.
-    """
-
-    compute: ComputeOptions
-    stream: StreamOptions
-    output: OutputOptions
-    start: float | None = None
-    end: float | None = None
-    deinterlace: bool = True
-    exact: bool = False
-    warmup: int = DEFAULT_WARMUP
-    mixed_precision: bool = False
-
-    def __post_init__(self) -> None:
-        ChunkOptions(1, self.warmup)
-        if self.compute.target_fps is not None:
-            raise ConfigError(
-                "a target frame rate turns the quality by the speed of each machine, and frames would change their look; "
-                "give a budget or a threshold"
-            )
-        if self.exact and self.compute.budget not in (None, 1):
-            raise ConfigError(
-                "a budget is kept over a whole film on one machine, and by each task on many, so that frames differ; "
-                "give a threshold with exact, or leave exact out"
-            )
-        if self.mixed_precision and (self.exact or self.compute.precision is not None):
-            raise ConfigError("mixed precision goes neither with exact nor with a precision; leave one of them out")
-
-
-@dataclass(frozen=True)
-class FilmPlan:
-    """What whoever upscales chunks of a film has to know of it.
-
-    Args:
-        info: of the source.
-        size: (height, width) of the frames that are written.
-        container: ending of the output.
-        encoding: how segments are encoded.
-        chunks: how it is cut.
-    """
-
-    info: VideoInfo
-    size: tuple[int, int]
-    container: str
-    encoding: EncodeOptions
-    chunks: ChunkOptions
-
-    @property
-    def sample_aspect_ratio(self) -> Fraction:
-        """Of the output's pixels."""
-        info, (height, width) = self.info, self.size
-        return pixel_aspect(info.sample_aspect_ratio, info.height, info.width, height, width)
-
-    def encoder(self) -> SegmentEncoder:
-        """What encodes its segments."""
-        height, width = self.size
-        return SegmentEncoder(
-            width, height, container=self.container, source=self.info, options=self.encoding,
-            sample_aspect_ratio=self.sample_aspect_ratio,
-        )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class NetworkId:
-    """What a film has to know of the network: its configuration, and what tells its weights from others."""
-
-    config: AnyConfig
-    fingerprint: str
 
 
 class Film:
@@ -314,8 +214,3 @@ class Film:
             )
         self.refresh()
         self.resumed_frames = sum(report.frames for report in self.done.values())
-
-
-def film_task(source: str | Path, destination: str | Path) -> FilmTask:
-    """A task with its places written out."""
-    return FilmTask(as_text(source), as_text(destination))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from skipvsr.cluster.film import FilmTask
+from skipvsr.cluster.film_plan import FilmTask
 from skipvsr.cluster.store import is_url
 from skipvsr.models.any_model import AnyModel
 from skipvsr.upscale.choose import resolve_model

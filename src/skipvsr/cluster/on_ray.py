@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from skipvsr.cluster.catalogue import films
-from skipvsr.cluster.film import FilmSettings
+from skipvsr.cluster.film_plan import FilmSettings
 from skipvsr.cluster.network import network_for
 from skipvsr.cluster.outcome import FilmOutcome, OnProgress
 from skipvsr.errors import ConfigError

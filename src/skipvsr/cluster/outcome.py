@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
-from skipvsr.cluster.film import Film, FilmTask, NetworkId
+from skipvsr.cluster.film import Film
+from skipvsr.cluster.film_plan import FilmTask, NetworkId
 from skipvsr.cluster.work import ChunkReport
 from skipvsr.errors import SkipVSRError
 from skipvsr.evaluation.cost import cost_per_frame

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from skipvsr.checkpoints.native import fingerprint
 from skipvsr.cluster.catalogue import films
-from skipvsr.cluster.film import Film, FilmSettings, FilmTask, NetworkId
+from skipvsr.cluster.film import Film
+from skipvsr.cluster.film_plan import FilmSettings, FilmTask, NetworkId
 from skipvsr.cluster.network import network_for
 from skipvsr.cluster.outcome import ClusterMeter, FilmOutcome, OnProgress, film_report
 from skipvsr.cluster.store import is_url, store_and_name

@@ -15,7 +15,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from skipvsr.cluster.film import FilmSettings
+from skipvsr.cluster.film_plan import FilmSettings
 from skipvsr.cluster.workers import ChunkWorker
 from skipvsr.errors import ConfigError, ResourceError
 

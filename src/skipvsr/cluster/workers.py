@@ -17,7 +17,8 @@ import torch
 
 from skipvsr.checkpoints.native import fingerprint
 from skipvsr.cluster.chunks import Chunk, ChunkFrame, Role
-from skipvsr.cluster.film import Film, FilmPlan, FilmSettings, FilmTask, NetworkId
+from skipvsr.cluster.film import Film
+from skipvsr.cluster.film_plan import FilmPlan, FilmSettings, FilmTask, NetworkId
 from skipvsr.cluster.outcome import film_report
 from skipvsr.cluster.store import is_url
 from skipvsr.cluster.work import ChunkReport, list_path, publish, upscale_chunk

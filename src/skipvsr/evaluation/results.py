@@ -13,7 +13,9 @@ from skipvsr.checkpoints.native import fingerprint
 from skipvsr.data.clips import Clip
 from skipvsr.data.pairs import Pairs
 from skipvsr.errors import ConfigError
-from skipvsr.evaluation.evaluate import ClipScore, Measures, Row, evaluate_clip
+from skipvsr.evaluation.evaluate import evaluate_clip
+from skipvsr.evaluation.measures import Measures
+from skipvsr.evaluation.scores import ClipScore, Row
 from skipvsr.evaluation.settings import Setting
 from skipvsr.inference.machine import describe_machine
 from skipvsr.models.any_model import AnyModel

@@ -14,8 +14,9 @@ from skipvsr.data.clips import Clip
 from skipvsr.data.datasets import find_clips
 from skipvsr.data.degradations import Degradation
 from skipvsr.data.pairs import Pairs, lr_gt_clip
-from skipvsr.evaluation.evaluate import Measures, Row
+from skipvsr.evaluation.measures import Measures
 from skipvsr.evaluation.results import Evaluation, ProcessGroup
+from skipvsr.evaluation.scores import Row
 from skipvsr.evaluation.settings import Setting
 from skipvsr.evaluation.side_by_side import ROUNDS, seconds_side_by_side
 from skipvsr.inference.options import ComputeOptions, Tiling

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from skipvsr.errors import ConfigError
-from skipvsr.evaluation.evaluate import Row
 from skipvsr.evaluation.metrics import psnr
+from skipvsr.evaluation.scores import Row
 from skipvsr.evaluation.settings import Setting
 from skipvsr.inference.options import ComputeOptions
 from skipvsr.models.blocks import SCALE

@@ -8,8 +8,8 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from skipvsr.evaluation.cost import cost_per_frame
-from skipvsr.evaluation.evaluate import Row
 from skipvsr.evaluation.results import markdown
+from skipvsr.evaluation.scores import Row
 from skipvsr.evaluation.settings import Setting
 from skipvsr.models.vsr import SkipVSR
 from skipvsr.report import published
