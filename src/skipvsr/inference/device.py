@@ -33,6 +33,8 @@ def prepare_model(
     with torch.inference_mode(mode=False):
         if precision is not None and next(model.parameters()).dtype != _DTYPES[precision]:
             model = deepcopy(model).to(_DTYPES[precision])
+            if model.router is not None:
+                model.router.float()  # thresholds are closer to one another than steps of half precision
         model = _moved(model, device)
         # The weights alone decide in which memory format convolutions run; the results do not change.
         return model.to(memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue] - the stubs forget it

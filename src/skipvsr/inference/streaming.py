@@ -283,13 +283,14 @@ def _flows(model: Recurrence, earlier: Tensor, later: Tensor) -> tuple[Tensor, T
 
 
 def _as_batch(frame: Tensor, like: Tensor, last: Tensor | None) -> Tensor:
-    """(3, H, W) -> (1, 3, H, W) on the device and in the dtype of `like`."""
+    """(3, H, W) -> (1, 3, H, W) on the device of `like` and in its dtype, but never in half precision: 8 bits need more."""
     if last is not None and frame.shape != last.shape[1:]:
         raise ShapeError(f"a frame has shape {tuple(frame.shape)} after frames of shape {tuple(last.shape[1:])}")
     if frame.ndim != 3:
         raise ShapeError(f"a frame has shape {tuple(frame.shape)}; it must be (3, height, width), RGB in [0, 1]")
     check_clip(frame[None, None])
-    return frame[None].to(device=like.device, dtype=like.dtype)
+    dtype = torch.float32 if like.dtype in (torch.bfloat16, torch.float16) else like.dtype
+    return frame[None].to(device=like.device, dtype=dtype)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

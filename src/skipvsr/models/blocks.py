@@ -54,7 +54,7 @@ class Trunk(nn.Module):
 
     def enter(self, frame: Tensor, state: Tensor) -> Tensor:
         """What enters the first block; arguments as for `forward`."""
-        return F.leaky_relu(self.input(torch.cat((frame, state), dim=1)), 0.1)
+        return F.leaky_relu(self.input(torch.cat((frame.to(state.dtype), state), dim=1)), 0.1)
 
 
 class BasicVSRReconstruction(nn.Module):

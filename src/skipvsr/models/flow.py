@@ -91,13 +91,14 @@ class PyramidFlow(nn.Module):
 
         coarsest = references[0].shape[-2:]
         flow = torch.zeros(reference.shape[0], 2, *coarsest, device=reference.device, dtype=torch.float32)
+        weights = next(self.parameters()).dtype
         flows: list[Tensor] = []
         for index, level in enumerate(self.levels):
             if index > 0:
                 flow = 2.0 * F.interpolate(flow, scale_factor=2, mode="bilinear", align_corners=True)
             warped = warp(supports[index], flow, padding="border")
             inputs = torch.cat((references[index], warped, flow.to(warped.dtype)), dim=1)
-            flow = flow + level(inputs).float()
+            flow = flow + level(inputs.to(weights)).float()
             flows.append(flow)
         return flows
 

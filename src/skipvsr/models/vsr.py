@@ -220,7 +220,8 @@ class SkipVSR(nn.Module):
         """One step of a recurrence, backward or forward; see `Recurrence.propagate`."""
         trunk = self.backward_trunk if direction == "backward" else self.forward_trunk
         if state is None or flow is None:
-            state, flow = frame.new_zeros(frame.shape[0], self.config.channels, *frame.shape[-2:]), None
+            shape = (frame.shape[0], self.config.channels, *frame.shape[-2:])
+            state, flow = frame.new_zeros(shape, dtype=trunk.input.weight.dtype), None
         else:
             state = warp(state, flow)
         return trunk(frame, state) if run is None else run(trunk, direction, frame, state, flow, number)

@@ -177,7 +177,7 @@ class DifferenceThreshold:
                 return step.everywhere(True)
             if flow is not None and self.align is not None:
                 previous = self.align(previous, flow)
-            difference = step.grid.pool((now - previous).abs(), self.cell_px)
+            difference = step.grid.pool((now.float() - previous.float()).abs(), self.cell_px)
             return self.score(step.direction, difference) > self.threshold
 
         return decide
