@@ -33,7 +33,7 @@ def steady(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_frames_a_second_are_those_of_all_steps_and_encoding(steady: None):
     model = load_model("compact")
     parts: list[float] = []
-    found = quick_benchmark(model, on_progress=parts.append)
+    found = quick_benchmark(model, precision="fp32", on_progress=parts.append)
     assert [(speed.width, speed.height) for speed in found.speeds[::3]] == list(SIZES)
     assert [(speed.preset, speed.budget) for speed in found.speeds[:3]] == list(PRESETS.items())
     pixels = 320 * 180
@@ -44,7 +44,9 @@ def test_frames_a_second_are_those_of_all_steps_and_encoding(steady: None):
     assert found.busy
     assert found.machine["torch"] == torch.__version__
     # Remembered for estimates, but for what was disturbed.
-    balanced, fast = (Upscaler(model, ComputeOptions(preset=preset)) for preset in ("balanced", "fast"))
+    balanced, fast = (
+        Upscaler(model, ComputeOptions(preset=preset, precision="fp32")) for preset in ("balanced", "fast")
+    )
     steps = remembered_steps(balanced, 180, 320, 1)
     assert steps is not None
     assert steps.flow == pytest.approx(1e-7 * pixels)
@@ -52,9 +54,9 @@ def test_frames_a_second_are_those_of_all_steps_and_encoding(steady: None):
 
 
 def test_the_table_has_a_row_for_each_preset(steady: None, capsys: pytest.CaptureFixture[str]):
-    assert run("benchmark", "--quick") == 0
+    assert run("benchmark", "--quick", "--precision", "fp32") == 0
     title, head, *rows, note = capsys.readouterr().out.splitlines()
-    assert title.startswith("compact on ")
+    assert title.startswith("compact in fp32 on ")
     assert head.split() == ["frames", "a", "second", "320x180", "854x480", "1280x720"]
     assert [row.split()[0] for row in rows] == ["fast", "balanced", "best"]
     assert "Other programs" in note

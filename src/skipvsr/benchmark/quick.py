@@ -56,12 +56,14 @@ class QuickBenchmark:
     Args:
         machine: its description.
         device: on which the network ran.
+        precision: in which it ran.
         speeds: of every preset that the model can follow, at every size.
         busy: whether other programs used the processor meanwhile.
     """
 
     machine: dict[str, Any]
     device: str
+    precision: str
     speeds: tuple[PresetSpeed, ...]
     busy: bool
 
@@ -70,7 +72,7 @@ def quick_benchmark(
     model: AnyModel,
     *,
     device: str = "auto",
-    precision: Precision | None = None,
+    precision: Precision | None = "auto",
     on_progress: Callable[[float], object] | None = None,
 ) -> QuickBenchmark:
     """Measure each preset on three sizes; what was found is remembered for `estimate`.
@@ -85,14 +87,14 @@ def quick_benchmark(
     """
     presets: list[Preset] = [preset for preset in PRESETS if model.calibration is not None or PRESETS[preset] == 1]
     speeds: list[PresetSpeed] = []
-    busy, used = False, "cpu"
+    busy, used, ran = False, "cpu", "fp32"
     for width, height in SIZES:
         frames = list(moving_frames(height, width, MEASURED_FRAMES))
         pixels_out = model.scale**2 * height * width
         encode = pixels_out * measure_encoding(frames, EncodeOptions(), ".mp4")
         for preset in presets:
             upscaler = Upscaler(model, ComputeOptions(preset=preset, device=device, precision=precision))
-            used = str(upscaler.device)
+            used, ran = str(upscaler.device), upscaler.precision
             steps, disturbed = measure_steps(upscaler, frames, pixels_out, seconds=_SECONDS)
             busy |= disturbed
             if not disturbed:
@@ -101,7 +103,7 @@ def quick_benchmark(
             speeds.append(PresetSpeed(preset, PRESETS[preset], width, height, 1 / seconds))
             if on_progress is not None:
                 on_progress(len(speeds) / (len(SIZES) * len(presets)))
-    return QuickBenchmark(describe_machine(), used, tuple(speeds), busy)
+    return QuickBenchmark(describe_machine(), used, ran, tuple(speeds), busy)
 
 
 def moving_frames(height: int, width: int, count: int) -> Iterator[Tensor]:

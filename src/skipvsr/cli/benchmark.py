@@ -30,7 +30,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 ... (auto: a GPU if there is one)")
     parser.add_argument(
-        "--precision", choices=PRECISIONS, help="of weights and features (as the model is stored: fp32)"
+        "--precision", choices=PRECISIONS, default="auto", help="of weights and features (%(default)s: the fastest)"
     )
     add_json(parser)
     parser.set_defaults(command=command)
@@ -63,7 +63,7 @@ def table(model: str, found: QuickBenchmark) -> str:
     sizes = list(dict.fromkeys((speed.width, speed.height) for speed in found.speeds))
     by_place = {(speed.preset, speed.width, speed.height): speed for speed in found.speeds}
     lines = [
-        f"{model} on {on}, torch {machine['torch']}",
+        f"{model} in {found.precision} on {on}, torch {machine['torch']}",
         f"{'frames a second':24}" + "".join(f"{f'{width}x{height}':>12}" for width, height in sizes),
     ]
     for preset, budget in dict.fromkeys((speed.preset, speed.budget) for speed in found.speeds):

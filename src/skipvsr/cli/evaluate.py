@@ -55,7 +55,9 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--model", default="compact", help="as for upscale, or 'bicubic' (%(default)s)")
     parser.add_argument("--scale", type=int, choices=SCALES, help="of bicubic (4); a model has its own")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 ... (auto: a GPU if there is one)")
-    parser.add_argument("--precision", choices=PRECISIONS, help="as for upscale (as the model is stored: fp32)")
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, help="as for upscale, but as the model is stored unless it is said: fp32"
+    )
     parser.add_argument("--runtime", choices=RUNTIMES, default="torch", help="as for upscale (%(default)s)")
     _add_settings(parser.add_argument_group("settings, one row each (every block runs, if none is given)"))
     _add_measures(parser.add_argument_group("measures"))

@@ -88,10 +88,11 @@ class Bar(Silent):
         """Print what was done, for a person."""
         width, height = report.input_size
         scenes = f"{report.scenes} scene{'s' if report.scenes != 1 else ''}"
+        precision = f" in {report.precision}" if report.precision else ""
         print(
             f"{report.destination}: {report.frames:,} frames in {scenes}, {width}x{height} -> "
             f"{report.output_size[0]}x{report.output_size[1]}, {report.seconds:.1f} s "
-            f"({report.frames_per_second:.2f} frames/s), peak memory {report.peak_bytes // _MIB:,} MiB",
+            f"({report.frames_per_second:.2f} frames/s{precision}), peak memory {report.peak_bytes // _MIB:,} MiB",
             file=self._report_to,
         )
         if report.model_reason:

@@ -84,7 +84,8 @@ def _add_speed(group: Any) -> None:
     group.add_argument(
         "--precision",
         choices=PRECISIONS,
-        help="of weights and features (as the model is stored: fp32); int8 with OpenVINO alone",
+        help="of weights and features; int8 with OpenVINO alone (auto: what this machine is fastest with of fp32 and half "
+        "precision)",
     )
     group.add_argument(
         "--runtime", choices=RUNTIMES, default="torch", help="openvino: every block, fp32 or int8 (%(default)s)"

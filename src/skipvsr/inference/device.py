@@ -10,10 +10,11 @@ from torch import nn
 
 from skipvsr.errors import ConfigError
 from skipvsr.inference.options import AUTO, Precision
+from skipvsr.models.vsr import SkipVSR
 
 Model = TypeVar("Model", bound=nn.Module)
 # Of the runtime torch.
-_DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def prepare_model(
@@ -31,9 +32,9 @@ def prepare_model(
     """
     # Converted in the caller's inference mode, the weights could never be trained again.
     with torch.inference_mode(mode=False):
-        if precision is not None and next(model.parameters()).dtype != _DTYPES[precision]:
-            model = deepcopy(model).to(_DTYPES[precision])
-            if model.router is not None:
+        if precision is not None and next(model.parameters()).dtype != DTYPES[precision]:
+            model = deepcopy(model).to(DTYPES[precision])
+            if isinstance(model, SkipVSR) and model.router is not None:
                 model.router.float()  # thresholds are closer to one another than steps of half precision
         model = _moved(model, device)
         # The weights alone decide in which memory format convolutions run; the results do not change.

@@ -14,7 +14,7 @@ from skipvsr.inference.streaming import DEFAULT_LOOKAHEAD, Windows, default_wind
 from skipvsr.models.any_model import AnyConfig
 
 Tiling = Literal["frame", "patch"]
-Precision = Literal["fp32", "bf16", "fp16", "int8"]
+Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 Runtime = Literal["torch", "openvino"]
 Preset = Literal["fast", "balanced", "best"]
 # The budget of each.
@@ -36,7 +36,10 @@ class ComputeOptions:
         patch_batch_size: patches that are computed at a time.
         device: "cpu", "cuda", "cuda:1", ...; "auto": a GPU if there is one for a model given by its name, and where it is for a
             model that is loaded already. For OpenVINO "cpu" (which "auto" is), "gpu", "gpu:1" or "npu".
-        precision: of weights and features; flow and warping stay fp32. None: as the model is (fp32 for a model given by name).
+        precision: of weights and features; frames, flow, warping and the router stay fp32. "auto": fp32, or half precision
+            where a short measurement says that this machine is faster with it, which is remembered
+            (`skipvsr.inference.precision`).
+            None: "auto" for a model given by its name, as it is for a model that is loaded already.
             "int8": convolutions of trunks and reconstruction in 8 bit, the rest fp32; with OpenVINO alone, for a model with a
             table of ranges (`skipvsr calibrate --int8`).
         runtime: what computes: "torch", or "openvino", which runs every block, on whole frames, in fp32 or int8.
@@ -86,7 +89,7 @@ class ComputeOptions:
             if self.precision == "int8":
                 raise ConfigError("8 bit needs the OpenVINO runtime; give --runtime openvino too, or another precision")
             return
-        if self.precision not in (None, "fp32", "int8"):
+        if self.precision not in (None, AUTO, "fp32", "int8"):
             raise ConfigError(f"the OpenVINO runtime has no precision {self.precision!r}; choose fp32 or int8")
         if self.skips or self.tiling != "frame":
             raise ConfigError(

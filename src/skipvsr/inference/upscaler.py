@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from skipvsr.errors import ConfigError
-from skipvsr.inference.device import prepare_model
+from skipvsr.inference.device import DTYPES, prepare_model
 from skipvsr.inference.frame_stream import AtPosition, FrameStream, Instrument, StreamState
 from skipvsr.inference.openvino_network import OpenVINONetwork
 from skipvsr.inference.options import ComputeOptions, StreamOptions
 from skipvsr.inference.patched import PatchGrid
 from skipvsr.inference.policies import make_policy
+from skipvsr.inference.precision import settled
 from skipvsr.inference.streaming import OnStep, Windows
 from skipvsr.models.any_model import AnyModel
 from skipvsr.models.bicubic import Bicubic
@@ -50,7 +51,7 @@ class Upscaler:
         *,
         policy: Callable[[], Policy] | None = None,
     ) -> None:
-        self.compute = compute or ComputeOptions()
+        self.compute = settled(compute or ComputeOptions(), model)
         self.stream_options = stream or StreamOptions()
         if isinstance(model, Bicubic):
             _check_bicubic(self.compute, policy)
@@ -77,6 +78,14 @@ class Upscaler:
     def device(self) -> torch.device:
         """Where the model is."""
         return next(self.model.parameters()).device
+
+    @property
+    def precision(self) -> str:
+        """In which the network runs: "fp32", "bf16", "fp16" or "int8"."""
+        if self.compute.precision == "int8":
+            return "int8"
+        dtype = next(self.model.parameters()).dtype
+        return next((name for name, known in DTYPES.items() if known == dtype), str(dtype))
 
     @property
     def tile_size(self) -> int:

@@ -147,7 +147,7 @@ class GainRouter(nn.Module):
             if direction == "backward"
             else (self.forward_look, self.forward_head)
         )
-        weights = head[0].weight.dtype
+        weights = next(head.parameters()).dtype
         frame, state = frame.to(weights), state.to(weights)
         seen = tiles.pool(look(frame, state), LOOK_PX)
         steps = F.softplus(head(torch.cat((self.features(frame, state, flow, tiles), seen), dim=1)))

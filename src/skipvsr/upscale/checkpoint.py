@@ -8,7 +8,7 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, get_args
 
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from skipvsr.errors import OutputError
+from skipvsr.inference.options import Precision
 from skipvsr.video.errors import writing
 from skipvsr.video.files import write_whole
 from skipvsr.video.segments import Segment
@@ -58,8 +59,7 @@ class UnfinishedJob:
 
     def __init__(self, destination: Path, job: dict[str, Any], *, resume: bool = True) -> None:
         self.destination = destination
-        place = destination.absolute()
-        self.folder = place.with_name(f".{place.name[:100]}.skipvsr")
+        self.folder = _folder(destination)
         self.checkpoint: Checkpoint | None = None
         # As it comes back from the manifest.
         self._job = json.loads(json.dumps(job))
@@ -177,6 +177,20 @@ class UnfinishedJob:
                 f"the disk is nearly full: {self.destination} needs at least {used // _MIB + 1} MiB more to be finished, and "
                 f"{free // _MIB} MiB are free; free some space"
             )
+
+
+def unfinished_precision(destination: Path) -> Precision | None:
+    """The precision of the work that lies unfinished beside an output; None where there is none."""
+    try:
+        found = json.loads((_folder(destination) / "manifest.json").read_text())["job"]["precision"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return found if found in get_args(Precision) else None
+
+
+def _folder(destination: Path) -> Path:
+    place = destination.absolute()
+    return place.with_name(f".{place.name[:100]}.skipvsr")
 
 
 def identity(path: Path, files: list[Path] | None = None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Unpack
@@ -10,12 +11,13 @@ from typing import Unpack
 from skipvsr.errors import DecodeError, ResourceError
 from skipvsr.evaluation.cost import stream_cost
 from skipvsr.evaluation.trace_file import TraceWriter
-from skipvsr.inference.options import ComputeOptions, StreamOptions, check_keywords, with_shorthands
+from skipvsr.inference.options import AUTO, ComputeOptions, StreamOptions, check_keywords, with_shorthands
+from skipvsr.inference.precision import for_model
 from skipvsr.inference.streaming import is_out_of_memory
 from skipvsr.inference.upscaler import StreamState, Upscaler
 from skipvsr.models.any_model import AnyModel
 from skipvsr.routing.trace import Trace, Traces
-from skipvsr.upscale.checkpoint import UnfinishedJob
+from skipvsr.upscale.checkpoint import UnfinishedJob, unfinished_precision
 from skipvsr.upscale.choose import AUTO_MODEL, resolve_model
 from skipvsr.upscale.measure import remembered_steps
 from skipvsr.upscale.options import OutputOptions, VideoShorthands
@@ -81,8 +83,10 @@ def upscale_video(
     """
     compute, stream, output = compute or ComputeOptions(), stream or StreamOptions(), output or OutputOptions()
     check_keywords("upscale_video", options, compute, stream, output)
-    compute, stream = with_shorthands(compute, options), with_shorthands(stream, options)
+    compute, stream = for_model(with_shorthands(compute, options), model), with_shorthands(stream, options)
     output = with_shorthands(output, options)
+    if compute.precision == AUTO and output.resume:
+        compute = replace(compute, precision=unfinished_precision(Path(destination)) or AUTO)
     network, choice = resolve_model(
         model, Path(source), scale=scale, size=output.size, skips=compute.skips, device=compute.torch_device
     )
@@ -235,6 +239,7 @@ def _report(
         full_macs_per_frame=cost.total - cost.router,
         model=request.model,
         model_reason=request.model_reason,
+        precision=request.upscaler.precision,
     )
 
 

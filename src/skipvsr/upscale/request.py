@@ -123,6 +123,7 @@ class UpscaleReport:
         full_macs_per_frame: the same with every block.
         model: its name; empty where the model itself was given.
         model_reason: why it was chosen, where the choice was left open.
+        precision: in which the network ran; empty where machines took each their own.
     """
 
     destination: Path
@@ -141,3 +142,4 @@ class UpscaleReport:
     full_macs_per_frame: int
     model: str = ""
     model_reason: str = ""
+    precision: str = ""

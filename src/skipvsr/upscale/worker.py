@@ -64,13 +64,13 @@ def _outcome(job: IsolatedJob, replies: Replies) -> Any:
         torch.set_num_threads(job.threads)
         model = pickle.loads(job.model)
         try:
-            upscaler = Upscaler(model, job.compute, job.stream)
+            Upscaler(model, job.compute, job.stream)
         except SkipVSRError as error:
             return Failure(error, of_options=True)
         return upscale_video(
             job.source,
             job.destination,
-            upscaler.model,
+            model,
             compute=job.compute,
             stream=job.stream,
             output=job.output,

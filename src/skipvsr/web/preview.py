@@ -69,9 +69,8 @@ def preview(request: PreviewRequest) -> Preview:
     height, width = info.height, info.width
     top, left, rows, columns = _region(request, info)
     frames = [to_tensor(frame[top : top + rows, left : left + columns]) for frame in moment.frames]
-    upscaler = Upscaler(
-        _model(settings.model, request.device), ComputeOptions(budget=settings.budget, device=request.device), _STREAM
-    )
+    compute = ComputeOptions(budget=settings.budget, device=request.device, precision="auto")
+    upscaler = Upscaler(_model(settings.model, request.device), compute, _STREAM)
     trace = RoutingTrace()
     result, seconds = _timed(upscaler, frames, moment.chosen, trace)
     key = (settings.model, settings.budget, rows, columns, len(frames))

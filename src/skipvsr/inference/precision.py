@@ -1,0 +1,101 @@
+"""Which precision a device computes a model fastest in: a short measurement, remembered for this machine.
+
+Half precision is twice as fast on processors that compute it (AVX512_BF16, AMX, most GPUs) and half as fast on those that
+imitate it, and nothing tells them apart as surely as trying. Only precisions whose results are as good take part: 8 bit does
+not.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from skipvsr.inference.device import DTYPES
+from skipvsr.inference.options import AUTO, ComputeOptions, Precision
+from skipvsr.inference.remembered import recall, remember
+from skipvsr.models.any_model import AnyModel
+from skipvsr.models.blocks import ResidualBlock
+from skipvsr.models.vsr import SkipVSR
+
+# What is tried beside fp32, by the type of device; others stay in fp32.
+_HALF: dict[str, Precision] = {"cpu": "bf16", "cuda": "fp16"}
+# Half precision has to be faster than fp32 by this factor: less is within what such a measurement errs by.
+_WORTHWHILE = 1.15
+# Multiply-accumulates a pixel of both trunks below which nothing is measured, because there is nothing to win.
+_SMALL_MACS = 50_000
+_BLOCKS, _HEIGHT, _WIDTH, _ROUNDS = 4, 96, 160, 6
+
+
+def for_model(compute: ComputeOptions, model: AnyModel | str | Path) -> ComputeOptions:
+    """The options for a model: the precision "auto" where nothing was said, and the model was given by its name."""
+    if compute.precision is None and isinstance(model, str | Path):
+        return replace(compute, precision=AUTO)
+    return compute
+
+
+def settled(compute: ComputeOptions, model: AnyModel) -> ComputeOptions:
+    """The options with the precision that "auto" means here, for a model that is where it will run."""
+    if compute.precision != AUTO:
+        return compute
+    if compute.runtime == "torch" and isinstance(model, SkipVSR):
+        return replace(compute, precision=fastest_precision(model, compute.device))
+    return replace(compute, precision="fp32")
+
+
+def fastest_precision(model: SkipVSR, device: str | torch.device) -> Precision:
+    """The precision in which the residual blocks of a model run fastest on a device: "fp32", or half precision.
+
+    Measured in less than a second on a few blocks of the model's width, in turn, by the best of some rounds; remembered for
+    this machine, so that a job that goes on later gets the same answer.
+
+    Args:
+        model: only its shape counts.
+        device: "auto" is where the model is.
+    """
+    where = next(model.parameters()).device if str(device) == "auto" else torch.device(device)
+    half, config = _HALF.get(where.type), model.config
+    if half is None or 36 * config.blocks * config.channels**2 < _SMALL_MACS:
+        return "fp32"
+    key = {"channels": config.channels, "device": where.type, "candidates": ["fp32", half]}
+    known = recall("precision", key) or _measured_here.get(str(key))
+    if known in (half, "fp32"):
+        return half if known == half else "fp32"
+    chosen: Precision = half if speed_up(config.channels, half, where) > _WORTHWHILE else "fp32"
+    remember("precision", key, chosen)
+    _measured_here[str(key)] = chosen
+    return chosen
+
+
+# For where nothing can be remembered on disk: within a process the answer is always the same.
+_measured_here: dict[str, Precision] = {}
+
+
+def speed_up(channels: int, precision: Precision, device: torch.device) -> float:
+    """How many times faster residual blocks of this width run in a precision than in fp32, as measured now."""
+    with torch.inference_mode(), torch.random.fork_rng(devices=[]):
+        runs = [_example(channels, DTYPES[each], device) for each in ("fp32", precision)]
+        rounds = [[_seconds(*run) for run in runs] for _ in range(_ROUNDS)]
+    fp32, other = (min(times) for times in zip(*rounds, strict=True))
+    return fp32 / other
+
+
+def _example(channels: int, dtype: torch.dtype, device: torch.device) -> tuple[nn.Module, Tensor]:
+    """A few residual blocks, and a state for them, as they lie in memory where a model runs."""
+    blocks = nn.Sequential(*(ResidualBlock(channels) for _ in range(_BLOCKS)))
+    state = torch.rand(1, channels, _HEIGHT, _WIDTH, device=device, dtype=dtype)
+    blocks.to(device, dtype).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - the stubs forget it
+    return blocks, state.to(memory_format=torch.channels_last)
+
+
+def _seconds(network: nn.Module, values: Tensor) -> float:
+    if values.device.type == "cuda":
+        torch.cuda.synchronize(values.device)
+    started = time.perf_counter()
+    network(values)
+    if values.device.type == "cuda":
+        torch.cuda.synchronize(values.device)
+    return time.perf_counter() - started
