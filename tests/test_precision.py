@@ -7,8 +7,9 @@ import torch
 import skipvsr
 from skipvsr.inference import precision
 from skipvsr.inference.options import ComputeOptions, StreamOptions
-from skipvsr.inference.precision import fastest_precision, for_model, settled
+from skipvsr.inference.precision import fastest_precision, or_auto, settled
 from skipvsr.inference.upscaler import Upscaler
+from skipvsr.models.bicubic import Bicubic
 from skipvsr.models.vsr import SkipVSR, VSRConfig
 from skipvsr.upscale.checkpoint import UnfinishedJob, unfinished_precision
 
@@ -31,7 +32,7 @@ def test_auto_takes_half_precision_only_where_it_is_clearly_faster(monkeypatch, 
         monkeypatch.setenv("SKIPVSR_CACHE", str(tmp_path / str(ratio)))
         monkeypatch.setattr(precision, "_measured_here", {})
         monkeypatch.setattr(precision, "speed_up", lambda *_, ratio=ratio: ratio)
-        assert fastest_precision(model, "cpu") == chosen
+        assert fastest_precision(model) == chosen
 
 
 def test_what_was_measured_is_remembered_on_disk_or_else_in_the_process(monkeypatch, tmp_path):
@@ -40,31 +41,46 @@ def test_what_was_measured_is_remembered_on_disk_or_else_in_the_process(monkeypa
     monkeypatch.setattr(precision, "_measured_here", {})
     monkeypatch.setenv("SKIPVSR_CACHE", str(tmp_path))
     model = SkipVSR(WIDE)
-    assert [fastest_precision(model, "auto") for _ in range(2)] == ["bf16", "bf16"]
+    assert [fastest_precision(model) for _ in range(2)] == ["bf16", "bf16"]
     monkeypatch.setattr(precision, "_measured_here", {})
-    assert fastest_precision(model, "auto") == "bf16"
+    assert fastest_precision(model) == "bf16"
     assert len(calls) == 1
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("SKIPVSR_CACHE", str(tmp_path / "file" / "below"))
     monkeypatch.setattr(precision, "_measured_here", {})
-    assert [fastest_precision(model, "auto") for _ in range(2)] == ["bf16", "bf16"]
+    assert [fastest_precision(model) for _ in range(2)] == ["bf16", "bf16"]
     assert len(calls) == 2
 
 
 def test_tiny_models_are_not_measured(monkeypatch):
     monkeypatch.setattr(precision, "speed_up", lambda *_: 1 / 0)
-    assert fastest_precision(SkipVSR(SMALL), "cpu") == "fp32"
+    assert fastest_precision(SkipVSR(SMALL)) == "fp32"
 
 
 def test_speed_up_is_a_ratio_of_times():
     assert 0.01 < precision.speed_up(8, "bf16", torch.device("cpu")) < 100
 
 
-def test_nothing_said_means_auto_for_a_name_and_as_it_is_for_a_model():
-    assert for_model(ComputeOptions(), "compact").precision == "auto"
-    assert for_model(ComputeOptions(), SkipVSR(SMALL)).precision is None
-    assert for_model(ComputeOptions(precision="fp32"), "compact").precision == "fp32"
+def test_nothing_said_means_auto_in_the_public_functions(monkeypatch):
+    monkeypatch.setattr(precision, "fastest_precision", lambda *_: "bf16")
+    model, frames = SkipVSR(SMALL), _frames(2, 16, 16)
+    assert or_auto(ComputeOptions()).precision == "auto"
+    assert or_auto(ComputeOptions(precision="fp32")).precision == "fp32"
+    fp32, bf16 = (
+        torch.stack(list(Upscaler(model, ComputeOptions(precision=each)).stream(frames))).clamp(0, 1)
+        for each in ("fp32", "bf16")
+    )
+    assert not torch.equal(fp32, bf16)
+    assert torch.equal(torch.stack(list(skipvsr.upscale_frames(frames, model))), bf16)
+    assert torch.equal(torch.stack(list(skipvsr.upscale_frames(frames, model, precision="fp32"))), fp32)
+    assert Upscaler(model).precision == "fp32"
+
+
+def test_auto_is_settled_for_what_cannot_be_measured():
     assert settled(ComputeOptions(precision="auto"), SkipVSR(SMALL)).precision == "fp32"
+    assert settled(ComputeOptions(precision="auto"), Bicubic()).precision == "fp32"
+    assert settled(ComputeOptions(precision="auto", runtime="openvino"), SkipVSR(WIDE)).precision == "fp32"
+    assert settled(ComputeOptions(precision="auto"), SkipVSR(WIDE).bfloat16()).precision is None
     assert Upscaler(SkipVSR(SMALL), ComputeOptions(precision="auto")).precision == "fp32"
 
 
@@ -86,7 +102,8 @@ def test_bf16_is_near_fp32_and_gives_fp32_frames():
 def test_the_router_decides_in_fp32():
     model = skipvsr.load_model("compact")
     upscaler = Upscaler(model, ComputeOptions(budget=0.5, precision="bf16"))
-    assert isinstance(upscaler.model, SkipVSR) and upscaler.model.router is not None
+    assert isinstance(upscaler.model, SkipVSR)
+    assert upscaler.model.router is not None
     assert {parameter.dtype for parameter in upscaler.model.router.parameters()} == {torch.float32}
     assert {parameter.dtype for parameter in upscaler.model.flow.parameters()} == {torch.bfloat16}
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}

@@ -82,7 +82,8 @@ def test_both_public_functions_go_through_the_upscaler(tmp_path: Path, monkeypat
         return stream(self, *args, **named)
 
     monkeypatch.setattr(Upscaler, "stream", spy)
-    compute, options = ComputeOptions(budget=0.5, patch_batch_size=3), StreamOptions(lookahead=1)
+    compute = ComputeOptions(budget=0.5, patch_batch_size=3, precision="fp32")
+    options = StreamOptions(lookahead=1)
     results = list(skipvsr.upscale_frames(frames(3), network(), compute=compute, stream=options, window=2))
     assert [result.shape for result in results] == [(3, 160, 224)] * 3
     assert asked == [(compute, StreamOptions(window=2, lookahead=1))]

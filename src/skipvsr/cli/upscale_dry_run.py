@@ -22,7 +22,6 @@ _SHORT = 0.98
 def dry_run(args: argparse.Namespace) -> None:
     """Say what would be done with each file."""
     from skipvsr.checkpoints.load import load_any_model
-    from skipvsr.inference.precision import for_model
     from skipvsr.upscale.batch import Task, is_batch, plan
     from skipvsr.upscale.choose import AUTO_MODEL
     from skipvsr.upscale.estimate import estimate
@@ -32,7 +31,6 @@ def dry_run(args: argparse.Namespace) -> None:
     compute, stream, output = compute_options(args), stream_options(args), output_options(args)
     batch = is_batch(args.sources)
     tasks = plan(args.sources, args.destination) if batch else [Task(args.sources[0], args.destination)]
-    compute = for_model(compute, args.model)
     model = args.model if args.model == AUTO_MODEL else load_any_model(args.model, device=compute.torch_device)
     seconds = 0.0
     for task in tasks:

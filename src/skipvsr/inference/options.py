@@ -39,7 +39,7 @@ class ComputeOptions:
         precision: of weights and features; frames, flow, warping and the router stay fp32. "auto": fp32, or half precision
             where a short measurement says that this machine is faster with it, which is remembered
             (`skipvsr.inference.precision`).
-            None: "auto" for a model given by its name, as it is for a model that is loaded already.
+            None: "auto" in `upscale_video`, `upscale_many`, `upscale_frames` and `estimate`, elsewhere as the model is.
             "int8": convolutions of trunks and reconstruction in 8 bit, the rest fp32; with OpenVINO alone, for a model with a
             table of ranges (`skipvsr calibrate --int8`).
         runtime: what computes: "torch", or "openvino", which runs every block, on whole frames, in fp32 or int8.

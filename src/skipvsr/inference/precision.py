@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -30,33 +29,32 @@ _SMALL_MACS = 50_000
 _BLOCKS, _HEIGHT, _WIDTH, _ROUNDS = 4, 96, 160, 6
 
 
-def for_model(compute: ComputeOptions, model: AnyModel | str | Path) -> ComputeOptions:
-    """The options for a model: the precision "auto" where nothing was said, and the model was given by its name."""
-    if compute.precision is None and isinstance(model, str | Path):
-        return replace(compute, precision=AUTO)
-    return compute
+def or_auto(compute: ComputeOptions) -> ComputeOptions:
+    """The options with the precision "auto" where nothing was said."""
+    return replace(compute, precision=AUTO) if compute.precision is None else compute
 
 
 def settled(compute: ComputeOptions, model: AnyModel) -> ComputeOptions:
-    """The options with the precision that "auto" means here, for a model that is where it will run."""
+    """The options with what the precision "auto" means for a model, on its device: of a network in fp32 the fastest."""
     if compute.precision != AUTO:
         return compute
+    if next(model.parameters()).dtype != torch.float32:
+        return replace(compute, precision=None)
     if compute.runtime == "torch" and isinstance(model, SkipVSR):
-        return replace(compute, precision=fastest_precision(model, compute.device))
+        return replace(compute, precision=fastest_precision(model))
     return replace(compute, precision="fp32")
 
 
-def fastest_precision(model: SkipVSR, device: str | torch.device) -> Precision:
-    """The precision in which the residual blocks of a model run fastest on a device: "fp32", or half precision.
+def fastest_precision(model: SkipVSR) -> Precision:
+    """The precision in which the residual blocks of a model run fastest where it is: "fp32", or half precision.
 
     Measured in less than a second on a few blocks of the model's width, in turn, by the best of some rounds; remembered for
     this machine, so that a job that goes on later gets the same answer.
 
     Args:
-        model: only its shape counts.
-        device: "auto" is where the model is.
+        model: only its shape and its device count.
     """
-    where = next(model.parameters()).device if str(device) == "auto" else torch.device(device)
+    where = next(model.parameters()).device
     half, config = _HALF.get(where.type), model.config
     if half is None or 36 * config.blocks * config.channels**2 < _SMALL_MACS:
         return "fp32"

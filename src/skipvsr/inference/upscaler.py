@@ -51,7 +51,7 @@ class Upscaler:
         *,
         policy: Callable[[], Policy] | None = None,
     ) -> None:
-        self.compute = settled(compute or ComputeOptions(), model)
+        self.compute = compute or ComputeOptions()
         self.stream_options = stream or StreamOptions()
         if isinstance(model, Bicubic):
             _check_bicubic(self.compute, policy)
@@ -62,11 +62,14 @@ class Upscaler:
                 raise ConfigError(
                     "the OpenVINO runtime runs every block; leave the policy out, or use the torch runtime"
                 )
+            self.compute = settled(self.compute, model)
             model = prepare_model(model, "cpu", "fp32")
             quantized = self.compute.precision == "int8"
             self.network = OpenVINONetwork(model, str(self.compute.device), quantized=quantized)
         else:
-            model = prepare_model(model, self.compute.device, self.compute.precision)
+            model = prepare_model(model, self.compute.device)
+            self.compute = settled(self.compute, model)
+            model = prepare_model(model, precision=self.compute.precision)
             self.network = model
         self.model = model
         self.routes = policy is not None or self.compute.skips

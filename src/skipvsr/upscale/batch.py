@@ -14,7 +14,7 @@ import torch
 
 from skipvsr.errors import ConfigError, InputError, OutputError, SkipVSRError
 from skipvsr.inference.options import AUTO, ComputeOptions, StreamOptions, check_keywords, with_shorthands
-from skipvsr.inference.precision import for_model
+from skipvsr.inference.precision import or_auto
 from skipvsr.models.any_model import AnyModel
 from skipvsr.upscale.choose import AUTO_MODEL, ModelChoice, resolve_model
 from skipvsr.upscale.isolated import STALL_SECONDS, IsolatedJob, JobProcess, OptionsRefused, packed_model
@@ -137,7 +137,7 @@ def upscale_many(
     """
     compute, stream, output = compute or ComputeOptions(), stream or StreamOptions(), output or OutputOptions()
     check_keywords("upscale_many", options, compute, stream, output)
-    compute, stream = for_model(with_shorthands(compute, options), model), with_shorthands(stream, options)
+    compute, stream = or_auto(with_shorthands(compute, options)), with_shorthands(stream, options)
     output = with_shorthands(output, options)
     tasks = plan([Path(source) for source in sources], Path(folder))
     _check_encoding(tasks, output)

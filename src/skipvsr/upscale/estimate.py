@@ -15,7 +15,7 @@ from torch import Tensor
 from skipvsr.errors import InputError
 from skipvsr.inference.controllers import LEAST_BUDGET
 from skipvsr.inference.options import ComputeOptions, StreamOptions, check_keywords, with_shorthands
-from skipvsr.inference.precision import for_model
+from skipvsr.inference.precision import or_auto
 from skipvsr.inference.upscaler import Upscaler
 from skipvsr.models.any_model import AnyModel
 from skipvsr.upscale.choose import AUTO_MODEL, resolve_model
@@ -116,7 +116,7 @@ def estimate(
     """
     compute, stream, output = compute or ComputeOptions(), stream or StreamOptions(), output or OutputOptions()
     check_keywords("estimate", options, compute, stream, output)
-    compute, stream = for_model(with_shorthands(compute, options), model), with_shorthands(stream, options)
+    compute, stream = or_auto(with_shorthands(compute, options)), with_shorthands(stream, options)
     output = with_shorthands(output, options)
     network, _ = resolve_model(
         model, Path(source), scale=scale, size=output.size, skips=compute.skips, device=compute.torch_device

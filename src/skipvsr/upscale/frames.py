@@ -22,7 +22,7 @@ from skipvsr.inference.options import (
     check_keywords,
     with_shorthands,
 )
-from skipvsr.inference.precision import for_model
+from skipvsr.inference.precision import or_auto
 from skipvsr.inference.upscaler import Upscaler
 from skipvsr.models.any_model import AnyModel
 from skipvsr.routing.trace import Trace
@@ -64,7 +64,7 @@ def upscale_frames(
     """
     compute, stream = compute or ComputeOptions(), stream or StreamOptions()
     check_keywords("upscale_frames", options, compute, stream)
-    compute, stream = for_model(with_shorthands(compute, options), model), with_shorthands(stream, options)
+    compute, stream = or_auto(with_shorthands(compute, options)), with_shorthands(stream, options)
     if isinstance(model, str | Path):
         model = load_any_model(model, device=compute.torch_device)
     upscaler = Upscaler(model, compute, stream)

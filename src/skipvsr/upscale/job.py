@@ -12,7 +12,7 @@ from skipvsr.errors import DecodeError, ResourceError
 from skipvsr.evaluation.cost import stream_cost
 from skipvsr.evaluation.trace_file import TraceWriter
 from skipvsr.inference.options import AUTO, ComputeOptions, StreamOptions, check_keywords, with_shorthands
-from skipvsr.inference.precision import for_model
+from skipvsr.inference.precision import or_auto
 from skipvsr.inference.streaming import is_out_of_memory
 from skipvsr.inference.upscaler import StreamState, Upscaler
 from skipvsr.models.any_model import AnyModel
@@ -83,7 +83,7 @@ def upscale_video(
     """
     compute, stream, output = compute or ComputeOptions(), stream or StreamOptions(), output or OutputOptions()
     check_keywords("upscale_video", options, compute, stream, output)
-    compute, stream = for_model(with_shorthands(compute, options), model), with_shorthands(stream, options)
+    compute, stream = or_auto(with_shorthands(compute, options)), with_shorthands(stream, options)
     output = with_shorthands(output, options)
     if compute.precision == AUTO and output.resume:
         compute = replace(compute, precision=unfinished_precision(Path(destination)) or AUTO)
