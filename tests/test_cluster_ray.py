@@ -121,13 +121,13 @@ def test_a_killed_driver_goes_on_from_what_is_safe(cluster: Any, tmp_path: Path,
     ]  # fmt: skip
     program = (
         "import os, signal, sys\n"
-        "from skipvsr.cluster import driver\n"
+        "from skipvsr.cluster import open_films\n"
         "from skipvsr.cli.main import main\n"
-        "real = driver.Driver._published\n"
+        "real = open_films.OpenFilms._published\n"
         "def published(self, work, result):\n"
         "    real(self, work, result)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
-        "driver.Driver._published = published\n"
+        "open_films.OpenFilms._published = published\n"
         "main(sys.argv[1:])\n"
     )
     killed = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, check=False)
