@@ -183,6 +183,14 @@ def number(values: dict[str, Any], name: str, otherwise: float | None = None) ->
     return float(value)
 
 
+def read_file(path: Path) -> bytes:
+    """What a file holds. Raises KeyError where it is not there."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise KeyError(path.name) from error
+
+
 def house_of(request: Request) -> House:
     """What all routes share."""
     return request.app.state.house

@@ -1,0 +1,55 @@
+"""Previews: a frame upscaled with the settings that are chosen, and its pictures."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from skipvsr.errors import InputError
+from skipvsr.web import look
+from skipvsr.web.app import house_of, number, person_of, read_json, text
+from skipvsr.web.job_routes import job_words, settings_of
+from skipvsr.web.store import new_id
+
+_KEPT_PREVIEWS = 24
+
+
+async def make_preview(request: Request) -> Response:
+    """Upscale a frame; a request that a newer one has overtaken is answered with 409."""
+    house, person, values = house_of(request), person_of(request), await read_json(request)
+    source = house.sources.get(person, text(values, "source"))
+    settings = await settings_of(house, values)
+    asked = look.PreviewRequest(
+        path=source.path,
+        seconds=source.found["first_seconds"] + max(0.0, number(values, "seconds")),
+        settings=settings,
+        centre=(number(values, "x", 0.5), number(values, "y", 0.5)),
+        whole=values.get("whole") is True,
+        device=house.options.device,
+    )
+    if not await house.latest.turn(person):
+        raise HTTPException(409, "a newer preview was asked for")
+    try:
+        made = await house.workers.previews.call(look.preview, asked)
+    except InputError as error:
+        raise InputError(str(error).replace(str(source.path), source.name)) from error
+    finally:
+        house.latest.done()
+    id = new_id()
+    house.previews[id] = (person, {which: getattr(made, which) for which in look.PICTURES})
+    while len(house.previews) > _KEPT_PREVIEWS:
+        del house.previews[next(iter(house.previews))]
+    facts = {name: value for name, value in asdict(made).items() if name not in look.PICTURES}
+    return JSONResponse({"id": id, **facts, **job_words(house, source, settings)})
+
+
+async def preview_picture(request: Request) -> Response:
+    """A picture of a preview."""
+    person, pictures = house_of(request).previews[request.path_params["id"]]
+    if person != person_of(request):
+        raise KeyError(request.path_params["id"])
+    contents = pictures[request.path_params["which"]]
+    return Response(contents, media_type="image/png", headers={"cache-control": "private, max-age=3600"})
