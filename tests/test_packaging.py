@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -37,6 +39,14 @@ def test_every_dependency_is_pinned():
     for requirements in (PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()):
         for requirement in requirements:
             assert re.split(r"[\[>=]", requirement)[0] in pinned | {"skipvsr"}, requirement
+
+
+def test_the_filter_says_what_it_needs_where_vapoursynth_is_missing():
+    code = "import sys; sys.modules['vapoursynth'] = None; import skipvsr.vapoursynth"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "ConfigError: VapourSynth cannot be used from this Python" in done.stderr
+    assert "skipvsr[vapoursynth]' needs Python 3.12 or later" in done.stderr
 
 
 def test_the_dockerfile_copies_files_that_exist_and_are_not_ignored():
