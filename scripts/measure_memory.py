@@ -21,7 +21,7 @@ import numpy as np
 
 import skipvsr
 from skipvsr.inference.machine import describe_machine
-from skipvsr.inference.streaming import DEFAULT_LOOKAHEAD, Windows, default_window
+from skipvsr.inference.windows import DEFAULT_LOOKAHEAD, Windows, default_window
 from skipvsr.upscale.plan import memory_bytes
 from skipvsr.video.frame import Frame
 from skipvsr.video.write import VideoWriter

@@ -20,7 +20,8 @@ from torch import Tensor
 
 import skipvsr
 from skipvsr.evaluation.metrics import psnr, psnr_y, quantize
-from skipvsr.inference.streaming import Windows, upscale_stream
+from skipvsr.inference.streaming import upscale_stream
+from skipvsr.inference.windows import Windows
 from skipvsr.models.resize import bicubic_downsample
 from skipvsr.upscale.frames import to_tensor
 from skipvsr.video.open import read_clip

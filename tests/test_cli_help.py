@@ -20,7 +20,7 @@ from skipvsr.data.degradations import DEGRADATIONS
 from skipvsr.evaluation.measures import LOOKAHEAD, WINDOW
 from skipvsr.inference.options import PRESETS, Precision, Tiling
 from skipvsr.inference.patched import PATCH_BATCH_SIZE
-from skipvsr.inference.streaming import DEFAULT_LOOKAHEAD
+from skipvsr.inference.windows import DEFAULT_LOOKAHEAD
 from skipvsr.models.vsr import Scale
 from skipvsr.report import presets
 from skipvsr.report.reproduce import NAMES

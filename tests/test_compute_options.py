@@ -23,8 +23,9 @@ from skipvsr.inference.controllers import LEAST_BUDGET, SpeedController
 from skipvsr.inference.options import ComputeOptions, StreamOptions, Tiling
 from skipvsr.inference.policies import make_policy
 from skipvsr.inference.routed import RoutedTrunks
-from skipvsr.inference.streaming import Windows, upscale_stream
+from skipvsr.inference.streaming import upscale_stream
 from skipvsr.inference.upscaler import Upscaler
+from skipvsr.inference.windows import Windows
 from skipvsr.models.router import Calibration, GainRouter
 from skipvsr.models.vsr import SkipVSR, VSRConfig
 from skipvsr.routing.learned import DifferenceThreshold, GainThreshold, ask

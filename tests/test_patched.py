@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 import skipvsr
 from skipvsr.errors import ConfigError
 from skipvsr.inference.patched import Patched, PatchGrid
-from skipvsr.inference.streaming import Windows, upscale_stream
+from skipvsr.inference.streaming import upscale_stream
+from skipvsr.inference.windows import Windows
 from skipvsr.models.vsr import SkipVSR, VSRConfig
 from skipvsr.routing.trace import RoutingTrace
 from tests.conftest import make_network

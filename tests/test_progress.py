@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from skipvsr import upscale_video
-from skipvsr.inference.streaming import Windows, upscale_stream
+from skipvsr.inference.streaming import upscale_stream
+from skipvsr.inference.windows import Windows
 from skipvsr.models.recurrence import Direction, RunTrunk
 from skipvsr.models.vsr import SkipVSR
 from skipvsr.upscale.progress import STAGES, Progress, ProgressMeter

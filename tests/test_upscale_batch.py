@@ -157,7 +157,7 @@ def test_a_dry_run_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 def test_the_memory_of_a_large_picture_is_foreseen():
     from skipvsr.checkpoints.load import read_checkpoint
-    from skipvsr.inference.streaming import Windows
+    from skipvsr.inference.windows import Windows
 
     config = read_checkpoint("compact").config
     # Measured: 7.84 GB with 1920x1080 frames and windows of 4 (docs/routing.md).

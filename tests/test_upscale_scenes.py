@@ -31,6 +31,18 @@ def test_a_cut_is_found_where_it_is():
     assert cuts(pan(0, 2, 6) + pan(1, 3, 5) + pan(2, 0, 4)) == [6, 11]
 
 
+def test_drawings_shown_two_to_four_times_are_judged_by_their_changes():
+    for times in (2, 3, 4):
+        moving = [frame for frame in pan(3, 12, 16) for _ in range(times)]
+        cut = [frame for frame in pan(0, 2, 6) + pan(1, 3, 5) for _ in range(times)]
+        assert cuts(moving) == []
+        assert cuts(cut) == [6 * times]
+
+
+def test_slides_are_scenes():
+    assert cuts([texture(number) for number in range(4) for _ in range(8)]) == [8, 16, 24]
+
+
 def test_a_steady_pan_is_no_cut():
     assert cuts(pan(3, 12, 16)) == []
 

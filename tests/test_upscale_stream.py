@@ -10,14 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skipvsr.errors import ConfigError, ShapeError
-from skipvsr.inference.streaming import (
-    MAX_WINDOW,
-    MIN_WINDOW,
-    Windows,
-    default_window,
-    reconstruct_in_strips,
-    upscale_stream,
-)
+from skipvsr.inference.streaming import MOST_REPEATS, Position, reconstruct_in_strips, upscale_stream
+from skipvsr.inference.windows import MAX_WINDOW, MIN_WINDOW, Windows, default_window
 from skipvsr.models.vsr import SkipVSR, VSRConfig
 from tests.conftest import make_network
 
@@ -130,3 +124,57 @@ def test_large_frames_are_reconstructed_in_strips(reconstruction: Literal["basic
         whole = network.reconstruct(frame, backward, forward)
         strips = reconstruct_in_strips(network, frame, backward, forward, most_pixels=rows * 20)
     torch.testing.assert_close(strips, whole, atol=1e-5, rtol=1e-5)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=8), st.integers(1, 4), st.integers(0, 3), st.booleans())
+def test_repeated_frames_are_computed_once(times: list[int], window: int, lookahead: int, cuts: bool):
+    windows, distinct = Windows(window, lookahead), CLIP[: len(times)]
+    at_cut = (lambda frame: torch.equal(frame, CLIP[3])) if cuts else None
+    held = [frame for frame, count in zip(distinct, times, strict=True) for _ in range(count)]
+    once = streamed(distinct, windows, starts_scene=at_cut)
+    expected = [result for result, count in zip(once, times, strict=True) for _ in range(count)]
+    read: list[int] = []
+    seen: set[int] = set()
+
+    def first_time(frame: torch.Tensor) -> bool:
+        # A cut is where the frame after it is new, as `SceneCuts` has it.
+        new = cuts and torch.equal(frame, CLIP[3]) and not seen
+        if new:
+            seen.add(3)
+        return new
+
+    results = list(
+        upscale_stream(
+            held, NETWORK, windows, starts_scene=first_time, repeat_detection=True,
+            on_step=lambda step, number: read.append(number) if step == "read" else None,
+        )
+    )  # fmt: skip
+    assert torch.equal(torch.stack(results), torch.stack(expected))
+    assert read == list(range(len(held)))
+
+
+def test_a_stream_with_repeats_goes_on_where_it_was():
+    held = [frame for frame in CLIP[:8] for _ in range(3)]
+    windows = Windows(2, 1)
+    places: list[Position] = []
+    whole_run = list(upscale_stream(held, NETWORK, windows, repeat_detection=True, at_position=places.append))
+    assert [place.number for place in places] == [6, 12, 18, 24]
+    for place in places:
+        rest = list(upscale_stream(held, NETWORK, windows, repeat_detection=True, start=place))
+        assert torch.equal(torch.stack(whole_run[place.number :] or [CLIP[0]]), torch.stack(rest or [CLIP[0]]))
+
+
+def test_a_still_film_is_given_out_as_it_goes():
+    taken = 0
+
+    def still():
+        nonlocal taken
+        for _ in range(3 * (MOST_REPEATS + 1)):
+            taken += 1
+            yield CLIP[0]
+
+    results = upscale_stream(still(), NETWORK, Windows(1, 0), repeat_detection=True)
+    next(results)
+    assert taken == MOST_REPEATS + 2
+    assert len(list(results)) == 3 * (MOST_REPEATS + 1) - 1

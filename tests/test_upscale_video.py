@@ -12,7 +12,8 @@ import torch
 
 import skipvsr
 from skipvsr.errors import ConfigError, DecodeError, InputError, OutputError, ShapeError
-from skipvsr.inference.streaming import Windows, upscale_stream
+from skipvsr.inference.streaming import upscale_stream
+from skipvsr.inference.windows import Windows
 from skipvsr.models.vsr import SkipVSR
 from skipvsr.upscale.frames import to_array, to_tensor, upscale_frames
 from skipvsr.upscale.job import upscale_video

@@ -134,7 +134,7 @@ def _evaluation(args: argparse.Namespace, clips: list[Clip], group: ProcessGroup
     from skipvsr.data.pairs import Pairs
     from skipvsr.evaluation.measures import Measures
     from skipvsr.evaluation.results import Evaluation
-    from skipvsr.inference.streaming import Windows
+    from skipvsr.inference.windows import Windows
 
     windows = Windows(args.window, args.lookahead)
     if args.runtime != "torch" and args.device not in ("auto", "cpu"):

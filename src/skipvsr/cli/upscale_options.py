@@ -150,6 +150,9 @@ def _add_streaming(group: Any) -> None:
         help="frames that are finished at a time, or up to a window more: an interruption loses no more than that",
     )  # fmt: skip
     group.add_argument("--no-scene-detection", action="store_true", help="treat the whole input as one scene")
+    group.add_argument(
+        "--no-repeat-detection", action="store_true", help="compute frames anew that are the same as the one before"
+    )
 
 
 def compute_options(args: argparse.Namespace) -> ComputeOptions:
@@ -174,7 +177,12 @@ def stream_options(args: argparse.Namespace) -> StreamOptions:
     """How videos are cut into windows."""
     from skipvsr.inference.options import StreamOptions
 
-    return StreamOptions(window=args.window, lookahead=args.lookahead, scene_detection=not args.no_scene_detection)
+    return StreamOptions(
+        window=args.window,
+        lookahead=args.lookahead,
+        scene_detection=not args.no_scene_detection,
+        repeat_detection=not args.no_repeat_detection,
+    )
 
 
 def output_options(args: argparse.Namespace) -> OutputOptions:

@@ -56,7 +56,9 @@ class ClipRun:
             lr, gt = (torch.stack(list(part)).to(like) for part in zip(*known, strict=True))
             return OracleGains(model.with_router("none").to(like).eval(), lr[None], gt[None])
 
-        stream = StreamOptions(self._measures.window, self._measures.lookahead, scene_detection=False)
+        stream = StreamOptions(
+            self._measures.window, self._measures.lookahead, scene_detection=False, repeat_detection=False
+        )
         gains = oracle() if self._setting.policy == "oracle" else None
         upscaler = self._setting.upscaler(
             model, stream, self._measures.tile_size, lambda: gains, self._measures.runtime, self._measures.precision

@@ -19,7 +19,8 @@ from skipvsr.inference.patched import PATCH_PX, Patched
 from skipvsr.inference.policies import ThresholdPolicy
 from skipvsr.inference.routed import RoutedTrunks
 from skipvsr.inference.scenes import SceneCuts
-from skipvsr.inference.streaming import OnStep, Position, Windows, upscale_stream
+from skipvsr.inference.streaming import OnStep, Position, upscale_stream
+from skipvsr.inference.windows import Windows
 from skipvsr.models.recurrence import Recurrence, check_clip
 from skipvsr.routing.learned import DifferenceThreshold
 from skipvsr.routing.trace import Tally, Trace, Traces
@@ -133,6 +134,7 @@ class FrameStream(Iterator[Tensor]):
             network,
             windows,
             starts_scene=self._count_scenes(SceneCuts()) if self._upscaler.stream_options.scene_detection else None,
+            repeat_detection=self._upscaler.stream_options.repeat_detection,
             routed=routed,
             start=position,
             at_position=self._tell_position,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from skipvsr.errors import ResourceError
 from skipvsr.inference.patched import PatchGrid
-from skipvsr.inference.streaming import Windows
+from skipvsr.inference.windows import Windows
 
 _LOG = logging.getLogger("skipvsr")
 # Low-resolution pixels.

@@ -10,7 +10,7 @@ import torch
 
 from skipvsr.errors import ConfigError
 from skipvsr.inference.patched import PATCH_BATCH_SIZE
-from skipvsr.inference.streaming import DEFAULT_LOOKAHEAD, Windows, default_window
+from skipvsr.inference.windows import DEFAULT_LOOKAHEAD, Windows, default_window
 from skipvsr.models.any_model import AnyConfig
 
 Tiling = Literal["frame", "patch"]
@@ -116,6 +116,8 @@ class StreamOptions:
         window: frames per window; None: by `default_window`, from the size of the frames.
         lookahead: frames beyond a window's end from which the backward recurrence starts.
         scene_detection: find scene cuts, and let no state cross them.
+        repeat_detection: do not compute a frame with exactly the pixels of the one before (animation on twos, screen
+            recordings): it gets the same result.
 
     Raises:
         ConfigError: window under 1 or lookahead under 0.
@@ -124,6 +126,7 @@ class StreamOptions:
     window: int | None = None
     lookahead: int = DEFAULT_LOOKAHEAD
     scene_detection: bool = True
+    repeat_detection: bool = True
 
     def __post_init__(self) -> None:
         Windows(1 if self.window is None else self.window, self.lookahead)
@@ -155,6 +158,7 @@ class StreamShorthands(ComputeShorthands, total=False):
     window: int | None
     lookahead: int
     scene_detection: bool
+    repeat_detection: bool
 
 
 Options = TypeVar("Options")

@@ -8,6 +8,8 @@ from torch import Tensor
 
 CUT_THRESHOLD = 0.06
 _THUMBNAIL = (18, 32)
+# Repeats in a row from which the picture stands still: drawings are shown two to four times.
+_STILL = 4
 
 
 class SceneCuts:
@@ -18,6 +20,9 @@ class SceneCuts:
     The second term asks for a jump: a fast pan differs as much from frame to frame, but it does so steadily. Where d(t-1)
     says nothing, in the second frame of the stream and right after a cut, there is no cut.
 
+    A few frames that repeat the one before are passed over, because with every drawing shown twice each change would be a
+    jump; from more of them on, the picture stands still.
+
     Args:
         threshold: in [0, 1]; docs/streaming.md says how the default was chosen.
     """
@@ -26,6 +31,7 @@ class SceneCuts:
         self.threshold = threshold
         self._thumbnail: Tensor | None = None
         self._difference: float | None = None
+        self._repeats = 0
 
     def __call__(self, frame: Tensor) -> bool:
         """Take the next frame, (3, H, W), RGB in [0, 1]."""
@@ -35,6 +41,9 @@ class SceneCuts:
             if before is None:
                 return False
             difference = (thumbnail - before).abs().mean().item()
+        self._repeats = self._repeats + 1 if difference == 0 else 0
+        if 0 < self._repeats < _STILL:
+            return False
         steady, self._difference = self._difference, difference
         cut = steady is not None and min(difference, abs(difference - steady)) > self.threshold
         if cut:

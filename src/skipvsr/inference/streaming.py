@@ -15,11 +15,11 @@ from typing import Literal, Protocol, TypeAlias, TypeVar
 import torch
 from torch import Tensor
 
-from skipvsr.errors import ConfigError, ShapeError
+from skipvsr.errors import ShapeError
 from skipvsr.inference.patched import Patched
 from skipvsr.inference.routed import RoutedTrunks
 from skipvsr.inference.strips import reconstruct_in_strips
-from skipvsr.models.any_model import AnyConfig
+from skipvsr.inference.windows import Windows
 from skipvsr.models.recurrence import Recurrence, check_clip
 
 Result = TypeVar("Result")
@@ -27,43 +27,8 @@ Result = TypeVar("Result")
 # ("backward"), with the number of the frame. Forward steps are seen by their results.
 OnStep = Callable[[Literal["read", "backward"], int], object]
 OnWindow: TypeAlias = Callable[[int, int], None]
-
-DEFAULT_LOOKAHEAD = 4
-MAX_WINDOW = 32
-MIN_WINDOW = 4
-STATE_BYTES = 1 << 30
-
-
-@dataclass(frozen=True)
-class Windows:
-    """How a stream is cut.
-
-    Args:
-        window: frames per window; the backward states of one window are in memory at a time.
-        lookahead: frames beyond a window's end from which the backward recurrence starts.
-
-    Raises:
-        ConfigError: window under 1 or lookahead under 0.
-    """
-
-    window: int
-    lookahead: int = DEFAULT_LOOKAHEAD
-
-    def __post_init__(self) -> None:
-        if self.window < 1:
-            raise ConfigError(f"the window is {self.window} frames; it must be at least 1")
-        if self.lookahead < 0:
-            raise ConfigError(f"the lookahead is {self.lookahead} frames; it must be 0 or more")
-
-
-def default_window(config: AnyConfig, height: int, width: int) -> int:
-    """Frames per window, from 4 to 32: as many as keep the stored backward states (fp32) within 1 GiB.
-
-    A longer window wastes less of the backward recurrence on lookahead, a shorter one takes less memory; the picture
-    depends on the lookahead alone, but for rounding (docs/streaming.md has the measurement).
-    """
-    per_frame = 4 * max(1, config.channels) * height * width
-    return max(MIN_WINDOW, min(MAX_WINDOW, STATE_BYTES // per_frame))
+# Of one frame: then it is computed again, so that whoever waits for results never holds many.
+MOST_REPEATS = 100
 
 
 @dataclass(frozen=True)
@@ -81,10 +46,14 @@ class Position:
 
 @dataclass
 class _Pending:
-    """A frame whose result is still to come: (1, 3, H, W), its number, and its flows (1, 2, H, W) to its neighbours."""
+    """A frame whose result is still to come: (1, 3, H, W), its number, and its flows (1, 2, H, W) to its neighbours.
+
+    So many frames behind it are the same and get the same result: `repeats`.
+    """
 
     frame: Tensor
     number: int
+    repeats: int = 0
     to_previous: Tensor | None = None
     to_next: Tensor | None = None
 
@@ -95,6 +64,7 @@ def upscale_stream(
     windows: Windows,
     *,
     starts_scene: Callable[[Tensor], bool] | None = None,
+    repeat_detection: bool = False,
     routed: RoutedTrunks | None = None,
     start: Position | None = None,
     at_position: Callable[[Position], None] | None = None,
@@ -111,6 +81,8 @@ def upscale_stream(
         model: the network; used as it is, so put it where it should run.
         windows: how the stream is cut. At most `window + lookahead` frames and their states are held.
         starts_scene: called once on each frame in order; True where a new scene starts. None: one scene throughout.
+        repeat_detection: a frame with the same pixels as the one before is not computed: it gets the same result, the same
+            tensor again. `on_step` hears that it was read, and a trace of what ran has nothing of it.
         routed: how the trunks run; None: every block everywhere.
         start: go on here. All frames are given nevertheless, because scene cuts are found by those before; their results are
             not repeated. What a policy remembers of them is for the caller to restore.
@@ -125,7 +97,7 @@ def upscale_stream(
     stream = _Stream(
         model, windows, routed, start or Position(0, None), at_position or _ignore, recover, on_step, on_window
     )
-    return stream.results(frames, starts_scene)
+    return stream.results(frames, starts_scene, repeat_detection)
 
 
 class Recover(Protocol):
@@ -157,7 +129,9 @@ class _Stream:
         self._next = start.number
         self._pending: list[_Pending] = []
 
-    def results(self, frames: Iterable[Tensor], starts_scene: Callable[[Tensor], bool] | None) -> Iterator[Tensor]:
+    def results(
+        self, frames: Iterable[Tensor], starts_scene: Callable[[Tensor], bool] | None, repeat_detection: bool
+    ) -> Iterator[Tensor]:
         parameter = next(self._model.parameters())
         last: Tensor | None = None
         for number, frame in enumerate(frames):
@@ -170,6 +144,9 @@ class _Stream:
             if cut:
                 yield from self._finish_scene()
                 last = None
+            if repeat_detection and self._repeats(current):
+                self._on_step("read", number)
+                continue
             self._append(current, number, last)
             self._on_step("read", number)
             last = current
@@ -178,6 +155,15 @@ class _Stream:
                 yield from self._advance()
                 self._at_position(Position(self._next, self._state))
         yield from self._finish_scene()
+
+    def _repeats(self, frame: Tensor) -> bool:
+        """Whether the frame repeats the newest one that is pending; it is counted there."""
+        if not self._pending or self._pending[-1].repeats == MOST_REPEATS:
+            return False
+        newest = self._pending[-1]
+        same = torch.equal(newest.frame, frame)
+        newest.repeats += same
+        return same
 
     def _append(self, frame: Tensor, number: int, last: Tensor | None) -> None:
         entry = _Pending(frame, number)
@@ -233,9 +219,10 @@ class _Stream:
         for entry in entries[:count]:
             state = model.propagate("forward", entry.frame, self._state, entry.to_previous, run, entry.number)
             result = reconstruct_in_strips(model, entry.frame, backward.pop(), state)[0]
-            self._state, self._next = state, entry.number + 1
+            self._state, self._next = state, entry.number + 1 + entry.repeats
             del self._pending[0]
-            yield result
+            for _ in range(1 + entry.repeats):
+                yield result
 
     def _retry(self, work: Callable[[], Result]) -> Result:
         """Do some work, again with less memory where it runs out."""

@@ -16,7 +16,8 @@ from skipvsr.inference.options import ComputeOptions, StreamOptions
 from skipvsr.inference.patched import PatchGrid
 from skipvsr.inference.policies import make_policy
 from skipvsr.inference.precision import settled
-from skipvsr.inference.streaming import OnStep, Windows
+from skipvsr.inference.streaming import OnStep
+from skipvsr.inference.windows import Windows
 from skipvsr.models.any_model import AnyModel
 from skipvsr.models.bicubic import Bicubic
 from skipvsr.models.recurrence import Recurrence
@@ -143,7 +144,8 @@ class Upscaler:
             on_step: called after each step that gives no result yet (`upscale_stream`), for showing progress.
 
         Returns:
-            An iterator of frames (3, s * H, s * W) with the model's scale s, one for one and in order, not clamped.
+            An iterator of frames (3, s * H, s * W) with the model's scale s, one for one and in order, not clamped; the same
+            tensor again for a frame that repeats the one before.
 
         Raises:
             ConfigError: a trace is asked for of a runtime that has none.

@@ -40,7 +40,7 @@ class Routed:
 def run_routed(model: SkipVSR, lr: Tensor, compute: ComputeOptions) -> Routed:
     """Super-resolve a clip (T, 3, H, W) in [0, 1], and keep what ran; tiles are those of whole frames."""
     trace = RoutingTrace()
-    one_window = StreamOptions(window=len(lr), lookahead=0, scene_detection=False)
+    one_window = StreamOptions(window=len(lr), lookahead=0, scene_detection=False, repeat_detection=False)
     result = quantize(torch.stack(list(Upscaler(model, compute, one_window).stream(lr, trace))))
     per_block = [
         torch.stack([trunk.mask.float().mean(dim=(1, 2, 3)) for trunk in trace.trunks if trunk.direction == direction])

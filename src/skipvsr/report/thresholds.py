@@ -87,7 +87,7 @@ def sorted_scores(model: SkipVSR, clips: Sequence[Tensor], make_upscaler: Callab
 
 def one_window(frames: int) -> StreamOptions:
     """A clip as a whole."""
-    return StreamOptions(window=max(frames, 1), lookahead=0, scene_detection=False)
+    return StreamOptions(window=max(frames, 1), lookahead=0, scene_detection=False, repeat_detection=False)
 
 
 def _noting(router: Callable[..., Tensor], seen: list[Tensor]) -> Callable[..., Tensor]:

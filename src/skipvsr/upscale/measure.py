@@ -203,7 +203,7 @@ def _times(upscaler: Upscaler, frames: list[Tensor], on_step: OnStep | None) -> 
     def watch(step: Literal["read", "backward"], number: int) -> None:
         note("flow" if step == "read" else step)
 
-    one_window = StreamOptions(window=len(frames), lookahead=0, scene_detection=False)
+    one_window = StreamOptions(window=len(frames), lookahead=0, scene_detection=False, repeat_detection=False)
     timed = Upscaler(upscaler.model, upscaler.compute, one_window)
     stream = timed.stream(frames, on_step=watch)
     for _ in stream:

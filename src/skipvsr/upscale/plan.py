@@ -8,8 +8,8 @@ from pathlib import Path
 
 import psutil
 
-from skipvsr.inference.streaming import Windows
 from skipvsr.inference.strips import STRIP_PIXELS
+from skipvsr.inference.windows import Windows
 from skipvsr.models.any_model import AnyConfig
 from skipvsr.video.containers import CONTAINERS
 from skipvsr.video.prefetch import DEPTH

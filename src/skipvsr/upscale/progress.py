@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias, get_args
 
 import psutil
 
-from skipvsr.inference.streaming import Windows
+from skipvsr.inference.windows import Windows
 from skipvsr.upscale.speed import ENCODER_DELAY, Step, StepSeconds, backward_steps
 
 OnProgress: TypeAlias = "Callable[[Progress], object]"

@@ -9,8 +9,8 @@ from pathlib import Path
 from skipvsr.checkpoints.native import fingerprint
 from skipvsr.errors import ConfigError
 from skipvsr.evaluation.cost import cost_per_frame
-from skipvsr.inference.streaming import Windows
 from skipvsr.inference.upscaler import Upscaler
+from skipvsr.inference.windows import Windows
 from skipvsr.models.any_model import AnyConfig
 from skipvsr.routing.trace import Trace
 from skipvsr.upscale.checkpoint import identity
@@ -68,6 +68,7 @@ class UpscaleRequest:
             "window": windows.window,
             "lookahead": windows.lookahead,
             "scene detection": self.upscaler.stream_options.scene_detection,
+            "repeat detection": self.upscaler.stream_options.repeat_detection,
             "segment length": segment_length,
             "size": astuple(self.output.size),
             "trace and overlay": [self.trace is not None, self.overlay is not None],

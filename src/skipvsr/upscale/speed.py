@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from skipvsr.evaluation.cost import stream_cost
-from skipvsr.inference.streaming import Windows
 from skipvsr.inference.upscaler import Upscaler
+from skipvsr.inference.windows import Windows
 
 Step = Literal["flow", "backward", "forward"]
 # Seconds per multiply-accumulate of each part, relative to that of the residual blocks: flow warps and works in few channels.

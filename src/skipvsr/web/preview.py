@@ -16,8 +16,8 @@ from torch import Tensor
 from skipvsr.checkpoints.load import load_any_model
 from skipvsr.errors import DecodeError, InputError
 from skipvsr.inference.options import ComputeOptions, StreamOptions
-from skipvsr.inference.streaming import Windows
 from skipvsr.inference.upscaler import Upscaler
+from skipvsr.inference.windows import Windows
 from skipvsr.models.any_model import AnyModel
 from skipvsr.models.resize import bicubic_upsample
 from skipvsr.routing.trace import RoutingTrace
