@@ -54,10 +54,10 @@ def test_exact_chunks_end_at_cuts_only():
 @pytest.mark.parametrize(
     ("scenes", "length", "warmup", "lookahead", "exact"),
     [
-        ([16, 4, 9], 6, 2, 0, False),
-        ([4, 15, 4, 12], 5, 4, 3, False),
+        ([16, 5, 9], 6, 2, 0, False),
+        ([5, 15, 5, 12], 5, 4, 3, False),
         ([13], 1, 3, 2, False),
-        ([9, 4, 4, 4], 12, 8, 5, False),
+        ([9, 5, 5, 5], 12, 8, 5, False),
         ([14, 5, 11], 4, 3, 4, True),
     ],
 )
