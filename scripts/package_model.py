@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,20 +41,7 @@ UNITS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Package the best model of a training run.")
-    parser.add_argument("run", type=Path)
-    parser.add_argument("destination", type=Path)
-    parser.add_argument("--config", type=Path, required=True, help="that was trained")
-    parser.add_argument("--commit", required=True, help="of the code that trained it")
-    parser.add_argument("--set", action="append", default=[], dest="overrides", help="as it was given to skipvsr train")
-    parser.add_argument("--calibrate", type=Path, help="folder of clips to calibrate the router on")
-    parser.add_argument("--calibrate-clips", type=int, default=24, help="at most so many of them (%(default)s)")
-    parser.add_argument("--calibrate-frames", type=int, default=12, help="the first so many of each (%(default)s)")
-    parser.add_argument("--tile-size", type=int, default=24, help="tiles it is calibrated for (%(default)s)")
-    parser.add_argument("--half", action="store_true", help="store fp16")
-    parser.add_argument("--against", nargs="*", default=[], help="packaged models to put beside it in the card")
-    parser.add_argument("--about", default="", help="a paragraph for the card: what it is for")
-    args = parser.parse_args()
+    args = parse_arguments()
     config = read_config(args.config)
     stages = [args.run / f"{index}-{stage.kind}" for index, stage in enumerate(config.stages)]
     stages = [
@@ -69,19 +57,7 @@ def main() -> None:
     degradations: list[Degradation] = config.validation.degradations or [config.data.degradation]
     networks = {args.destination.name: network} | {name: load_model(name) for name in args.against}
     scores = {kind: score_all(config, kind, scale, networks) for kind in degradations}
-    bicubic, reached = (scores[degradations[0]][name] for name in ("bicubic", args.destination.name))
-    provenance = {
-        "command": " ".join(["skipvsr train", args.config.as_posix(), *(f"--set {text}" for text in args.overrides)]),
-        "commit": args.commit,
-        "iterations": {stage.kind: log[-1]["step"] for stage, log in zip(config.stages, logs, strict=True)},
-        "data": describe_data(config),
-        "validation": {
-            "luma_psnr": round(mean(reached.values()), 3),
-            "luma_psnr_of_bicubic": round(mean(bicubic.values()), 3),
-            "clips": {name: round(value, 3) for name, value in reached.items()},
-            **({} if degradations == ["bi"] else {"degradation": degradations[0]}),
-        },
-    }
+    provenance = describe_training(args, config, logs) | {"validation": describe_scores(scores, args.destination.name)}
     table = ranges = None
     if args.calibrate is not None:
         clips = lr_clips(
@@ -101,6 +77,46 @@ def main() -> None:
         args.destination, card=card, dtype=dtype, overwrite=True,
     )  # fmt: skip
     print(json.dumps(provenance, indent=2))
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Package the best model of a training run.")
+    parser.add_argument("run", type=Path)
+    parser.add_argument("destination", type=Path)
+    parser.add_argument("--config", type=Path, required=True, help="that was trained")
+    parser.add_argument("--commit", required=True, help="of the code that trained it")
+    parser.add_argument("--set", action="append", default=[], dest="overrides", help="as it was given to skipvsr train")
+    parser.add_argument("--calibrate", type=Path, help="folder of clips to calibrate the router on")
+    parser.add_argument("--calibrate-clips", type=int, default=24, help="at most so many of them (%(default)s)")
+    parser.add_argument("--calibrate-frames", type=int, default=12, help="the first so many of each (%(default)s)")
+    parser.add_argument("--tile-size", type=int, default=24, help="tiles it is calibrated for (%(default)s)")
+    parser.add_argument("--half", action="store_true", help="store fp16")
+    parser.add_argument("--against", nargs="*", default=[], help="packaged models to put beside it in the card")
+    parser.add_argument("--about", default="", help="a paragraph for the card: what it is for")
+    return parser.parse_args()
+
+
+def describe_training(args: argparse.Namespace, config: TrainingConfig, logs: list[list[dict]]) -> dict[str, Any]:
+    """Command, commit, iterations and data: where the weights come from."""
+    return {
+        "command": " ".join(["skipvsr train", args.config.as_posix(), *(f"--set {text}" for text in args.overrides)]),
+        "commit": args.commit,
+        "iterations": {stage.kind: log[-1]["step"] for stage, log in zip(config.stages, logs, strict=True)},
+        "data": describe_data(config),
+    }
+
+
+def describe_scores(scores: dict[str, dict[str, dict[str, float]]], name: str) -> dict[str, Any]:
+    """Luma PSNR on the validation clips at the first degradation, of the network and of bicubic."""
+    first = next(iter(scores))
+    bicubic, reached = scores[first]["bicubic"], scores[first][name]
+    return {
+        "luma_psnr": round(mean(reached.values()), 3),
+        "luma_psnr_of_bicubic": round(mean(bicubic.values()), 3),
+        "clips": {clip: round(value, 3) for clip, value in reached.items()},
+        **({} if list(scores) == ["bi"] else {"degradation": first}),
+    }
 
 
 def describe_data(config: TrainingConfig) -> str:

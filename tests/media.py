@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 from av.audio.stream import AudioStream
+from av.container import OutputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
@@ -68,13 +69,7 @@ def make_video(
             stream.pix_fmt = pixel_format
             stream.codec_context.time_base = time_base
             spec = colour or ColourSpec(BT709, LIMITED, BT709, BT709)
-            context = stream.codec_context
-            context.colorspace, context.color_range = spec.matrix, spec.range
-            context.color_primaries, context.color_trc = spec.primaries, spec.transfer
-            if sample_aspect_ratio is not None:
-                context.sample_aspect_ratio = sample_aspect_ratio
-            if rotation is not None:
-                stream.set_display_rotation(rotation)
+            _tag(stream, spec, sample_aspect_ratio, rotation)
         audio = None
         if audio_codec is not None:
             audio = container.add_stream(audio_codec, rate=SAMPLE_RATE, layout="mono")
@@ -83,14 +78,7 @@ def make_video(
         for name, kind, contents in attachments:
             container.add_attachment(name, kind, contents)
         if cover is not None:
-            with av.open(str(cover)) as image:
-                art = container.add_stream_from_template(image.streams.video[0])
-                art.disposition = Disposition.attached_pic
-                container.start_encoding()
-                for packet in image.demux():
-                    if packet.size:
-                        packet.stream, packet.pts, packet.dts = art, 0, 0
-                        container.mux(packet)
+            _add_cover(container, cover)
         script = av.open(str(_write_srt(path.with_suffix(".srt"), subtitles))) if subtitles else None
         words = container.add_stream_from_template(script.streams.subtitles[0]) if script else None
         if stream is not None:
@@ -100,12 +88,7 @@ def make_video(
                 container.mux(stream.encode(frame))
             container.mux(stream.encode(None))
         if audio is not None:
-            count = int(audio_seconds * SAMPLE_RATE)
-            tone = 0.2 * np.sin(2 * np.pi * 440 * np.arange(count) / SAMPLE_RATE)
-            sound = av.AudioFrame.from_ndarray(tone[None].astype(np.float32), format="fltp", layout="mono")
-            sound.sample_rate, sound.pts = SAMPLE_RATE, 0
-            container.mux(audio.encode(sound))
-            container.mux(audio.encode(None))
+            _write_tone(container, audio, audio_seconds)
         if script is not None and words is not None:
             with script:
                 for packet in script.demux():
@@ -114,6 +97,37 @@ def make_video(
                         container.mux(packet)
             path.with_suffix(".srt").unlink()
     return path
+
+
+def _tag(stream: VideoStream, spec: ColourSpec, aspect: Fraction | None, rotation: int | None) -> None:
+    """Say how the pictures are stored and to be shown."""
+    context = stream.codec_context
+    context.colorspace, context.color_range = spec.matrix, spec.range
+    context.color_primaries, context.color_trc = spec.primaries, spec.transfer
+    if aspect is not None:
+        context.sample_aspect_ratio = aspect
+    if rotation is not None:
+        stream.set_display_rotation(rotation)
+
+
+def _add_cover(container: OutputContainer, cover: Path) -> None:
+    with av.open(str(cover)) as image:
+        art = container.add_stream_from_template(image.streams.video[0])
+        art.disposition = Disposition.attached_pic
+        container.start_encoding()
+        for packet in image.demux():
+            if packet.size:
+                packet.stream, packet.pts, packet.dts = art, 0, 0
+                container.mux(packet)
+
+
+def _write_tone(container: OutputContainer, audio: AudioStream, seconds: float) -> None:
+    """A sine of 440 Hz."""
+    tone = 0.2 * np.sin(2 * np.pi * 440 * np.arange(int(seconds * SAMPLE_RATE)) / SAMPLE_RATE)
+    sound = av.AudioFrame.from_ndarray(tone[None].astype(np.float32), format="fltp", layout="mono")
+    sound.sample_rate, sound.pts = SAMPLE_RATE, 0
+    container.mux(audio.encode(sound))
+    container.mux(audio.encode(None))
 
 
 def _write_srt(path: Path, subtitles: Sequence[tuple[int, str]]) -> Path:

@@ -5,26 +5,39 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
 from skipvsr.cli import choices
-from skipvsr.cli.main import main
+from skipvsr.cli.main import main, make_parser
+from skipvsr.cli.upscale_options import job_options
 from skipvsr.cluster.chunks import DEFAULT_WARMUP
 from skipvsr.cluster.on_ray import WORKER_CPUS
 from skipvsr.data.check import FAMILIES
 from skipvsr.data.datasets import KINDS, LRKind
 from skipvsr.data.degradations import DEGRADATIONS
 from skipvsr.evaluation.measures import LOOKAHEAD, WINDOW
-from skipvsr.inference.options import PRESETS, Precision, Tiling
+from skipvsr.inference.options import (
+    PRESETS,
+    ComputeOptions,
+    ComputeShorthands,
+    Precision,
+    StreamOptions,
+    StreamShorthands,
+    Tiling,
+)
 from skipvsr.inference.patched import PATCH_BATCH_SIZE
 from skipvsr.inference.windows import DEFAULT_LOOKAHEAD
 from skipvsr.models.vsr import Scale
 from skipvsr.report import presets
 from skipvsr.report.reproduce import NAMES
+from skipvsr.upscale.options import JobOptions, OutputOptions, VideoShorthands
+from skipvsr.upscale.size import OutputSize
 from skipvsr.video.sound import Audio
+from skipvsr.video.write import EncodeOptions
 
 # Every command, and a word of what its help must explain.
 COMMANDS = {
@@ -155,3 +168,33 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]):
     project = (Path(__file__).parents[1] / "pyproject.toml").read_text()
     version = re.findall(r'^version = "(.+)"', project, re.M)
     assert run(capsys, "--version") == (0, f"skipvsr {version[0]}\n", "")
+
+
+def test_every_option_of_a_job_comes_from_an_argument_of_upscale():
+    """A field that is added to the options without an argument is an error here, and not only in somebody's terminal."""
+    words = (
+        "upscale in.mkv out.mkv --budget 0.5 --tile-size 12 --tiling patch --patch-batch-size 3 --device cpu --precision bf16 "
+        "--window 5 --lookahead 2 --no-scene-detection --no-repeat-detection --overwrite --no-resume "
+        "--segment-length 7 --height 100 --codec ffv1 "
+        "--encoder-preset slow --start 1 --end 2 --no-deinterlace"
+    )
+    assert job_options(make_parser().parse_args(words.split())) == JobOptions(
+        compute=ComputeOptions(
+            budget=0.5, tile_size=12, tiling="patch", patch_batch_size=3, device="cpu", precision="bf16"
+        ),
+        stream=StreamOptions(window=5, lookahead=2, scene_detection=False, repeat_detection=False),
+        output=OutputOptions(
+            size=OutputSize(height=100), encoding=EncodeOptions(codec="ffv1", preset="slow"),
+            overwrite=True, resume=False, segment_length=7,
+        ),
+        start=1.0, end=2.0, deinterlace=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("shorthands", "options"),
+    [(ComputeShorthands, (ComputeOptions,)), (StreamShorthands, (ComputeOptions, StreamOptions)),
+     (VideoShorthands, (ComputeOptions, StreamOptions, OutputOptions))],
+)  # fmt: skip
+def test_shorthands_are_the_fields_of_the_options(shorthands: Any, options: tuple[type, ...]):
+    assert set(shorthands.__annotations__) == {field.name for kind in options for field in fields(kind)}

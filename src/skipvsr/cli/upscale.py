@@ -11,7 +11,7 @@ from skipvsr.cli.show import print_event
 from skipvsr.cli.upscale_cluster import is_cluster, run_cluster
 from skipvsr.cli.upscale_display import PIPE, Display, Silent, about, choose_display
 from skipvsr.cli.upscale_dry_run import dry_run
-from skipvsr.cli.upscale_options import add_arguments, compute_options, output_options, stream_options
+from skipvsr.cli.upscale_options import add_arguments, job_options
 from skipvsr.errors import BatchError, ConfigError
 
 if TYPE_CHECKING:
@@ -40,26 +40,13 @@ def command(args: argparse.Namespace) -> None:
     if args.destination == PIPE and args.json:
         raise ConfigError("standard output carries the video; leave --json out")
     if is_cluster(args):
-        run_cluster(args, _options(args))
+        run_cluster(args, job_options(args))
     elif args.dry_run:
         dry_run(args)
     elif PIPE not in args.sources and _is_batch(args.sources):
         _many(args)
     else:
         _one(args)
-
-
-def _options(args: argparse.Namespace) -> dict[str, Any]:
-    """What `upscale_video` takes, of all inputs alike."""
-    return {
-        "compute": compute_options(args),
-        "stream": stream_options(args),
-        "output": output_options(args),
-        "scale": args.scale,
-        "start": args.start,
-        "end": args.end,
-        "deinterlace": not args.no_deinterlace,
-    }
 
 
 def _one(args: argparse.Namespace) -> None:
@@ -71,7 +58,8 @@ def _one(args: argparse.Namespace) -> None:
             args.sources[0],
             args.destination,
             args.model,
-            **_options(args),
+            **job_options(args).to_keywords(),
+            scale=args.scale,
             trace=args.trace,
             overlay=args.overlay,
             snapshot=args.snapshot,
@@ -108,7 +96,8 @@ def _many(args: argparse.Namespace) -> None:
         args.model,
         on_start=start,
         on_progress=lambda progress: display.update(progress),
-        **_options(args),
+        **job_options(args).to_keywords(),
+        scale=args.scale,
     )
     try:
         for outcome in outcomes:

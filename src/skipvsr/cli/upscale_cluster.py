@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
     from skipvsr.cluster.outcome import ClusterProgress, FilmOutcome
+    from skipvsr.upscale.options import JobOptions
 
 _LOCAL = "local"
 
@@ -51,12 +52,12 @@ def is_cluster(args: argparse.Namespace) -> bool:
     return args.ray is not None or args.shard is not None or urls
 
 
-def run_cluster(args: argparse.Namespace, options: dict[str, Any]) -> None:
+def run_cluster(args: argparse.Namespace, options: JobOptions) -> None:
     """Do the work, or this process's part of it, and show how it goes; what failed is listed at the end.
 
     Args:
         args: of the command line.
-        options: as `upscale_video` takes them.
+        options: of every video.
     """
     _check(args)
     display = _Display(args)
@@ -108,16 +109,17 @@ def _check(args: argparse.Namespace) -> None:
         )
 
 
-def _outcomes(args: argparse.Namespace, options: dict[str, Any], display: _Display) -> Iterator[FilmOutcome]:
+def _outcomes(args: argparse.Namespace, options: JobOptions, display: _Display) -> Iterator[FilmOutcome]:
     from skipvsr.cluster.film_plan import FilmSettings
 
-    scale = options.pop("scale")
-    settings = FilmSettings(**options, exact=args.exact, warmup=args.warmup, mixed_precision=args.mixed_precision)
+    settings = FilmSettings(
+        **options.to_keywords(), exact=args.exact, warmup=args.warmup, mixed_precision=args.mixed_precision
+    )
     if args.ray is not None:
         from skipvsr.cluster.on_ray import upscale_on_ray
 
         return upscale_on_ray(
-            args.sources, args.destination, args.model, scale=scale, settings=settings, address=args.ray,
+            args.sources, args.destination, args.model, scale=args.scale, settings=settings, address=args.ray,
             worker_cpus=args.worker_cpus, on_progress=display.update,
         )  # fmt: skip
     from skipvsr.cluster.shard import Shard, upscale_shard
@@ -127,7 +129,7 @@ def _outcomes(args: argparse.Namespace, options: dict[str, Any], display: _Displ
         args.sources,
         args.destination,
         args.model,
-        scale=scale,
+        scale=args.scale,
         shard=shard,
         settings=settings,
         on_progress=display.update,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from skipvsr.cli.show import print_event, progress_bar
 from skipvsr.cli.upscale_display import PIPE, about, clock
-from skipvsr.cli.upscale_options import compute_options, output_options, stream_options
+from skipvsr.cli.upscale_options import job_options
 from skipvsr.errors import ConfigError, SkipVSRError
 
 if TYPE_CHECKING:
@@ -28,10 +28,10 @@ def dry_run(args: argparse.Namespace) -> None:
 
     if PIPE in args.sources:
         raise ConfigError("standard input cannot be looked at before it is read; give a file")
-    compute, stream, output = compute_options(args), stream_options(args), output_options(args)
+    options = job_options(args)
     batch = is_batch(args.sources)
     tasks = plan(args.sources, args.destination) if batch else [Task(args.sources[0], args.destination)]
-    model = args.model if args.model == AUTO_MODEL else load_any_model(args.model, device=compute.torch_device)
+    model = args.model if args.model == AUTO_MODEL else load_any_model(args.model, device=options.compute.torch_device)
     seconds = 0.0
     for task in tasks:
         if task.destination.exists() and not args.overwrite:
@@ -45,8 +45,8 @@ def dry_run(args: argparse.Namespace) -> None:
                     bar.update(100 * part - bar.n)
 
                 found = estimate(
-                    task.source, task.destination, model, compute=compute, stream=stream, output=output,
-                    scale=args.scale, start=args.start, end=args.end, on_progress=advance,
+                    task.source, task.destination, model, compute=options.compute, stream=options.stream,
+                    output=options.output, scale=args.scale, start=args.start, end=args.end, on_progress=advance,
                 )  # fmt: skip
         except SkipVSRError as error:
             _say(args, "failed", task, about(task.source, error))

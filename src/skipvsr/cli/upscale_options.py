@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import argparse
 import re
+from dataclasses import fields
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from skipvsr.cli.choices import AUDIO, LOOKAHEAD, PATCH_BATCH_SIZE, PRECISIONS, PRESETS, RUNTIMES, SCALES, TILINGS
 from skipvsr.cli.show import add_json
 from skipvsr.cli.upscale_cluster import add_cluster_arguments
 
 if TYPE_CHECKING:
-    from skipvsr.inference.options import ComputeOptions, StreamOptions
-    from skipvsr.upscale.options import OutputOptions
+    from skipvsr.upscale.options import JobOptions
     from skipvsr.upscale.size import OutputSize
+
+Options = TypeVar("Options")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +51,10 @@ def _add_places(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
     parser.add_argument(
-        "--no-resume", action="store_true", help="start over, whatever an interrupted run has finished of OUT"
+        "--no-resume",
+        dest="resume",
+        action="store_false",
+        help="start over, whatever an interrupted run has finished of OUT",
     )
     parser.add_argument(
         "--model",
@@ -95,7 +100,9 @@ def _add_speed(group: Any) -> None:
 def _add_part(group: Any) -> None:
     group.add_argument("--start", type=_seconds, metavar="TIME", help="first frame: seconds or [HH:]MM:SS[.mmm]")
     group.add_argument("--end", type=_seconds, metavar="TIME", help="frames before this time")
-    group.add_argument("--no-deinterlace", action="store_true", help="take interlaced frames as they are")
+    group.add_argument(
+        "--no-deinterlace", dest="deinterlace", action="store_false", help="take interlaced frames as they are"
+    )
 
 
 def _add_picture(group: Any) -> None:
@@ -149,58 +156,32 @@ def _add_streaming(group: Any) -> None:
         "--segment-length", type=int, metavar="N",
         help="frames that are finished at a time, or up to a window more: an interruption loses no more than that",
     )  # fmt: skip
-    group.add_argument("--no-scene-detection", action="store_true", help="treat the whole input as one scene")
     group.add_argument(
-        "--no-repeat-detection", action="store_true", help="compute frames anew that are the same as the one before"
+        "--no-scene-detection", dest="scene_detection", action="store_false", help="treat the whole input as one scene"
     )
+    group.add_argument(
+        "--no-repeat-detection", dest="repeat_detection", action="store_false",
+        help="compute frames anew that are the same as the one before",
+    )  # fmt: skip
 
 
-def compute_options(args: argparse.Namespace) -> ComputeOptions:
-    """How much of the network runs, and where."""
-    from skipvsr.inference.options import ComputeOptions
-
-    return ComputeOptions(
-        preset=args.preset,
-        budget=args.budget,
-        threshold=args.threshold,
-        target_fps=args.target_fps,
-        tile_size=args.tile_size,
-        tiling=args.tiling,
-        patch_batch_size=args.patch_batch_size,
-        device=args.device,
-        precision=args.precision,
-        runtime=args.runtime,
-    )
-
-
-def stream_options(args: argparse.Namespace) -> StreamOptions:
-    """How videos are cut into windows."""
-    from skipvsr.inference.options import StreamOptions
-
-    return StreamOptions(
-        window=args.window,
-        lookahead=args.lookahead,
-        scene_detection=not args.no_scene_detection,
-        repeat_detection=not args.no_repeat_detection,
-    )
-
-
-def output_options(args: argparse.Namespace) -> OutputOptions:
-    """How outputs are written."""
-    from skipvsr.upscale.options import OutputOptions
+def job_options(args: argparse.Namespace) -> JobOptions:
+    """What `upscale_video` is to do with each of the inputs; each field of the options has an argument of its name."""
+    from skipvsr.inference.options import ComputeOptions, StreamOptions
+    from skipvsr.upscale.options import JobOptions, OutputOptions
     from skipvsr.upscale.size import OutputSize
     from skipvsr.video.write import EncodeOptions
 
-    encoding = EncodeOptions(
-        codec=args.codec, crf=args.crf, pixel_format=args.pixel_format, preset=args.encoder_preset, audio=args.audio
-    )
-    return OutputOptions(
-        size=args.size or OutputSize(height=args.height),
-        encoding=encoding,
-        overwrite=args.overwrite,
-        resume=not args.no_resume,
-        segment_length=args.segment_length,
-    )
+    encoding = _filled(EncodeOptions, args, preset=args.encoder_preset)
+    output = _filled(OutputOptions, args, size=args.size or OutputSize(height=args.height), encoding=encoding)
+    compute, stream = _filled(ComputeOptions, args), _filled(StreamOptions, args)
+    return _filled(JobOptions, args, compute=compute, stream=stream, output=output)
+
+
+def _filled(kind: type[Options], args: argparse.Namespace, **others: Any) -> Options:
+    """Options of a kind, a dataclass: each field from the argument of its name, but for the others."""
+    names = {field.name for field in fields(kind)} - set(others)  # pyright: ignore[reportArgumentType] - a dataclass
+    return kind(**{name: getattr(args, name) for name in names}, **others)
 
 
 def _place(text: str) -> Path | str:

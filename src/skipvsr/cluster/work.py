@@ -19,6 +19,7 @@ from skipvsr.cluster.store import Store
 from skipvsr.inference.upscaler import Upscaler
 from skipvsr.upscale.frames import to_array, to_tensor
 from skipvsr.upscale.size import resize
+from skipvsr.video.frame import Frame
 from skipvsr.video.prefetch import WriteBehind
 from skipvsr.video.segment_encoder import SegmentEncoder
 from skipvsr.video.segments import Segment
@@ -80,36 +81,18 @@ def upscale_chunk(
     """
     start = time.perf_counter()
     waiting: deque[ChunkFrame] = deque()
+    stream = upscaler.stream(_tensors(frames, waiting))
+    writer, count = None, 0
 
-    def tensors() -> Iterator[Tensor]:
-        for item in frames:
-            # Only its times are needed from here on.
-            small = replace(item.frame, pixels=np.empty((0, 0, 3), item.frame.pixels.dtype))
-            waiting.append(replace(item, frame=small))
-            yield to_tensor(item.frame.pixels)
+    def encode(item: tuple[ChunkFrame, Tensor]) -> None:
+        assert writer is not None
+        frame = _resized(*item, encoder.size)
+        writer.write(encoder.picture(frame), frame)
 
-    width, height = encoder.size
-    count = 0
-    stream = upscaler.stream(tensors())
-    writer = None
     try:
         with ThreadPoolExecutor(1, "encode") as executor:
-
-            def encode(item: tuple[ChunkFrame, Tensor]) -> None:
-                assert writer is not None
-                (chunk_frame, result) = item
-                frame = chunk_frame.frame
-                pixels = to_array(resize(result, height, width), frame.pixels.dtype)
-                frame = replace(frame, pixels=pixels)
-                writer.write(encoder.picture(frame), frame)
-
             behind = WriteBehind(encode, executor)
-            for result in stream:
-                item = waiting.popleft()
-                if item.role is Role.LOOKAHEAD:
-                    break
-                if item.role is Role.WARMUP:
-                    continue
+            for item, result in _of_body(stream, waiting):
                 if writer is None:
                     writer = encoder.start_segment(path, item.frame.time_base)
                 behind.put((item, result))
@@ -129,6 +112,31 @@ def upscale_chunk(
         time.perf_counter() - start, memory, worker, str(next(upscaler.model.parameters()).dtype).removeprefix("torch."),
     )  # fmt: skip
     return segment, report
+
+
+def _tensors(frames: Iterable[ChunkFrame], waiting: deque[ChunkFrame]) -> Iterator[Tensor]:
+    """The pixels of the frames as they are taken; all else of them goes to those that wait for their result."""
+    for item in frames:
+        # Only its times are needed from here on.
+        small = replace(item.frame, pixels=np.empty((0, 0, 3), item.frame.pixels.dtype))
+        waiting.append(replace(item, frame=small))
+        yield to_tensor(item.frame.pixels)
+
+
+def _of_body(results: Iterable[Tensor], waiting: deque[ChunkFrame]) -> Iterator[tuple[ChunkFrame, Tensor]]:
+    """The frames that are written, with their results: not those that warm up, nor what is only looked ahead at."""
+    for result in results:
+        item = waiting.popleft()
+        if item.role is Role.LOOKAHEAD:
+            return
+        if item.role is Role.BODY:
+            yield item, result
+
+
+def _resized(item: ChunkFrame, result: Tensor, size: tuple[int, int]) -> Frame:
+    """The frame that is written, of (width, height) pixels."""
+    width, height = size
+    return replace(item.frame, pixels=to_array(resize(result, height, width), item.frame.pixels.dtype))
 
 
 def publish(store: Store, packets: bytes | Path, rows: bytes, report: ChunkReport) -> None:

@@ -13,13 +13,12 @@ from typing import Unpack
 import torch
 
 from skipvsr.errors import ConfigError, InputError, OutputError, SkipVSRError
-from skipvsr.inference.options import AUTO, ComputeOptions, StreamOptions, check_keywords, with_shorthands
-from skipvsr.inference.precision import or_auto
+from skipvsr.inference.options import AUTO, ComputeOptions, StreamOptions
 from skipvsr.models.any_model import AnyModel
 from skipvsr.upscale.choose import AUTO_MODEL, ModelChoice, resolve_model
 from skipvsr.upscale.isolated import STALL_SECONDS, IsolatedJob, JobProcess, OptionsRefused, packed_model
 from skipvsr.upscale.job import OnProgress
-from skipvsr.upscale.options import OutputOptions, VideoShorthands
+from skipvsr.upscale.options import JobOptions, OutputOptions, VideoShorthands
 from skipvsr.upscale.request import UpscaleReport
 from skipvsr.video.containers import CONTAINERS
 from skipvsr.video.encode import choose_encoder
@@ -135,75 +134,78 @@ def upscale_many(
         InputError, ConfigError, OutputError, ModelError: before the first file, as `plan` and `load_model` do.
         ConfigError: an option that cannot work with any file; what cannot work with one file is that file's outcome.
     """
-    compute, stream, output = compute or ComputeOptions(), stream or StreamOptions(), output or OutputOptions()
-    check_keywords("upscale_many", options, compute, stream, output)
-    compute, stream = or_auto(with_shorthands(compute, options)), with_shorthands(stream, options)
-    output = with_shorthands(output, options)
+    part = {"start": start, "end": end, "deinterlace": deinterlace}
+    job = JobOptions.of("upscale_many", compute, stream, output, options, **part)
     tasks = plan([Path(source) for source in sources], Path(folder))
-    _check_encoding(tasks, output)
-    choose = partial(resolve_model, scale=scale, size=output.size, skips=compute.skips, device="cpu")
+    _check_encoding(tasks, job.output)
+    choose = partial(resolve_model, scale=scale, size=job.output.size, skips=job.compute.skips, device="cpu")
+    named = model != AUTO_MODEL
     # What is wrong with a model that was named is said before the first file.
-    fixed = None if model == AUTO_MODEL else choose(model, tasks[0].source)[0]
-    make_job = partial(
-        IsolatedJob,
-        compute=replace(compute, device=_device(model, compute)),
-        stream=stream,
-        output=output,
-        start=start,
-        end=end,
-        deinterlace=deinterlace,
-        threads=torch.get_num_threads(),
+    fixed = choose(model, tasks[0].source)[0] if named else AUTO_MODEL
+    run = partial(
+        _run,
+        choose=lambda source: choose(fixed, source),
+        name=str(model) if named and isinstance(model, str | Path) else "",
+        options=replace(job, compute=replace(job.compute, device=_device(model, job.compute))),
+        on_progress=on_progress,
+        stall_seconds=stall_seconds,
     )
+    yield from _one_after_the_other(tasks, job.output, run, on_start or _ignore)
+
+
+def _one_after_the_other(
+    tasks: list[Task],
+    output: OutputOptions,
+    run: Callable[[Task, JobProcess], Outcome],
+    on_start: Callable[[Task], object],
+) -> Iterator[Outcome]:
+    """Each task in a process of its own, while the process of the next one gets ready."""
     ahead: JobProcess | None = None
     try:
         for index, task in enumerate(tasks):
             if _is_done(task, output):
                 yield Outcome(task)
                 continue
-            if on_start is not None:
-                on_start(task)
+            on_start(task)
             with ahead if ahead is not None and ahead.waiting else JobProcess() as process:
-                # The next one gets ready meanwhile.
                 ahead = JobProcess() if any(not _is_done(other, output) for other in tasks[index + 1 :]) else None
-                outcome = _outcome(
-                    task,
-                    process,
-                    make_job,
-                    lambda source: choose(fixed or AUTO_MODEL, source),
-                    on_progress,
-                    stall_seconds,
-                )
-            if outcome.report is not None and isinstance(model, str | Path) and model != AUTO_MODEL:
-                outcome = replace(outcome, report=replace(outcome.report, model=str(model)))
+                outcome = run(task, process)
             yield outcome
     finally:
         if ahead is not None:
             ahead.close()
 
 
-def _outcome(
+def _run(
     task: Task,
     process: JobProcess,
-    make_job: Callable[..., IsolatedJob],
+    *,
     choose: Callable[[Path], tuple[AnyModel, ModelChoice | None]],
+    name: str,
+    options: JobOptions,
     on_progress: OnProgress | None,
     stall_seconds: float,
 ) -> Outcome:
+    """Do a task in a process; the model is called `name` in the report, if it was not chosen for this file."""
     try:
         network, choice = choose(task.source)
         try:
             task.destination.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"{task.destination.parent} cannot be made ({error.strerror})") from error
-        job = make_job(task.source, task.destination, packed_model(network))
+        model, threads = packed_model(network), torch.get_num_threads()
+        job = IsolatedJob(task.source, task.destination, model, options, threads)
         report = process.run(job, on_progress, stall_seconds)
-        if choice is not None:
-            report = replace(report, model=choice.name, model_reason=choice.reason)
-        return Outcome(task, report=report)
+        chosen = ModelChoice(name, "") if choice is None else choice
+        return Outcome(task, report=replace(report, model=chosen.name, model_reason=chosen.reason))
     except OptionsRefused as refused:
         raise refused.error from None
     except SkipVSRError as error:
         return Outcome(task, error=error)
+
+
+def _ignore(task: Task) -> None:
+    """What is called before each task where nobody wants to know."""
 
 
 def _is_done(task: Task, output: OutputOptions) -> bool:

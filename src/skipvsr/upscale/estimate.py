@@ -14,8 +14,7 @@ from torch import Tensor
 
 from skipvsr.errors import InputError
 from skipvsr.inference.controllers import LEAST_BUDGET
-from skipvsr.inference.options import ComputeOptions, StreamOptions, check_keywords, with_shorthands
-from skipvsr.inference.precision import or_auto
+from skipvsr.inference.options import ComputeOptions, StreamOptions
 from skipvsr.inference.upscaler import Upscaler
 from skipvsr.models.any_model import AnyModel
 from skipvsr.upscale.choose import AUTO_MODEL, resolve_model
@@ -28,7 +27,7 @@ from skipvsr.upscale.measure import (
     remember_steps,
     remembered_steps,
 )
-from skipvsr.upscale.options import OutputOptions, VideoShorthands
+from skipvsr.upscale.options import JobOptions, OutputOptions, VideoShorthands
 from skipvsr.upscale.plan import disk_bytes, memory_bytes
 from skipvsr.video.containers import CONTAINERS
 from skipvsr.video.open import check_streams_fit, open_reader
@@ -114,14 +113,12 @@ def estimate(
         OutputError: the container cannot hold a stream of the source.
         ModelError, ConfigError: the model or an option is wrong.
     """
-    compute, stream, output = compute or ComputeOptions(), stream or StreamOptions(), output or OutputOptions()
-    check_keywords("estimate", options, compute, stream, output)
-    compute, stream = or_auto(with_shorthands(compute, options)), with_shorthands(stream, options)
-    output = with_shorthands(output, options)
+    job = JobOptions.of("estimate", compute, stream, output, options)
+    compute, output = job.compute, job.output
     network, _ = resolve_model(
         model, Path(source), scale=scale, size=output.size, skips=compute.skips, device=compute.torch_device
     )
-    upscaler = Upscaler(network, compute, stream)
+    upscaler = Upscaler(network, compute, job.stream)
     with open_reader(source, start, end) as reader:
         info = reader.info
         height, width = output.size_of(info, upscaler.model.scale)

@@ -19,9 +19,8 @@ from typing import Any
 import psutil
 
 from skipvsr.errors import CrashError, SkipVSRError
-from skipvsr.inference.options import ComputeOptions, StreamOptions
 from skipvsr.models.any_model import AnyModel
-from skipvsr.upscale.options import OutputOptions
+from skipvsr.upscale.options import JobOptions
 from skipvsr.upscale.progress import Progress
 from skipvsr.upscale.request import UpscaleReport
 
@@ -37,21 +36,16 @@ class IsolatedJob:
     """What `upscale_video` takes, in a form that can be handed to another process.
 
     Args:
+        source, destination: as for `upscale_video`.
         model: as `packed_model` makes it.
-        compute: with the device that is to be used, not "auto".
+        options: with the device that is to be used, not "auto".
         threads: of torch on the CPU.
-        (the others as for `upscale_video`)
     """
 
     source: Path
     destination: Path
     model: bytes
-    compute: ComputeOptions
-    stream: StreamOptions
-    output: OutputOptions
-    start: float | None
-    end: float | None
-    deinterlace: bool
+    options: JobOptions
     threads: int
 
 

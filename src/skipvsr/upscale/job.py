@@ -11,8 +11,7 @@ from typing import Unpack
 from skipvsr.errors import DecodeError, ResourceError
 from skipvsr.evaluation.cost import stream_cost
 from skipvsr.evaluation.trace_file import TraceWriter
-from skipvsr.inference.options import AUTO, ComputeOptions, StreamOptions, check_keywords, with_shorthands
-from skipvsr.inference.precision import or_auto
+from skipvsr.inference.options import AUTO, ComputeOptions, StreamOptions
 from skipvsr.inference.streaming import is_out_of_memory
 from skipvsr.inference.upscaler import StreamState, Upscaler
 from skipvsr.models.any_model import AnyModel
@@ -20,7 +19,7 @@ from skipvsr.routing.trace import Trace, Traces
 from skipvsr.upscale.checkpoint import UnfinishedJob, unfinished_precision
 from skipvsr.upscale.choose import AUTO_MODEL, resolve_model
 from skipvsr.upscale.measure import remembered_steps
-from skipvsr.upscale.options import OutputOptions, VideoShorthands
+from skipvsr.upscale.options import JobOptions, OutputOptions, VideoShorthands
 from skipvsr.upscale.overlay import LatestDepths
 from skipvsr.upscale.pipeline import CheckpointKeeper, Overlay, Pipeline
 from skipvsr.upscale.plan import disk_bytes, memory_bytes, warn_of_shortage
@@ -81,10 +80,8 @@ def upscale_video(
         ResourceError: memory ran out; what is finished is kept.
         ModelError, ConfigError: the model or an option is wrong.
     """
-    compute, stream, output = compute or ComputeOptions(), stream or StreamOptions(), output or OutputOptions()
-    check_keywords("upscale_video", options, compute, stream, output)
-    compute, stream = or_auto(with_shorthands(compute, options)), with_shorthands(stream, options)
-    output = with_shorthands(output, options)
+    job = JobOptions.of("upscale_video", compute, stream, output, options)
+    compute, output = job.compute, job.output
     if compute.precision == AUTO and output.resume:
         compute = replace(compute, precision=unfinished_precision(Path(destination)) or AUTO)
     network, choice = resolve_model(
@@ -93,7 +90,7 @@ def upscale_video(
     request = UpscaleRequest(
         source=Path(source),
         destination=Path(destination),
-        upscaler=Upscaler(network, compute, stream),
+        upscaler=Upscaler(network, compute, job.stream),
         output=output,
         start=start,
         end=end,

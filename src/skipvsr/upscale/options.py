@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from skipvsr.errors import ConfigError
-from skipvsr.inference.options import StreamShorthands
+from skipvsr.inference.options import (
+    ComputeOptions,
+    StreamOptions,
+    StreamShorthands,
+    check_keywords,
+    with_shorthands,
+)
+from skipvsr.inference.precision import or_auto
 from skipvsr.upscale.size import OutputSize, output_size
 from skipvsr.video.probe import VideoInfo
 from skipvsr.video.write import EncodeOptions
@@ -39,6 +48,49 @@ class OutputOptions:
     def size_of(self, info: VideoInfo, scale: int) -> tuple[int, int]:
         """(height, width) of the frames to be written for a source and a network of this scale; see `output_size`."""
         return output_size(self.size, info, scale, even=not info.path.is_dir() and self.encoding.pixel_format is None)
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """All options of a job but its files and its model, in one; see `upscale_video`, which takes each of them."""
+
+    compute: ComputeOptions
+    stream: StreamOptions
+    output: OutputOptions
+    start: float | None = None
+    end: float | None = None
+    deinterlace: bool = True
+
+    @classmethod
+    def of(
+        cls,
+        function: str,
+        compute: ComputeOptions | None,
+        stream: StreamOptions | None,
+        output: OutputOptions | None,
+        shorthands: Mapping[str, Any],
+        **part: Any,
+    ) -> JobOptions:
+        """What a public function was given.
+
+        Args:
+            function: its name, for errors.
+            compute, stream, output: None: their defaults.
+            shorthands: single fields of them, which go before those of the objects.
+            part: `start`, `end` and `deinterlace`.
+
+        Raises:
+            TypeError: a shorthand is a field of none of them.
+            ConfigError: a value is out of its range.
+        """
+        compute, stream, output = compute or ComputeOptions(), stream or StreamOptions(), output or OutputOptions()
+        check_keywords(function, shorthands, compute, stream, output)
+        compute, stream = or_auto(with_shorthands(compute, shorthands)), with_shorthands(stream, shorthands)
+        return cls(compute, stream, with_shorthands(output, shorthands), **part)
+
+    def to_keywords(self) -> dict[str, Any]:
+        """As `upscale_video` takes them."""
+        return dict(vars(self))
 
 
 class VideoShorthands(StreamShorthands, total=False):

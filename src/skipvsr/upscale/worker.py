@@ -64,21 +64,10 @@ def _outcome(job: IsolatedJob, replies: Replies) -> Any:
         torch.set_num_threads(job.threads)
         model = pickle.loads(job.model)
         try:
-            Upscaler(model, job.compute, job.stream)
+            Upscaler(model, job.options.compute, job.options.stream)
         except SkipVSRError as error:
             return Failure(error, of_options=True)
-        return upscale_video(
-            job.source,
-            job.destination,
-            model,
-            compute=job.compute,
-            stream=job.stream,
-            output=job.output,
-            start=job.start,
-            end=job.end,
-            deinterlace=job.deinterlace,
-            on_progress=replies.send,
-        )
+        return upscale_video(job.source, job.destination, model, **job.options.to_keywords(), on_progress=replies.send)
     except SkipVSRError as error:
         return Failure(error)
     except KeyboardInterrupt as error:

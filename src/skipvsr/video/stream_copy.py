@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import av
 from av.audio.stream import AudioStream
@@ -18,17 +17,15 @@ from av.container import InputContainer, OutputContainer
 from av.error import FFmpegError
 from av.format import Flags
 from av.packet import Packet
-from av.stream import AttachmentStream, Disposition, Stream
-from av.video.stream import VideoStream
+from av.stream import Disposition, Stream
 
+from skipvsr.video.attachments import Attachments
 from skipvsr.video.clock import clock, seconds_as_fraction
 from skipvsr.video.containers import COPIED, add_copy
 from skipvsr.video.errors import OPEN_OPTIONS, file_name
 from skipvsr.video.probe import VideoInfo, picture_stream
 from skipvsr.video.sound import Audio, SoundConverter, needs_conversion
-
-if TYPE_CHECKING:
-    from av.container.core import Chapter
+from skipvsr.video.tags import chapters_of_part, tags_of, with_tags_of
 
 _LOG = logging.getLogger("skipvsr")
 _MATROSKA = ("matroska", "webm")
@@ -38,13 +35,9 @@ _FIRST_SECONDS = 1
 # Of sound that is converted, so much is decoded before a part begins: decoders need what comes before to be right.
 _DECODED_BEFORE_SECONDS = 1
 _MAX_DURATION_SECONDS = 24 * 3600
-# Codecs of cover pictures: ending and type of the files.
-_COVERS = {"png": (".png", "image/png"), "mjpeg": (".jpg", "image/jpeg")}
-# What belongs to the old file and not to what it shows.
-_DROPPED_TAGS = {"encoder", "major_brand", "minor_version", "compatible_brands", "creation_time", "duration"}
 
 
-class Copier:
+class StreamCopy:
     """Copies everything but the picture from the source: tags and chapters, attachments and covers at once, the packets of
     sound and subtitles as far as the picture has come. What the container has no place for is said.
 
@@ -58,17 +51,16 @@ class Copier:
     def __init__(self, info: VideoInfo, output: OutputContainer, destination: Path, audio: Audio = "copy") -> None:
         source = info.path
         self._output = output
-        self._source = source
         self._start = seconds_as_fraction(info.start_seconds)
         self._end = None if info.end_seconds is None else seconds_as_fraction(info.end_seconds)
         self._input: InputContainer = av.open(file_name(source), options=OPEN_OPTIONS, metadata_errors="replace")
-        output.metadata.update(_tags(self._input.metadata))
-        chapters = _shifted(self._input.chapters(), self._start, self._end)
+        output.metadata.update(tags_of(self._input.metadata))
+        chapters = chapters_of_part(self._input.chapters(), self._start, self._end)
         if chapters:
             output.set_chapters(chapters)
         self._streams: dict[int, Stream] = {}
         self._converters: dict[int, SoundConverter] = {}
-        self._covers: list[tuple[Stream, bytes]] = []
+        self._attachments = Attachments(output, source)
         picture = picture_stream(self._input, source)
         for stream in self._input.streams:
             if isinstance(stream, AudioStream) and audio == "none":
@@ -76,8 +68,8 @@ class Copier:
             if isinstance(stream, AudioStream) and needs_conversion(stream, audio):
                 self._convert(stream, audio)
             elif stream.type in COPIED:
-                self._streams[stream.index] = _dressed(add_copy(output, stream), stream)
-            elif stream is not picture and not self._keep(stream):
+                self._streams[stream.index] = with_tags_of(add_copy(output, stream), stream)
+            elif stream is not picture and not self._attachments.keep(stream):
                 _LOG.warning(
                     "stream %d of %s (%s) is left out: %s files made here have no place for it",
                     stream.index, source.name, _describe(stream), destination.suffix,
@@ -93,7 +85,7 @@ class Copier:
     def _convert(self, stream: AudioStream, audio: Audio) -> None:
         end = None if self._end is None else self._end - self._start
         converter = self._converters[stream.index] = SoundConverter(self._output, stream, audio, end)
-        self._streams[stream.index] = _dressed(converter.stream, stream)
+        self._streams[stream.index] = with_tags_of(converter.stream, stream)
 
     def _read(self) -> Iterator[Packet]:
         """The packets of the streams that are copied, as far as they can be read."""
@@ -116,40 +108,9 @@ class Copier:
             reason = getattr(error, "strerror", None) or error
             self.stopped = f"its sound and subtitles could not be read any further than {clock(seconds)} ({reason})"
 
-    def _keep(self, stream: Stream) -> bool:
-        """Take over an attachment or a cover picture, if the container has a place for it."""
-        if isinstance(stream, AttachmentStream) and self._output.format.name == "matroska":
-            name, kind = stream.name or f"attachment {stream.index}", stream.mimetype or "application/octet-stream"
-            self._output.add_attachment(name, kind, stream.data)
-            return True
-        if not isinstance(stream, VideoStream) or not stream.disposition & Disposition.attached_pic:
-            return False
-        contents = self._cover(stream.index)
-        codec = stream.codec_context.name
-        if not contents or codec not in _COVERS:
-            return False
-        if self._output.format.name == "matroska":
-            ending, kind = _COVERS[codec]
-            self._output.add_attachment(stream.metadata.get("filename", f"cover{ending}"), kind, contents)
-            return True
-        if self._output.format.name != "mp4":
-            return False
-        cover = self._output.add_stream_from_template(stream)
-        cover.disposition = Disposition.attached_pic
-        self._covers.append((cover, contents))
-        return True
-
-    def _cover(self, index: int) -> bytes:
-        """The file that is a cover picture."""
-        with av.open(file_name(self._source), options=OPEN_OPTIONS, metadata_errors="replace") as container:
-            return next((bytes(packet) for packet in container.demux(container.streams[index]) if packet.size), b"")
-
     def begin(self) -> None:
         """Write the covers; called when the header is written."""
-        for stream, contents in self._covers:
-            packet = Packet(contents)
-            packet.stream, packet.pts, packet.dts = stream, 0, 0
-            self._output.mux(packet)
+        self._attachments.write_covers()
 
     def delay_for(self, picture_delay: Fraction) -> tuple[Fraction, str]:
         """By how many seconds everything has to come later, so that nothing lies before 0 where the container cannot hold
@@ -297,33 +258,7 @@ class Copier:
         self._input.close()
 
 
-def _dressed(copy: Stream, stream: Stream) -> Stream:
-    """The copy, with what the stream says of itself."""
-    copy.metadata.update(_tags(stream.metadata))
-    copy.disposition = stream.disposition
-    return copy
-
-
-def _shifted(chapters: list[Chapter], start: Fraction, end: Fraction | None) -> list[Chapter]:
-    """The chapters of a part, on its clock."""
-    if start == 0 and end is None:
-        return chapters
-    kept: list[Chapter] = []
-    for chapter in chapters:
-        unit = chapter["time_base"] or Fraction(1, av.time_base)
-        first = max(chapter["start"] * unit, start)
-        last = chapter["end"] * unit if end is None else min(chapter["end"] * unit, end)
-        if first < last:
-            shift = round(start / unit)
-            kept.append({**chapter, "start": round(first / unit) - shift, "end": round(last / unit) - shift})
-    return kept
-
-
 def _describe(stream: Stream) -> str:
     if stream.type == "video":
         return "cover picture" if stream.disposition & Disposition.attached_pic else "another video stream"
     return stream.type
-
-
-def _tags(metadata: dict[str, str]) -> dict[str, str]:
-    return {key: value for key, value in metadata.items() if key.lower() not in _DROPPED_TAGS}

@@ -26,7 +26,7 @@ from skipvsr.video.errors import PIPE, writing
 from skipvsr.video.frame import Frame
 from skipvsr.video.probe import VideoInfo
 from skipvsr.video.segments import Segment, SegmentWriter, decoding_times, shown_durations
-from skipvsr.video.stream_copy import Copier
+from skipvsr.video.stream_copy import StreamCopy
 from skipvsr.video.video_stream import VideoSettings, add_video, new_encoder, video_settings
 
 __all__ = ["EncodeOptions", "VideoWriter"]
@@ -93,7 +93,7 @@ class VideoWriter:
         self._whole = self._work / f"whole{self._ending}"
         self._segment: SegmentWriter | None = None
         self._container: OutputContainer | None = None
-        self._copier: Copier | None = None
+        self._copier: StreamCopy | None = None
         try:
             with writing(self.path):
                 self._container = open_output(self._whole, self._ending, self._time_base)
@@ -101,7 +101,7 @@ class VideoWriter:
                 if source is not None and source.path != PIPE:
                     audio = (options or EncodeOptions()).audio
                     check_copies(source.path, self.path, audio)
-                    self._copier = Copier(source, self._container, self.path, audio)
+                    self._copier = StreamCopy(source, self._container, self.path, audio)
                 self._container.start_encoding()
         except BaseException:
             self._discard()
