@@ -19,6 +19,7 @@ from skipvsr.errors import OutputError, ResourceError
 from skipvsr.models.recurrence import Direction
 from skipvsr.models.router import Calibration
 from skipvsr.models.vsr import SkipVSR, VSRConfig
+from skipvsr.upscale.batch import upscale_many
 from skipvsr.upscale.job import upscale_video
 from skipvsr.upscale.progress import Progress
 from skipvsr.video.images import write_image
@@ -284,19 +285,78 @@ def test_twenty_kills_at_random_moments(tmp_path: Path):
     assert not unfinished(place).exists()
 
 
-def test_a_killed_overlay_leaves_nothing_for_good(tmp_path: Path, tiny: SkipVSR):
+def test_a_killed_overlay_or_trace_leaves_nothing_for_good(tmp_path: Path, tiny: SkipVSR):
     """As kill -9 leaves it: what is unfinished is in the hidden folder, and the next job begins anew and empties it."""
     source = make_video(tmp_path / "in.mkv", 6)
-    for name in ("out", "overlay"):
-        (tmp_path / f".{name}.mkv.skipvsr").mkdir()
-        (tmp_path / f".{name}.mkv.skipvsr" / "000000.packets").write_bytes(b"half a part")
+    outputs: dict[str, Any] = {
+        "destination": tmp_path / "out.mkv",
+        "overlay": tmp_path / "overlay.mkv",
+        "trace": tmp_path / "trace.npz",
+    }
+    for path, name in zip(outputs.values(), ("000000.packets", "000000.packets", "trace"), strict=True):
+        unfinished(path).mkdir()
+        (unfinished(path) / name).write_bytes(b"half of it")
     places: list[list[str]] = []
 
     def look(progress: object) -> None:
         places.append([path.name for path in tmp_path.iterdir() if path.name.endswith(".part")])
 
-    report = upscale_video(source, tmp_path / "out.mkv", tiny, overlay=tmp_path / "overlay.mkv", on_progress=look)
+    report = upscale_video(source, model=tiny, **outputs, on_progress=look)
     assert report.frames == 6
     assert places
     assert not any(places)  # nothing is named by the process, which nobody would find again
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mkv", "out.mkv", "overlay.mkv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mkv", "out.mkv", "overlay.mkv", "trace.npz"]
+
+
+def test_a_job_that_is_killed_when_all_is_done_leaves_nothing_for_good(
+    tmp_path: Path, tiny: SkipVSR, monkeypatch: pytest.MonkeyPatch
+):
+    """The output is in its place, and its folder is not gone yet."""
+    source, place = film(tmp_path / "in.mp4"), tmp_path / "out" / "in.mp4"
+    settings: dict[str, Any] = {"window": 2, "lookahead": 1, "segment_length": 2}
+    place.parent.mkdir()
+    outputs: dict[str, Any] = {"overlay": tmp_path / "overlay.mkv", "trace": tmp_path / "trace.npz"}
+    with monkeypatch.context() as patch:
+        patch.setattr("skipvsr.upscale.checkpoint.shutil.rmtree", lambda *_, **__: None)
+        upscale_video(source, place, tiny, **settings, **outputs)
+    folders = [unfinished(path) for path in (place, *outputs.values())]
+    assert all(folder.exists() for folder in folders)
+    with pytest.raises(OutputError, match="exists already"):
+        upscale_video(source, place, tiny, **settings, **outputs)
+    assert not any(folder.exists() for folder in folders)
+    with monkeypatch.context() as patch:
+        patch.setattr("skipvsr.upscale.checkpoint.shutil.rmtree", lambda *_, **__: None)
+        upscale_video(source, place, tiny, **settings, overwrite=True)
+    assert [outcome.report for outcome in upscale_many([source], place.parent, tiny)] == [None]
+    assert not unfinished(place).exists()
+
+
+def test_unfinished_work_beside_an_older_output_is_kept(tmp_path: Path, tiny: SkipVSR):
+    source, place = film(tmp_path / "in.mp4"), tmp_path / "out.mkv"
+    settings: dict[str, Any] = {"window": 2, "lookahead": 1, "segment_length": 2}
+    upscale_video(source, place, tiny, window=3)
+    with pytest.raises(StoppedError):
+        upscale_video(source, place, tiny, **settings, overwrite=True, on_progress=stop_after(9))
+    with pytest.raises(OutputError, match="exists already"):
+        upscale_video(source, place, tiny, **settings)
+    assert upscale_video(source, place, tiny, **settings, overwrite=True).resumed_at >= 6
+
+
+def test_names_as_long_as_a_file_system_takes(tmp_path: Path, tiny: SkipVSR):
+    """80 characters of Chinese are 240 bytes, of 255: what is unfinished has a name that fits, and one of its own."""
+    source = film(tmp_path / "in.mp4")
+    place, other = (tmp_path / f"{'超' * 78}{letter}.mkv" for letter in "一二")
+    assert len(place.name.encode()) == 241
+    settings: dict[str, Any] = {"window": 2, "lookahead": 1, "segment_length": 2}
+    for path in (place, other):
+        with pytest.raises(StoppedError):
+            upscale_video(source, path, tiny, **settings, on_progress=stop_after(9))
+    assert len([path for path in tmp_path.iterdir() if path.name.endswith(".skipvsr")]) == 2
+    for path in (place, other):
+        assert upscale_video(source, path, tiny, **settings).resumed_at >= 6
+    upscale_video(source, other, tiny, **settings, overwrite=True, trace=tmp_path / f"{'超' * 78}.npz")
+    images = tmp_path / "images"
+    images.mkdir()
+    write_image(images / "1.png", picture(0))
+    upscale_video(images, tmp_path / f"{'超' * 80}", tiny)
+    assert len(list(tmp_path.iterdir())) == 6

@@ -46,12 +46,14 @@ def film(
     gaps: dict[int, int] | None = None,
     layout: str = "mono",
     packet: int = 1000,
+    together: int = 1,
     frames: int = 20,
 ) -> Path:
     """A film with this sound.
 
     Args:
         begins: samples after the picture.
+        together: packets that share the time of the first.
         gaps: before the sample of this number, this many samples are missing (there are too many, if below 0).
     """
     silent = make_video(path.with_name(f"silent{path.suffix}"), frames)
@@ -70,7 +72,11 @@ def film(
             late += (gaps or {}).get(first, 0)
             part = np.ascontiguousarray(sound[:, first : first + packet].T.reshape(1, -1))
             frame = av.AudioFrame.from_ndarray(part, format=kind, layout=layout)
-            frame.sample_rate, frame.pts, frame.time_base = RATE, first + late, Fraction(1, RATE)
+            frame.sample_rate, frame.pts, frame.time_base = (
+                RATE,
+                first // (together * packet) * (together * packet) + late,
+                Fraction(1, RATE),
+            )
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
     silent.unlink()
@@ -170,6 +176,13 @@ def test_times_that_are_rounded_leave_sound_as_it_is(tmp_path: Path):
     """Matroska's milliseconds: 1000 samples are 20.83 of them."""
     sound = noise()
     source = film(tmp_path / "in.mkv", sound)
+    assert np.array_equal(np.round(heard(convert(source, ".mkv", "flac"))[1] * 2**15).astype(np.int16), sound)
+
+
+def test_packets_that_share_a_time_follow_one_another(tmp_path: Path):
+    """As in RealMedia: here five of a fiftieth of a second."""
+    sound = noise()
+    source = film(tmp_path / "in.mkv", sound, packet=960, together=5)
     assert np.array_equal(np.round(heard(convert(source, ".mkv", "flac"))[1] * 2**15).astype(np.int16), sound)
 
 

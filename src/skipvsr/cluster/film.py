@@ -20,6 +20,7 @@ from skipvsr.cluster.work import ChunkReport, published, segments_of
 from skipvsr.errors import ConfigError, DecodeError, InputError, OutputError
 from skipvsr.upscale.checkpoint import identity
 from skipvsr.upscale.request import default_segment_length
+from skipvsr.video.files import hidden_name
 from skipvsr.video.open import open_writer
 from skipvsr.video.read import VideoReader
 from skipvsr.video.write import VideoWriter
@@ -83,7 +84,7 @@ class Film:
         )  # fmt: skip
         self.plan.encoder()  # what is wrong with the settings is said now
         self.window, self.lookahead = windows.window, windows.lookahead
-        name = f".{name_of(self.task.destination)[:100]}.skipvsr-chunks"
+        name = hidden_name(name_of(self.task.destination), "skipvsr-chunks")
         self.work = Store(f"{parent_of(self.task.destination)}/{name}")
         self._resume(self._identity(network))
 

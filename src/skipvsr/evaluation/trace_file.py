@@ -20,6 +20,7 @@ from skipvsr.errors import InputError, OutputError
 from skipvsr.routing.grid import TileGrid
 from skipvsr.routing.trace import RoutingTrace, TracedTrunk
 from skipvsr.video.errors import writing
+from skipvsr.video.files import hidden_name, move_into_place
 
 _GRID = "grid"
 
@@ -30,18 +31,20 @@ class TraceWriter:
     Args:
         path: the file; usually ends in .npz.
         overwrite: replace an existing file.
+        work: the file as long as it is unfinished, in a folder on the same disk; None: one of its own.
 
     Raises:
         OutputError: the file exists, or cannot be written.
     """
 
-    def __init__(self, path: str | Path, *, overwrite: bool = False) -> None:
+    def __init__(self, path: str | Path, *, overwrite: bool = False, work: Path | None = None) -> None:
         self.path = Path(path)
         if self.path.exists() and not overwrite:
             raise OutputError(f"{self.path} exists already; choose another file, or give --overwrite")
         if self.path.is_dir():
             raise OutputError(f"{self.path} is a folder; give the name of a file")
-        self._work = self.path.with_name(f".{self.path.name[:100]}.{os.getpid()}.part")
+        self._work_is_ours = work is None
+        self._work = work or self.path.with_name(hidden_name(self.path.name, f"{os.getpid()}.part"))
         self._passes = 0
         self._grid: TileGrid | None = None
         with writing(self.path):
@@ -56,8 +59,10 @@ class TraceWriter:
         try:
             with writing(self.path):
                 self._archive.close()
-                if kind is None:
+                if kind is None and self._work_is_ours:
                     self._work.replace(self.path)
+                elif kind is None:
+                    move_into_place(self._work, self.path, self._work.parent)
         finally:
             self._work.unlink(missing_ok=True)
 

@@ -15,6 +15,7 @@ import torch
 from skipvsr.errors import ConfigError, InputError, OutputError, SkipVSRError
 from skipvsr.inference.options import AUTO, ComputeOptions, StreamOptions
 from skipvsr.models.any_model import AnyModel
+from skipvsr.upscale.checkpoint import forget_finished
 from skipvsr.upscale.choose import AUTO_MODEL, ModelChoice, resolve_model
 from skipvsr.upscale.isolated import STALL_SECONDS, IsolatedJob, JobProcess, OptionsRefused, packed_model
 from skipvsr.upscale.job import OnProgress
@@ -164,6 +165,7 @@ def _one_after_the_other(
     try:
         for index, task in enumerate(tasks):
             if _is_done(task, output):
+                forget_finished(task.destination)
                 yield Outcome(task)
                 continue
             on_start(task)

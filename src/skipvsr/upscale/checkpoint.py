@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +19,7 @@ from torch import Tensor
 from skipvsr.errors import OutputError
 from skipvsr.inference.options import Precision
 from skipvsr.video.errors import writing
-from skipvsr.video.files import write_whole
+from skipvsr.video.files import hidden_name, is_result_of, write_whole
 from skipvsr.video.segments import Segment
 
 _END_BYTES = 1 << 20
@@ -59,7 +60,7 @@ class UnfinishedJob:
 
     def __init__(self, destination: Path, job: dict[str, Any], *, resume: bool = True) -> None:
         self.destination = destination
-        self.folder = _folder(destination)
+        self.folder = work_folder(destination)
         self.checkpoint: Checkpoint | None = None
         # As it comes back from the manifest.
         self._job = json.loads(json.dumps(job))
@@ -182,15 +183,25 @@ class UnfinishedJob:
 def unfinished_precision(destination: Path) -> Precision | None:
     """The precision of the work that lies unfinished beside an output; None where there is none."""
     try:
-        found = json.loads((_folder(destination) / "manifest.json").read_text())["job"]["precision"]
+        found = json.loads((work_folder(destination) / "manifest.json").read_text())["job"]["precision"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return found if found in get_args(Precision) else None
 
 
-def _folder(destination: Path) -> Path:
+def forget_finished(*destinations: Path | None) -> None:
+    """Remove what jobs have left beside outputs that they had finished when they were killed. Other work is left alone."""
+    for destination in destinations:
+        if destination is None or not is_result_of(destination, work_folder(destination)):
+            continue
+        with suppress(Timeout, OSError), FileLock(work_folder(destination) / "lock", timeout=0):
+            shutil.rmtree(work_folder(destination), ignore_errors=True)
+
+
+def work_folder(destination: Path) -> Path:
+    """Where an output is made: a hidden folder beside it."""
     place = destination.absolute()
-    return place.with_name(f".{place.name[:100]}.skipvsr")
+    return place.with_name(hidden_name(place.name, "skipvsr"))
 
 
 def identity(path: Path, files: list[Path] | None = None) -> str:

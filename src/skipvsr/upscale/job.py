@@ -16,7 +16,7 @@ from skipvsr.inference.streaming import is_out_of_memory
 from skipvsr.inference.upscaler import StreamState, Upscaler
 from skipvsr.models.any_model import AnyModel
 from skipvsr.routing.trace import Trace, Traces
-from skipvsr.upscale.checkpoint import UnfinishedJob, unfinished_precision
+from skipvsr.upscale.checkpoint import UnfinishedJob, forget_finished, unfinished_precision
 from skipvsr.upscale.choose import AUTO_MODEL, resolve_model
 from skipvsr.upscale.measure import remembered_steps
 from skipvsr.upscale.options import JobOptions, OutputOptions, VideoShorthands
@@ -123,6 +123,9 @@ def run_job(request: UpscaleRequest, on_progress: OnProgress | None = None) -> U
         segment_length = request.segment_length(info.height, info.width)
         _warn_of_shortage(request, reader, size)
         request.check_distinct()
+        if request.destination != PIPE:
+            trace = request.trace if isinstance(request.trace, Path) else None
+            forget_finished(request.destination, request.overlay, trace)
         check_output(request.destination, reader, overwrite=request.output.overwrite)
         work = None
         if request.destination != PIPE:
@@ -169,15 +172,16 @@ def _open_pipeline(
     )
     snapshot = None if request.snapshot is None else Snapshot(request.snapshot, info.rotation_degrees // 90)
     traces: list[Trace] = []
+    # Trace and overlay have folders of their own, which the next job empties where this one is killed.
     if isinstance(request.trace, Path):
-        traces.append(stack.enter_context(TraceWriter(request.trace, overwrite=output.overwrite)))
+        work_place = stack.enter_context(UnfinishedJob(request.trace, {}, resume=False)).folder / "trace"
+        traces.append(stack.enter_context(TraceWriter(request.trace, overwrite=output.overwrite, work=work_place)))
     elif request.trace is not None:
         traces.append(request.trace)
     overlay = None
     if request.overlay is not None:
         patches = request.upscaler.patch_grid(info.height, info.width)
         depths = LatestDepths(None if patches is None else patches.expand)
-        # A folder of its own, which the next job empties where this one is killed.
         side = stack.enter_context(UnfinishedJob(request.overlay, {}, resume=False))
         overlay = Overlay(stack.enter_context(open_output(request.overlay, work=side.folder)), depths)
         traces.append(depths)

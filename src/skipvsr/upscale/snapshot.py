@@ -11,6 +11,7 @@ import numpy as np
 from skipvsr.errors import OutputError
 from skipvsr.video.colour import to_8_bit
 from skipvsr.video.errors import writing
+from skipvsr.video.files import hidden_name
 from skipvsr.video.images import encode_image
 from skipvsr.video.thumbnail import shrink
 
@@ -43,7 +44,7 @@ class Snapshot:
             return
         self._taken = now
         picture = encode_image(np.rot90(shrink(to_8_bit(pixels), _SIDE_PX), self._turns), ".jpg")
-        part = self._path.with_name(f".{self._path.name}.{os.getpid()}.part")
+        part = self._path.with_name(hidden_name(self._path.name, f"{os.getpid()}.part"))
         with writing(self._path):
             try:
                 part.write_bytes(picture)

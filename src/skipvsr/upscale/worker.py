@@ -23,12 +23,13 @@ _SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(s
 
 
 def main() -> NoReturn:
-    """Do one job. Without one (standard input ends) there is nothing to do."""
+    """Do one job. Without a whole one (standard input ends) there is nothing to do."""
     replies = Replies(os.fdopen(os.dup(1), "wb"))
     os.dup2(2, 1)  # whatever else prints must not garble the replies
     try:
         job: IsolatedJob = pickle.load(sys.stdin.buffer)
-    except EOFError:
+    except (EOFError, pickle.UnpicklingError):
+        # The parent has ended, perhaps in the middle of it.
         os._exit(0)
     Thread(target=_end_with_parent, daemon=True).start()
     replies.send(_outcome(job, replies))

@@ -15,7 +15,15 @@ from types import TracebackType
 
 from skipvsr.errors import DecodeError, InputError, OutputError
 from skipvsr.video.errors import reading, writing
-from skipvsr.video.files import IMAGE_SUFFIXES, WRITTEN_IMAGE_SUFFIXES, is_image, natural_key, sync
+from skipvsr.video.files import (
+    IMAGE_SUFFIXES,
+    WRITTEN_IMAGE_SUFFIXES,
+    hidden_name,
+    is_image,
+    move_into_place,
+    natural_key,
+    sync,
+)
 from skipvsr.video.frame import Frame
 from skipvsr.video.images import describe_image, read_image_and_alpha, write_image
 from skipvsr.video.probe import VideoInfo
@@ -96,9 +104,9 @@ class ImageFolderWriter:
         names = _output_names(names)
         self._names = iter(names[done:])
         place = self.path.absolute()
-        self._own_work = None if work is not None else place.with_name(f".{place.name[:100]}.{os.getpid()}.part")
+        self._own_work = None if work is not None else place.with_name(hidden_name(place.name, f"{os.getpid()}.part"))
         self._work = (work or self._own_work or place) / "images"
-        self._before = place.with_name(f".{place.name[:100]}.{os.getpid()}.before")
+        self._before = place.with_name(hidden_name(place.name, f"{os.getpid()}.before"))
         self._unsafe: list[Path] = []
         with writing(self.path):
             if not self.path.parent.is_dir():
@@ -127,11 +135,11 @@ class ImageFolderWriter:
     def _move_into_place(self) -> None:
         """What was there goes only when the new folder is in its place."""
         if not (self.path.exists() or self.path.is_symlink()):
-            self._work.replace(self.path)
+            move_into_place(self._work, self.path, self._work.parent)
             return
         self.path.replace(self._before)
         try:
-            self._work.replace(self.path)
+            move_into_place(self._work, self.path, self._work.parent)
         except BaseException:
             self._before.replace(self.path)
             raise

@@ -82,6 +82,7 @@ class SoundConverter:
         self._left_out = 0
         # Since when samples follow one another, and how many did.
         self._since, self._samples = Fraction(0), 0
+        self._last_pts: int | None = None
 
     def convert(self, packet: Packet, delay: Fraction) -> list[Packet]:
         """The packets that are ready now.
@@ -142,8 +143,10 @@ class SoundConverter:
         kind = (frame.format.name, frame.layout.name, frame.sample_rate)
         expected = self._since + Fraction(self._samples, self._kind[2] if self._kind else frame.sample_rate)
         time = expected
-        if frame.pts is not None and frame.time_base is not None:
+        # One time for several frames (in RealMedia) is that of the first.
+        if frame.pts is not None and frame.time_base is not None and frame.pts != self._last_pts:
             time = frame.pts * frame.time_base + delay
+        self._last_pts = frame.pts
         made: list[Packet] = []
         distance = abs(time - expected)
         if self._kind != kind or _TOLERANCE_SECONDS < distance < _MAX_GAP_SECONDS:

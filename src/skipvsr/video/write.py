@@ -23,6 +23,7 @@ from skipvsr.video.colour import from_rgb
 from skipvsr.video.containers import CONTAINERS, check_copies, holding, open_output, refuse_codec
 from skipvsr.video.encode import EncodeOptions
 from skipvsr.video.errors import PIPE, writing
+from skipvsr.video.files import hidden_name, move_into_place
 from skipvsr.video.frame import Frame
 from skipvsr.video.probe import VideoInfo
 from skipvsr.video.segments import Segment, SegmentWriter, decoding_times, shown_durations
@@ -87,7 +88,7 @@ class VideoWriter:
         self._time_base = self._settings.time_base
         _check_folder(self.path.parent)
         self._own_work = (
-            None if work is not None else self.path.with_name(f".{self.path.stem[:100]}.{os.getpid()}.part")
+            None if work is not None else self.path.with_name(hidden_name(self.path.stem, f"{os.getpid()}.part"))
         )
         self._work = work or self._make_work()
         self._whole = self._work / f"whole{self._ending}"
@@ -165,7 +166,7 @@ class VideoWriter:
             self._container.close()
             with self._whole.open("rb") as file:
                 os.fsync(file.fileno())
-            self._whole.replace(self.path)
+            move_into_place(self._whole, self.path, self._work)
 
     def _join(self, container: OutputContainer) -> None:
         """Write all parts into the container, and what is copied beside them."""
