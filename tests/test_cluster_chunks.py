@@ -15,12 +15,15 @@ from skipvsr.video.frame import Frame
 
 
 def film(scenes: list[int]) -> list[Frame]:
-    """Scenes of so many frames, each of one colour, black and white in turn; pts are frame numbers."""
+    """Scenes of so many frames, black and white in turn, with one pixel that changes; pts are frame numbers."""
     shades = [shade for index, length in enumerate(scenes) for shade in [255 * (index % 2)] * length]
-    return [
-        Frame(np.full((16, 16, 3), shade, np.uint8), number, None, Fraction(1, 25))
-        for number, shade in enumerate(shades)
-    ]
+    return [frame(shade, number) for number, shade in enumerate(shades)]
+
+
+def frame(shade: int, number: int, pixel: int | None = None) -> Frame:
+    pixels = np.full((16, 16, 3), shade, np.uint8)
+    pixels[0, 0] = (number if pixel is None else pixel) % 256
+    return Frame(pixels, number, None, Fraction(1, 25))
 
 
 def numbers(items: list[ChunkFrame], role: Role) -> list[int]:
@@ -43,6 +46,20 @@ def test_short_scenes_are_taken_together_and_long_ones_split():
     # At a cut there is nothing to warm up from, and nothing to look ahead to.
     assert numbers(chunks[3][1], Role.WARMUP) == []
     assert numbers(chunks[2][1], Role.LOOKAHEAD) == []
+
+
+def test_frames_that_repeat_are_no_warm_up():
+    """They are not computed: the state is warm from so many frames that differ."""
+    shown = [frame(0, number, pixel=number // 2 if number < 40 else 20) for number in range(70)]
+    warmups = [
+        [
+            numbers(list(chunk), Role.WARMUP)
+            for chunk in cut_into_chunks(shown, ChunkOptions(16, 4, repeat_detection=on))
+        ]
+        for on in (True, False)
+    ]
+    assert warmups[0] == [[], [8, 10, 12, 14], [24, 26, 28, 30], [34, 36, 38, 40], [34, 36, 38, 40]]
+    assert warmups[1] == [[], *([list(range(at - 4, at)) for at in (16, 32, 48, 64)])]
 
 
 def test_exact_chunks_end_at_cuts_only():

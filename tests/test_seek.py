@@ -56,6 +56,28 @@ def test_in_order_they_are_those_of_the_stream_and_every_frame_is_read_once(tiny
     assert stream.read == COUNT
 
 
+def test_repeated_frames_are_read_as_far_as_they_go(tiny: SkipVSR):
+    source = Source(scene(0, 20).repeat_interleave(3, 0))
+    stream = seekable(tiny, source)
+    expected = in_order(tiny, source.frames)
+    assert all(torch.equal(stream[number], expected[number]) for number in range(60))
+    stream = seekable(tiny, source)
+    assert torch.equal(stream[0], expected[0])
+    assert stream.read > stream.inputs_for(0).stop + 8
+
+
+def test_frames_that_repeat_warm_nothing_up(tiny: SkipVSR):
+    """After a jump into a still, the run starts before it."""
+    source = Source(torch.cat((scene(0, 30), scene(0, 30)[-1:].expand(20, -1, -1, -1))))
+    expected = in_order(tiny, source.frames)
+    stream = seekable(tiny, source, warmup=8)
+    assert (stream[44] - expected[44]).abs().max() < 0.02
+    assert min(source.asked) == 29 - 8
+    stream = seekable(tiny, Source(scene(0, 1).expand(90, -1, -1, -1)), warmup=8)
+    assert stream[80] is not None
+    assert stream.read == 90
+
+
 def test_a_jump_reads_the_warm_up_and_no_more_and_is_near_the_stream(tiny: SkipVSR):
     source = Source(scene(0, COUNT))
     expected = in_order(tiny, source.frames)
@@ -87,7 +109,7 @@ def test_any_order_gives_every_number_its_own_frame(tiny: SkipVSR):
     stream = seekable(tiny, source, held=GROUP)
     for number in reversed(range(COUNT)):
         stream[number]
-    assert len(source.asked) < COUNT / GROUP * (16 + 2 * GROUP + 10) * 2
+    assert len(source.asked) < COUNT / GROUP * (16 + 2 * GROUP + 10) * 3
 
 
 def test_requests_that_overtake_one_another_cost_nothing(tiny: SkipVSR):

@@ -103,6 +103,34 @@ def test_every_frame_of_the_source_is_made_once(tiny: SkipVSR, threads: int, nam
     assert len(made) <= 4 * COUNT + 2 * threads
 
 
+@pytest.mark.parametrize("threads", [1, 4])
+def test_frames_that_repeat_are_those_of_upscale_frames(tiny: SkipVSR, threads: int):
+    """On threes, and a still: the network reads far ahead of the frame that is asked for."""
+    vs.core.num_threads = threads
+    source = np.concatenate((np.repeat(pictures(10), 3, 0), np.repeat(pictures(1), 130, 0), pictures(9)))
+    expected = list(skipvsr.upscale_frames(source, tiny, stream=SHORT))
+    clip = upscale(clip_of(source), tiny, stream=SHORT)
+    for number, frame in enumerate(clip.frames()):
+        assert np.array_equal(image(frame), expected[number])
+    clip = upscale(clip_of(source), tiny, stream=SHORT)
+    for number in (165, 100, 28, 3):
+        assert np.abs(image(clip.get_frame(number)) - expected[number]).mean() < 5e-3
+
+
+def test_a_broken_frame_that_is_read_far_ahead(tiny: SkipVSR):
+    source = clip_of(np.repeat(pictures(1), 60, 0))
+
+    def fails(n: int, f: vs.VideoFrame) -> vs.VideoFrame:
+        if n == 50:
+            raise ValueError("a broken frame")
+        return f
+
+    clip = upscale(vs.core.std.ModifyFrame(source, source, fails), tiny, stream=SHORT)
+    for _ in range(3):
+        with pytest.raises(vs.Error, match="a broken frame"):
+            clip.get_frame(0)
+
+
 def test_a_budget_is_that_of_upscale_frames():
     source = pictures(12)
     expected = list(skipvsr.upscale_frames(source, "compact", budget=0.5))

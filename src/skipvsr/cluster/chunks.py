@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from enum import Enum
 from itertools import islice
 
+import numpy as np
+
 from skipvsr.errors import ConfigError
 from skipvsr.inference.scenes import SceneCuts
 from skipvsr.upscale.frames import to_tensor
@@ -29,6 +31,7 @@ class ChunkOptions:
         lookahead: frames beyond a chunk that ends within a scene, for the backward recurrence.
         exact: end chunks at scene cuts only, however long a scene is.
         scene_detection: find scene cuts; otherwise the film is one scene.
+        repeat_detection: frames that repeat the one before are not computed, and so are no warm-up.
 
     Raises:
         ConfigError: a length under 1, or a warm-up under 2.
@@ -39,6 +42,7 @@ class ChunkOptions:
     lookahead: int = 4
     exact: bool = False
     scene_detection: bool = True
+    repeat_detection: bool = True
 
     def __post_init__(self) -> None:
         if self.length < 1:
@@ -149,7 +153,8 @@ class _Cutter:
             item = self._upcoming.popleft()
             if item.starts_scene:
                 self._before.clear()
-            self._before.append(item.frame)
+            if not (self._options.repeat_detection and self._before and _same(self._before[-1], item.frame)):
+                self._before.append(item.frame)
             count += 1
             yield ChunkFrame(item.frame, Role.BODY, item.starts_scene)
             upcoming = self.upcoming(1)
@@ -165,3 +170,7 @@ class _Cutter:
         if item.starts_scene:
             return 2 * count >= self._options.length
         return count >= self._options.length and not self._options.exact
+
+
+def _same(one: Frame, other: Frame) -> bool:
+    return one.pixels.shape == other.pixels.shape and np.array_equal(one.pixels, other.pixels)

@@ -80,6 +80,7 @@ class Film:
             chunks=ChunkOptions(
                 length=length, warmup=settings.warmup, lookahead=windows.lookahead, exact=settings.exact,
                 scene_detection=settings.stream.scene_detection,
+                repeat_detection=settings.stream.repeat_detection,
             ),
         )  # fmt: skip
         self.plan.encoder()  # what is wrong with the settings is said now

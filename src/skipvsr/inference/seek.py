@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from skipvsr.errors import ConfigError
@@ -16,6 +17,8 @@ DEFAULT_WARMUP = 16
 GROUP = 8
 # Results that were taken already and are kept, should they be asked for again.
 _TAKEN = 4
+# Warm-ups that a jump goes back at most, where frames repeat.
+_FURTHEST = 4
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class SeekableStream:
         upscaler: what is done.
         size: (height, width) of the frames.
         count: how many there are.
-        get: a frame by its number. Asked for those of `inputs_for` alone, some of them twice.
+        get: a frame by its number. Asked for those of `inputs_for`, some of them twice, and for more where frames repeat.
         warmup: frames.
         held: results that were computed on the way to a later one, and wait to be asked for.
 
@@ -75,7 +78,7 @@ class SeekableStream:
         self._next = self._warm = 0
 
     def inputs_for(self, number: int) -> range:
-        """Numbers of the frames that a result may still take."""
+        """Numbers of the frames that a result may still take; where frames repeat, more may be read."""
         if number in self._results:
             return range(0)
         first = self.read if self._goes_on(number) else self._earliest(number)
@@ -122,13 +125,28 @@ class SeekableStream:
 
     def _start(self, number: int) -> None:
         """Begin a run for a result."""
-        earliest, wanted = self._earliest(number), number - number % GROUP
-        first = next((at for at in range(number, earliest, -1) if self._starts_scene(at)), earliest)
+        wanted = number - number % GROUP
+        first = self._start_of_run(number, wanted)
         self._warm = first if first == 0 or self._starts_scene(first) else wanted
         self.read = self._next = first
         self._results.clear()
         self._taken.clear()
         self._run = self._results_from_here()
+
+    def _start_of_run(self, number: int, wanted: int) -> int:
+        """Where the scene starts, or so many frames before the one wanted; those that repeat the one before warm nothing up."""
+        first = number
+        warm = 0
+        while first > max(0, wanted - _FURTHEST * self._warmup) and not self._starts_scene(first):
+            if first <= wanted and warm == self._warmup:
+                break
+            first -= 1
+            warm += first < wanted and not self._repeats(first + 1)
+        return first
+
+    def _repeats(self, number: int) -> bool:
+        detected = self._upscaler.stream_options.repeat_detection
+        return detected and torch.equal(self._get(number).frame, self._get(number - 1).frame)
 
     def _starts_scene(self, number: int) -> bool | None:
         return self._get(number).starts_scene if self._upscaler.stream_options.scene_detection else None

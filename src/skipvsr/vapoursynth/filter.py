@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Unpack
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from skipvsr.checkpoints.load import load_model
+from skipvsr.checkpoints.load import load_any_model
 from skipvsr.errors import ConfigError, ShapeError
 from skipvsr.inference.options import (
     ComputeOptions,
@@ -19,9 +20,10 @@ from skipvsr.inference.options import (
     check_keywords,
     with_shorthands,
 )
+from skipvsr.inference.precision import or_auto
 from skipvsr.inference.seek import DEFAULT_WARMUP, Input, SeekableStream
 from skipvsr.inference.upscaler import Upscaler
-from skipvsr.models.vsr import SkipVSR
+from skipvsr.models.any_model import AnyModel
 from skipvsr.vapoursynth.colours import from_rgb, to_rgb
 from skipvsr.vapoursynth.package import vs
 
@@ -30,7 +32,7 @@ _SMALLEST_PX = 16
 
 def upscale(
     clip: vs.VideoNode,
-    model: SkipVSR | str | Path = "compact",
+    model: AnyModel | str | Path = "compact",
     *,
     compute: ComputeOptions | None = None,
     stream: StreamOptions | None = None,
@@ -65,15 +67,16 @@ def upscale(
     """
     compute, stream = compute or ComputeOptions(), stream or StreamOptions()
     check_keywords("upscale", options, compute, stream)
-    compute, stream = with_shorthands(compute, options), with_shorthands(stream, options)
+    compute, stream = or_auto(with_shorthands(compute, options)), with_shorthands(stream, options)
     if compute.target_fps is not None:
         raise ConfigError(
             "a filter has no target frame rate, because its frames must not depend on when they are asked for; give a budget"
         )
     _check(clip)
-    network = model if isinstance(model, SkipVSR) else load_model(model, device=compute.torch_device)
+    if isinstance(model, str | Path):
+        model = load_any_model(model, device=compute.torch_device)
     rgb = to_rgb(clip)
-    return from_rgb(_Filter(rgb, Upscaler(network, compute, stream), warmup).clip(), rgb, clip)
+    return from_rgb(_Filter(rgb, Upscaler(model, compute, stream), warmup).clip(), rgb, clip)
 
 
 def _check(clip: vs.VideoNode) -> None:
@@ -87,7 +90,7 @@ class _Filter:
     """Feeds a `SeekableStream` with the frames of a clip, and makes frames of its results.
 
     The network runs in one thread of its own: each of VapourSynth's threads would otherwise bring up a set of torch's. It
-    never asks for a frame, so that it cannot hold up the threads that make them.
+    never asks VapourSynth for a frame, so that it cannot hold up the threads that make them.
     """
 
     def __init__(self, rgb: vs.VideoNode, upscaler: Upscaler, warmup: int) -> None:
@@ -102,6 +105,9 @@ class _Filter:
         # As many requests as there are threads may come in any order.
         self._stream = SeekableStream(upscaler, size, rgb.num_frames, self._input, warmup=warmup, held=threads + 8)
         self._thread = ThreadPoolExecutor(1, "skipvsr")
+        # A frame that the network's thread lacks (None: it is done), and the word that the frame is there.
+        self._asked: SimpleQueue[int | None] = SimpleQueue()
+        self._answered: SimpleQueue[None] = SimpleQueue()
         # Each frame is asked for as the one ahead, and again when it is upscaled; in between it shall not be made anew.
         # Meanwhile as many others are asked for the first time as for the second.
         vs.core.std.SetVideoCache(rgb, mode=1, fixedsize=True, maxsize=2 * self._spare)
@@ -124,17 +130,28 @@ class _Filter:
             )
         self._store[n] = source
         self._store[min(n + self._reach, self._rgb.num_frames - 1)] = ahead
-        needed = self._stream.inputs_for(n)
-        self._fetch(needed)
-        result = self._thread.submit(self._compute, n).result()
+        self._fetch(self._stream.inputs_for(n))
+        result = self._result(n)
         # One frame before the next that is read says whether a scene ends with it.
-        first, last = self._stream.read - 1, n + self._spare
+        first, last = self._stream.read - 1, max(n, self._stream.read) + self._spare
         for number in [number for number in self._store if not first <= number <= last]:
             del self._store[number]
         return _with_pixels(blank, result, source)
 
-    def _compute(self, n: int) -> Tensor:
-        return self._stream[n].clamp(0, 1).float().cpu()
+    def _result(self, n: int) -> Tensor:
+        """A result from the network's thread, which is given on the way what else it asks for."""
+        coming = self._thread.submit(lambda: self._stream[n].clamp(0, 1).float().cpu())
+        coming.add_done_callback(lambda _: self._asked.put(None))
+        error: vs.Error | None = None
+        while (number := self._asked.get()) is not None:
+            try:
+                self._fetch(range(number, min(number + self._reach, self._rgb.num_frames)))
+            except vs.Error as failure:
+                error = failure
+            self._answered.put(None)
+        if error is not None:
+            raise error
+        return coming.result()
 
     def _fetch(self, numbers: range) -> None:
         """Have these frames at hand; those that are missing are made side by side (a few of them twice)."""
@@ -148,6 +165,9 @@ class _Filter:
                 self._store[number] = self._rgb.get_frame(number)
 
     def _input(self, number: int) -> Input:
+        if number not in self._store:
+            self._asked.put(number)
+            self._answered.get()
         frame = self._store[number]
         planes = np.stack([np.asarray(frame[plane]) for plane in range(3)])
         return Input(torch.from_numpy(planes), self._starts_scene(number))
