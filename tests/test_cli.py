@@ -103,7 +103,7 @@ REPORTS = {
     "train": ("train {train} --out {out}-run --cpu", {}),
     "calibrate": ("calibrate {model} {clips} --tile-size 8 --frames 2 --max-clips 1", {"tile_px": 8}),
     "reproduce": ("reproduce fig1 --preset smoke --data {clips} --out {out}-paper", {}),
-    "data": ("data check {clips}", {"dataset": "folder", "faults": []}),
+    "data": ("data check {clips}", {"dataset": "folder", "errors": []}),
     "convert": ("convert {net} {out}-model", {}),
     "models": ("models", {}),
 }

@@ -19,7 +19,7 @@ from skipvsr.checkpoints.native import Checkpoint, read_folder, save_folder
 from skipvsr.cli.main import main
 from skipvsr.errors import CheckpointError, ConfigError
 from skipvsr.evaluation.calibrate import calibrate
-from skipvsr.inference.controllers import LEAST_BUDGET, SpeedController
+from skipvsr.inference.controllers import MIN_BUDGET, SpeedController
 from skipvsr.inference.options import ComputeOptions, StreamOptions, Tiling
 from skipvsr.inference.policies import make_policy
 from skipvsr.inference.routed import RoutedTrunks
@@ -132,7 +132,7 @@ def test_a_frame_rate_is_reached_without_swinging(fixed: float, target_fps: floa
             controller.frame_done(fixed + 0.1 * controller.budget)
         budgets.append(controller.budget)
         assert policy.threshold == TABLE.threshold_for(controller.budget)
-    wanted = min(max((1 / target_fps - fixed) / 0.1, LEAST_BUDGET), 1.0)
+    wanted = min(max((1 / target_fps - fixed) / 0.1, MIN_BUDGET), 1.0)
     assert fixed + 0.1 * budgets[-1] == pytest.approx(fixed + 0.1 * wanted, rel=0.035)
     assert all(later <= earlier for earlier, later in pairwise(budgets))  # from one side, and never past it
 
@@ -219,7 +219,7 @@ def test_calibration_gives_the_budgets_it_says():
 
 
 def test_the_papers_router_is_calibrated_too():
-    """Thresholds fall, and spend what they say on the clips they were measured with; the rest of the dial follows."""
+    """Thresholds fall, and spend what they say on the clips they were measured with; target frame rates follow."""
     torch.manual_seed(3)
     network = make_network(replace(CONFIG, router="paper"), seed=2)
     clips = [moving(5, seed=seed) for seed in range(2)]

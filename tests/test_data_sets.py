@@ -274,13 +274,13 @@ def test_check_names_the_phase(tmp_path: Path):
     make_pairs(tmp_path, bd_duf, "BDx4")
     report = check_folder(tmp_path)
     assert not report.ok
-    (fault,) = report.faults
-    assert "LR (bd) of a:" in fault
-    assert "DUF" in fault
-    assert "1 more clips" in fault
+    (error,) = report.errors
+    assert "LR (bd) of a:" in error
+    assert "DUF" in error
+    assert "1 more clips" in error
 
 
-def test_check_finds_every_planted_fault(tmp_path: Path):
+def test_check_finds_every_planted_error(tmp_path: Path):
     make_pairs(tmp_path, bi, "BIx4", frames=3)
     break_file(tmp_path / "GT" / "a" / "0001.png")
     (tmp_path / "BIx4" / "a" / "0002.png").unlink()
@@ -291,16 +291,16 @@ def test_check_finds_every_planted_fault(tmp_path: Path):
     video.write_bytes(video.read_bytes()[: video.stat().st_size // 2])
     (tmp_path / "GT" / "e.mp4").write_bytes(b"no video")
     report = check_folder(tmp_path)
-    found = "\n".join(report.faults)
+    found = "\n".join(report.errors)
     assert "a/0001.png: frame 1 does not decode" in found
     assert "BIx4/a: 2 LR frames for 3 HR frames" in found
     assert "BIx4/b: LR is 48x48, 52x48; HR is 192x192" in found
     assert "GT/c: frames of several sizes: 48x32, 50x32" in found
     assert "d.mkv: frame" in found
     assert "e.mp4 cannot be read" in found
-    assert len(report.faults) == 6
+    assert len(report.errors) == 6
     assert any("50x32" in fact and "cut to 48x32" in fact for fact in report.facts)
-    assert "6 faults" in str(report)
+    assert "6 errors" in str(report)
 
 
 def test_check_of_a_dataset_lists_what_is_missing(tmp_path: Path):
@@ -309,7 +309,7 @@ def test_check_of_a_dataset_lists_what_is_missing(tmp_path: Path):
     make_folder(tmp_path / "BIx4" / "city", 33, 16, 16)
     report = check_folder(tmp_path, every_frame=False)
     assert report.dataset == "vid4"
-    found = "\n".join(report.faults)
+    found = "\n".join(report.errors)
     assert "1 of 4 clips are missing: foliage; the first is looked for at GT/foliage" in found
     assert "city: 33 frames; there must be 34" in found
     assert "LR frames (bi) are missing for calendar, walk" in found
@@ -320,7 +320,7 @@ def test_check_of_reds_covers_all_its_splits(tmp_path: Path):
     make_names(tmp_path / "train_sharp", *(f"{i:03d}" for i in range(239)))
     report = check_folder(tmp_path, every_frame=False)
     assert report.dataset == "reds"
-    found = "\n".join(report.faults)
+    found = "\n".join(report.errors)
     assert "27 of 262 clips are missing: train/239, val/002" in found
     assert "REDSval4: 4 of 4 clips are missing" in found
 
@@ -331,8 +331,8 @@ def test_check_of_the_wrong_kind(tmp_path: Path):
     with pytest.raises(DataError, match="no such folder"):
         check_folder(tmp_path / "nowhere")
     report = check_folder(tmp_path)
-    assert report.faults == (f"{tmp_path}: no clips in it; a clip is a video file or a folder of images",)
-    assert check_folder(tmp_path, "vimeo").faults[0].endswith("comes with Vimeo-90K septuplets, training")
+    assert report.errors == (f"{tmp_path}: no clips in it; a clip is a video file or a folder of images",)
+    assert check_folder(tmp_path, "vimeo").errors[0].endswith("comes with Vimeo-90K septuplets, training")
     assert not check_folder(tmp_path, "spmcs").ok
 
 

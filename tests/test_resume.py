@@ -93,12 +93,12 @@ def test_a_job_goes_on_where_it_was_stopped(tmp_path: Path, tiny: SkipVSR, endin
 
 
 @pytest.mark.parametrize(
-    ("router", "dial"), [("gain", {"budget": 0.5}), ("paper", {"budget": 0.5}), ("paper", {"threshold": 0.5})]
+    ("router", "compute"), [("gain", {"budget": 0.5}), ("paper", {"budget": 0.5}), ("paper", {"threshold": 0.5})]
 )
-def test_what_routing_remembers_is_kept(tmp_path: Path, router: str, dial: dict[str, float]):
+def test_what_routing_remembers_is_kept(tmp_path: Path, router: str, compute: dict[str, float]):
     network = routed_network(router)
     source = film(tmp_path / "in.mp4")
-    settings: dict[str, Any] = {"window": 2, "lookahead": 1, "segment_length": 3, "encoding": LOSSLESS, **dial}
+    settings: dict[str, Any] = {"window": 2, "lookahead": 1, "segment_length": 3, "encoding": LOSSLESS, **compute}
     whole = upscale_video(source, tmp_path / "whole.mkv", network, **settings)
     with pytest.raises(StoppedError):
         upscale_video(source, tmp_path / "out.mkv", network, **settings, on_progress=stop_after(15))

@@ -132,7 +132,7 @@ def test_mixed_sizes_are_named(tmp_path: Path):
         next(found)
 
 
-def test_other_faults(tmp_path: Path):
+def test_other_errors(tmp_path: Path):
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(InputError, match="no images"):

@@ -22,7 +22,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         "check",
         help="list what is in a folder of clips, what is missing, and what is broken",
         description="List what is in a folder of clips, what is missing, which frames do not decode, and whether "
-        "low-resolution and high-resolution frames agree in size and phase. The exit status is not 0 if there is a fault.",
+        "low-resolution and high-resolution frames agree in size and phase. The exit status is not 0 if there is a error.",
     )
     parser.add_argument("folder", metavar="DIR", type=Path, help="the folder of a dataset, or any folder of clips")
     names = (*FAMILIES, *DATASETS)

@@ -49,5 +49,5 @@ class CommandParser(argparse.ArgumentParser):
 def _similar(typed: str, names: set[str]) -> list[str]:
     """Up to three of the names, the most similar first."""
     similarity = {name: SequenceMatcher(None, typed, name).ratio() for name in sorted(names)}
-    least = max(_MIN_SIMILARITY, max(similarity.values(), default=0) - _LESS_THAN_BEST)
-    return sorted((name for name in similarity if similarity[name] >= least), key=lambda name: -similarity[name])[:3]
+    minimum = max(_MIN_SIMILARITY, max(similarity.values(), default=0) - _LESS_THAN_BEST)
+    return sorted((name for name in similarity if similarity[name] >= minimum), key=lambda name: -similarity[name])[:3]

@@ -18,7 +18,7 @@ from skipvsr.video.frame import Frame
 DEFAULT_WARMUP = 16
 # Scene cuts are found by differences of neighbouring differences: with fewer frames a task would not see what the film's
 # reader saw.
-_LEAST_WARMUP = 2
+_MIN_WARMUP = 2
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class ChunkOptions:
     def __post_init__(self) -> None:
         if self.length < 1:
             raise ConfigError(f"a chunk is {self.length} frames; it must be at least 1")
-        if self.warmup < _LEAST_WARMUP:
-            raise ConfigError(f"the warm-up is {self.warmup} frames; it must be at least {_LEAST_WARMUP}")
+        if self.warmup < _MIN_WARMUP:
+            raise ConfigError(f"the warm-up is {self.warmup} frames; it must be at least {_MIN_WARMUP}")
 
 
 class Role(Enum):

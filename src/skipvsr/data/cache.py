@@ -77,10 +77,10 @@ class ClipCache:
         """LR height and width of a clip; reads its first frame if it was not read before."""
         if index not in self._sizes:
             height, width = self.clips[index].read(0, 1).shape[1:3]
-            least = 2 * self.scale
-            if min(height, width) < least:
+            minimum = 2 * self.scale
+            if min(height, width) < minimum:
                 raise DataError(
-                    f"{self.clips[index].gt}: frames are {width}x{height}; at least {least}x{least} is needed"
+                    f"{self.clips[index].gt}: frames are {width}x{height}; at least {minimum}x{minimum} is needed"
                 )
             self._sizes[index] = (height // self.scale, width // self.scale)
         return self._sizes[index]

@@ -36,21 +36,21 @@ _NAMED = 6
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What `check_folder` found: facts to know, and faults to mend. `ok` if there are no faults."""
+    """What `check_folder` found: facts to know, and errors to mend. `ok` if there are no errors."""
 
     root: Path
     dataset: str
     facts: tuple[str, ...]
-    faults: tuple[str, ...]
+    errors: tuple[str, ...]
 
     @property
     def ok(self) -> bool:
-        return not self.faults
+        return not self.errors
 
     @property
     def count(self) -> str:
-        """The number of faults, in words."""
-        return f"{len(self.faults)} fault{'' if len(self.faults) == 1 else 's'}"
+        """The number of errors, in words."""
+        return f"{len(self.errors)} error{'' if len(self.errors) == 1 else 's'}"
 
     def lines(self) -> list[str]:
         """The report as text, one finding a line."""
@@ -58,7 +58,7 @@ class CheckReport:
         return [
             f"{self.root} as {self.dataset}: {verdict}",
             *(f"  {fact}" for fact in self.facts),
-            *(f"  FAULT {fault}" for fault in self.faults),
+            *(f"  ERROR {error}" for error in self.errors),
         ]
 
     def __str__(self) -> str:
@@ -80,7 +80,7 @@ class _Findings:
     """What has been found so far."""
 
     facts: list[str] = field(default_factory=list)
-    faults: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
     frames: int = 0
     sizes: dict[tuple[int, int], int] = field(default_factory=dict)
     phases: dict[tuple[LRKind, str], list[str]] = field(default_factory=dict)
@@ -93,7 +93,7 @@ def check_folder(
     every_frame: bool = True,
     on_clip: Callable[[str], None] | None = None,
 ) -> CheckReport:
-    """Look through a data folder and report everything that is wrong with it, not only the first fault.
+    """Look through a data folder and report everything that is wrong with it, not only the first error.
 
     Args:
         root: the folder.
@@ -128,7 +128,7 @@ def check_folder(
             on_clip(entry.name)
         _check_entry(entry, findings, every_frame)
     _sum_up(entries, findings)
-    return CheckReport(root, dataset, tuple(findings.facts), tuple(findings.faults))
+    return CheckReport(root, dataset, tuple(findings.facts), tuple(findings.errors))
 
 
 def guess_dataset(root: Path) -> str:
@@ -171,7 +171,7 @@ def _dataset_entries(root: Path, dataset: Dataset, findings: _Findings) -> list[
     try:
         lines = split_lines(dataset, root)
     except DataError as error:
-        findings.faults.append(str(error))
+        findings.errors.append(str(error))
         return []
     entries, missing, without_lr = [], [], {lr: [] for lr in _LR_KINDS}
     for line in lines:
@@ -189,12 +189,12 @@ def _dataset_entries(root: Path, dataset: Dataset, findings: _Findings) -> list[
         entries.append(_Entry(line.name, gt, lrs, line.frames))
     findings.facts.append(f"{dataset.title}: {len(entries)} of {dataset.clips or len(lines)} clips")
     if missing:
-        findings.faults.append(_missing_text(dataset, missing, len(lines)))
+        findings.errors.append(_missing_text(dataset, missing, len(lines)))
     elif dataset.clips is not None and len(lines) != dataset.clips:
-        findings.faults.append(f"{dataset.title} has {dataset.clips} clips; there are {len(lines)}")
+        findings.errors.append(f"{dataset.title} has {dataset.clips} clips; there are {len(lines)}")
     for lr in _LR_KINDS:
         if 0 < len(without_lr[lr]) < len(entries):
-            findings.faults.append(f"{dataset.title}: LR frames ({lr}) are missing for {_some(without_lr[lr])}")
+            findings.errors.append(f"{dataset.title}: LR frames ({lr}) are missing for {_some(without_lr[lr])}")
         elif entries and not without_lr[lr]:
             findings.facts.append(f"{dataset.title}: has LR frames of its own ({lr})")
     return entries
@@ -211,11 +211,11 @@ def _missing_text(dataset: Dataset, missing: list[SplitLine], total: int) -> str
 def _check_entry(entry: _Entry, findings: _Findings, every_frame: bool) -> None:
     gt = decode_all(entry.gt, every_frame)
     findings.frames += gt.frames
-    findings.faults += gt.faults
+    findings.errors += gt.errors
     if entry.frames is not None and gt.frames != entry.frames:
-        findings.faults.append(f"{entry.gt}: {gt.frames} frames; there must be {entry.frames}")
+        findings.errors.append(f"{entry.gt}: {gt.frames} frames; there must be {entry.frames}")
     if len(gt.sizes) > 1:
-        findings.faults.append(f"{entry.gt}: frames of several sizes: {_sizes(gt.sizes)}")
+        findings.errors.append(f"{entry.gt}: frames of several sizes: {_sizes(gt.sizes)}")
     for size in gt.sizes:
         findings.sizes[size] = findings.sizes.get(size, 0) + 1
     for lr, source in entry.lr.items():
@@ -225,16 +225,16 @@ def _check_entry(entry: _Entry, findings: _Findings, every_frame: bool) -> None:
 def _check_lr(entry: _Entry, gt: Stream, lr: LRKind, source: Path, findings: _Findings, every_frame: bool) -> None:
     """LR frames against their HR: as many, a quarter of the size, in the right phase."""
     stream = decode_all(source, every_frame)
-    findings.faults += stream.faults
+    findings.errors += stream.errors
     if stream.frames != gt.frames:
-        findings.faults.append(f"{source}: {stream.frames} LR frames for {gt.frames} HR frames")
+        findings.errors.append(f"{source}: {stream.frames} LR frames for {gt.frames} HR frames")
     wanted = {(width // SCALE, height // SCALE) for width, height in gt.sizes}
     if set(stream.sizes) - wanted:
-        findings.faults.append(
+        findings.errors.append(
             f"{source}: LR is {_sizes(stream.sizes)}; HR is {_sizes(gt.sizes)}, 4 times {_sizes(wanted)}"
         )
         return
-    if stream.faults or gt.faults or not min(stream.frames, gt.frames):
+    if stream.errors or gt.errors or not min(stream.frames, gt.frames):
         return
     middle = min(stream.frames, gt.frames) // 2
     pair = [torch.from_numpy(read_frames(path, middle, 1)).permute(0, 3, 1, 2) / 255 for path in (entry.gt, source)]
@@ -262,7 +262,7 @@ def _sum_up(entries: list[_Entry], findings: _Findings) -> None:
             findings.facts.append(f"LR ({lr}) of {len(described)} clips {what}")
         else:
             more = f" (and {len(described) - 1} more clips)" if len(described) > 1 else ""
-            findings.faults.append(f"LR ({lr}) of {described[0]}{more}")
+            findings.errors.append(f"LR ({lr}) of {described[0]}{more}")
 
 
 def _sizes(sizes: Iterable[tuple[int, int]]) -> str:

@@ -62,9 +62,9 @@ class CropSettings:
     scale: int = SCALE
 
     def __post_init__(self) -> None:
-        for name, least in (("batch", 1), ("frames", 1), ("crop_px", 2), ("seed", 0), ("cache_bytes", 0)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+        for name, minimum in (("batch", 1), ("frames", 1), ("crop_px", 2), ("seed", 0), ("cache_bytes", 0)):
+            if getattr(self, name) < minimum:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least {minimum}")
         if not 0 <= self.still_ratio <= 1:
             raise ConfigError(f"still_ratio is {self.still_ratio}; it must be from 0 to 1")
         if self.lr not in (*FRAMEWISE, "video", "given"):

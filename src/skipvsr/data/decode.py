@@ -16,7 +16,7 @@ class Stream:
 
     frames: int
     sizes: tuple[tuple[int, int], ...]
-    faults: tuple[str, ...]
+    errors: tuple[str, ...]
 
 
 def decode_all(source: Path, every_frame: bool = True) -> Stream:
@@ -33,15 +33,15 @@ def _images(folder: Path, every_frame: bool) -> Stream:
     if not count:
         return Stream(0, (), (f"{folder}: no images in it",))
     sizes: set[tuple[int, int]] = set()
-    faults = []
+    errors = []
     for index in range(count) if every_frame else sorted({0, count // 2, count - 1}):
         try:
             pixels = read_frames(folder, index, 1)
         except DataError as error:
-            faults.append(str(error))
+            errors.append(str(error))
         else:
             sizes.add((pixels.shape[2], pixels.shape[1]))
-    return Stream(count, tuple(sorted(sizes)), tuple(faults))
+    return Stream(count, tuple(sorted(sizes)), tuple(errors))
 
 
 def _file(source: Path) -> Stream:
@@ -54,7 +54,7 @@ def _file(source: Path) -> Stream:
                 sizes.add((frame.pixels.shape[1], frame.pixels.shape[0]))
                 frames += 1
     except (InputError, DataError) as error:
-        fault = f"{source}: frame {frames} does not decode: {error}" if frames else str(error)
-        return Stream(frames, tuple(sorted(sizes)), (fault,))
-    faults = () if frames == said else (f"{source}: {frames} frames decode; the file says it has {said}",)
-    return Stream(frames, tuple(sorted(sizes)), faults)
+        error = f"{source}: frame {frames} does not decode: {error}" if frames else str(error)
+        return Stream(frames, tuple(sorted(sizes)), (error,))
+    errors = () if frames == said else (f"{source}: {frames} frames decode; the file says it has {said}",)
+    return Stream(frames, tuple(sorted(sizes)), errors)

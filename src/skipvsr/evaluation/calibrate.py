@@ -19,7 +19,7 @@ from skipvsr.routing.trace import Direction, Tally, TracedTrunk
 
 BUDGETS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 HALVINGS = 8
-# Shares so near to a budget are left alone.
+# Ratios so near to a budget are left alone.
 _NEAR = 0.003
 
 

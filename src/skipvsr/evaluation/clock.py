@@ -78,11 +78,11 @@ class PartTimes:
             found[part]["p90"] += float(np.percentile(warm, 90)) * per_frame
         return dict(found)
 
-    def around_network(self, network: Recurrence) -> Recurrence:
+    def watch_network(self, network: Recurrence) -> Recurrence:
         """The network, with the time of its parts noted."""
         return TimedNetwork(network, self)
 
-    def around_routing(self, routed: RoutedTrunks) -> RoutedTrunks:
+    def watch_routing(self, routed: RoutedTrunks) -> RoutedTrunks:
         """The same decisions, with their time noted."""
         return replace(routed, policy=_TimedPolicy(routed.policy, self))
 

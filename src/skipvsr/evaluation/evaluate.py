@@ -1,4 +1,4 @@
-"""Quality, cost and time of a network on clips with ground truth, for any number of settings of its dial."""
+"""Quality, cost and time of a network on clips with ground truth, at any number of settings."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from skipvsr.errors import ConfigError
 from skipvsr.models.router import Calibration
 from skipvsr.routing.learned import DifferenceThreshold, GainThreshold
 
-LEAST_BUDGET = 0.05
+MIN_BUDGET = 0.05
 # Half the way to where the time would be right if all of it were blocks. Since it never is more than all, the budget comes
 # nearer from one side and does not swing.
 _PULL = 0.5
@@ -64,5 +64,5 @@ class SpeedController:
         self._frames, self._seconds = int(state["frames"]), state["seconds"]
 
     def _turn_to(self, budget: float) -> None:
-        self.budget = min(max(budget, LEAST_BUDGET), 1.0)
+        self.budget = min(max(budget, MIN_BUDGET), 1.0)
         self.policy.threshold = self.calibration.threshold_for(self.budget)

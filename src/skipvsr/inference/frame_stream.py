@@ -34,9 +34,9 @@ Value = TypeVar("Value")
 class Instrument(Protocol):
     """Looks on while a stream runs: wraps what runs in something that measures it."""
 
-    def around_network(self, network: Recurrence) -> Recurrence: ...
+    def watch_network(self, network: Recurrence) -> Recurrence: ...
 
-    def around_routing(self, routed: RoutedTrunks) -> RoutedTrunks: ...
+    def watch_routing(self, routed: RoutedTrunks) -> RoutedTrunks: ...
 
 
 @dataclass(frozen=True)
@@ -127,8 +127,8 @@ class FrameStream(Iterator[Tensor]):
             position = _in_patches(position, network)
         routed = self._routed
         if self._instrument is not None:
-            network = self._instrument.around_network(network)
-            routed = routed and self._instrument.around_routing(routed)
+            network = self._instrument.watch_network(network)
+            routed = routed and self._instrument.watch_routing(routed)
         yield from upscale_stream(
             chain((first,), frames),
             network,

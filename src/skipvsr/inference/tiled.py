@@ -27,7 +27,7 @@ from skipvsr.routing.policies import Decide
 HALO_PX = 2
 # Multiply-accumulates of a convolution call, about: few enough to stay in cache, so many that the call itself costs little.
 BATCH_MACS = 320_000_000
-# Share of active tiles from which the whole frame costs less. Measured: docs/routing.md.
+# Ratio of active tiles from which the whole frame costs less. Measured: docs/routing.md.
 DENSE_RATIO = 0.85
 
 

@@ -40,7 +40,7 @@ class TracedTrunk:
 
     @property
     def active_ratio(self) -> float:
-        """Share of the pixels of all blocks that ran."""
+        """Ratio of the pixels of all blocks that ran."""
         pixels = self.grid.pixels()
         ran = (self.mask.cpu() * pixels).sum().item()
         return ran / (self.mask.shape[0] * self.mask.shape[1] * int(pixels.sum()))
@@ -91,7 +91,7 @@ class Tally:
 
     @property
     def active_ratio(self) -> float:
-        """Share of the residual blocks' work that ran; 1 where nothing was traced."""
+        """Ratio of the residual blocks' work that ran; 1 where nothing was traced."""
         return self.ratios / self.passes if self.passes else 1.0
 
     def copy(self) -> Tally:
@@ -115,7 +115,7 @@ class RoutingTrace:
 
     @property
     def active_ratio(self) -> float:
-        """Share of the residual blocks' work that ran; 1 where nothing was traced."""
+        """Ratio of the residual blocks' work that ran; 1 where nothing was traced."""
         if not self.trunks:
             return 1.0
         return sum(trunk.active_ratio for trunk in self.trunks) / len(self.trunks)

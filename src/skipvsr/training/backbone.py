@@ -12,7 +12,7 @@ from skipvsr.data.crops import Batch, CropSampler
 from skipvsr.models.vsr import SkipVSR
 from skipvsr.training.losses import charbonnier
 from skipvsr.training.memory import super_resolve
-from skipvsr.training.settings import STRICT, Natural, Optimisation, Share
+from skipvsr.training.settings import STRICT, Natural, Optimisation, Ratio
 from skipvsr.training.stage import (
     CropShape,
     Draw,
@@ -49,7 +49,7 @@ class BackboneStage:
     mirror: bool = False
     init: str = ""
     flow_init: str = ""
-    flow_learning_rate_scale: Share = 1.0
+    flow_learning_rate_scale: Ratio = 1.0
     flow_frozen_steps: Natural = 0
     score_unit: ClassVar[str] = "dB luma PSNR"
 

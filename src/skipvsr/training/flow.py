@@ -12,7 +12,7 @@ from skipvsr.data.crops import CropSampler, FlowBatch
 from skipvsr.models.flow import warp
 from skipvsr.models.vsr import SkipVSR
 from skipvsr.training.losses import end_point, photometric, stays_inside
-from skipvsr.training.settings import STRICT, Optimisation, Share, Weight
+from skipvsr.training.settings import STRICT, Optimisation, Ratio, Weight
 from skipvsr.training.stage import CropShape, Draw, Measured, ParameterGroup, Terms, import_flow
 
 
@@ -34,7 +34,7 @@ class FlowStage:
     smooth: Annotated[float, Field(ge=0)] = 0.02
     census: Weight = 0.1
     supervised: Weight = 0.02
-    synthetic_ratio: Share = 0.5
+    synthetic_ratio: Ratio = 0.5
     score_unit: ClassVar[str] = "levels of warping error (negative)"
 
     def crops(self) -> CropShape:

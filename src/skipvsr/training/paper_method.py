@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from skipvsr.training.settings import STRICT, Positive, Rate, Share, Weight
+from skipvsr.training.settings import STRICT, LearningRate, Positive, Ratio, Weight
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -44,7 +44,7 @@ class PaperMethod:
     mask_weight: Weight = 0.1
     error_weight: Weight = 0.1
     joint: bool = True
-    learning_rate: Rate = 1e-2
-    temperature_momentum: Share = 0.02
-    full_ratio: Share = 0.4
+    learning_rate: LearningRate = 1e-2
+    temperature_momentum: Ratio = 0.02
+    full_ratio: Ratio = 0.4
     max_skipped: Annotated[float, Field(ge=0, lt=1)] = 0.9

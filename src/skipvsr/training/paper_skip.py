@@ -25,7 +25,7 @@ from skipvsr.training.paper_generator import (
 from skipvsr.training.paper_method import PaperMethod
 from skipvsr.training.paper_pass import follow, mask_generator, run_full, target_distances, target_features
 from skipvsr.training.paper_validate import measure_generator, moments, with_r_squared
-from skipvsr.training.settings import STRICT, Natural, Optimisation, Positive, Share
+from skipvsr.training.settings import STRICT, Natural, Optimisation, Positive, Ratio
 from skipvsr.training.stage import (
     CropShape,
     Draw,
@@ -57,7 +57,7 @@ class PaperSkipStage:
     frames: Annotated[int, Field(ge=2)]
     mirror: bool = False
     init: str = ""
-    flow_learning_rate_scale: Share = 0.0
+    flow_learning_rate_scale: Ratio = 0.0
     flow_frozen_steps: Natural = 0
     tile_px: Annotated[Positive, Field(ge=16)] = 48
     paper: PaperMethod = field(default_factory=PaperMethod)

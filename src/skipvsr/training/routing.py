@@ -26,14 +26,14 @@ class ExploringPolicy:
     Args:
         router: of the network; its gradient stays within it.
         seeds: one for each clip; all that is drawn follows from them.
-        least: the smallest budget.
+        min_budget: the smallest budget.
         explore: ratio of tiles whose depth is drawn at random, for the whole clip.
         by_gradient: ratio of clips that spend their budget by the rank of the luma gradient instead.
     """
 
     router: GainRouter
     seeds: tuple[int, ...]
-    least: float
+    min_budget: float
     explore: float = 0.25
     by_gradient: float = 0.3
     asked: list[tuple[Direction, Tensor, Tensor]] = field(default_factory=list, init=False)
@@ -47,7 +47,7 @@ class ExploringPolicy:
         depths = []
         for clip, seed in enumerate(self.seeds):
             random = torch.Generator().manual_seed(seed)
-            budget = self.least + (1 - self.least) * torch.rand((), generator=random).item()
+            budget = self.min_budget + (1 - self.min_budget) * torch.rand((), generator=random).item()
             if torch.rand((), generator=random).item() < self.by_gradient:
                 depths.append(depth_by_rank(energy[clip : clip + 1], budget, step.blocks))
             else:

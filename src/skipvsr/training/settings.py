@@ -14,8 +14,8 @@ from skipvsr.models.vsr import Flow, Reconstruction, Scale, VSRConfig
 STRICT = ConfigDict(extra="forbid", strict=True)
 Positive: TypeAlias = Annotated[int, Field(ge=1)]
 Natural: TypeAlias = Annotated[int, Field(ge=0)]
-Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
-Rate: TypeAlias = Annotated[float, Field(gt=0)]
+Ratio: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+LearningRate: TypeAlias = Annotated[float, Field(gt=0)]
 Weight: TypeAlias = Annotated[float, Field(ge=0)]
 
 
@@ -61,7 +61,7 @@ class Data:
     train: list[Source]
     degradation: Literal["bi", "bd", "bd-duf", "video"]
     stills: str = ""
-    stills_ratio: Share = 0.0
+    stills_ratio: Ratio = 0.0
     cache_bytes: Positive = 2 << 30
     pool: str = ""
     pool_versions: Positive = 4
@@ -108,7 +108,7 @@ class Optimisation:
     steps: Positive
     batch: Positive
     crop: Annotated[int, Field(ge=16)]
-    learning_rate: Rate
+    learning_rate: LearningRate
     final_learning_rate: Weight = 1e-7
     warmup: Natural = 0
     betas: tuple[float, float] = (0.9, 0.999)

@@ -18,7 +18,7 @@ from skipvsr.models.vsr import SkipVSR
 from skipvsr.routing.grid import TileGrid
 from skipvsr.training.losses import charbonnier
 from skipvsr.training.routing import ExploringPolicy, gain_loss
-from skipvsr.training.settings import STRICT, Natural, Optimisation, Positive, Share, Weight
+from skipvsr.training.settings import STRICT, Natural, Optimisation, Positive, Ratio, Weight
 from skipvsr.training.stage import (
     CropShape,
     Draw,
@@ -54,7 +54,7 @@ class SkipStage:
     frames: Annotated[int, Field(ge=2)]
     mirror: bool = False
     init: str = ""
-    flow_learning_rate_scale: Share = 0.0
+    flow_learning_rate_scale: Ratio = 0.0
     flow_frozen_steps: Natural = 0
     router: Literal["gain"] = "gain"
     tile_px: Positive = 12

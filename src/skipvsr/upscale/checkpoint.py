@@ -33,7 +33,7 @@ class Checkpoint:
     Args:
         frames: finished, safe on the disk.
         segments: names of the finished parts of a video.
-        numbers: by name: what ran so far, and what the controller of the dial knows.
+        numbers: by name: what ran so far, and what the controller of the budget knows.
         tensors: by name: the forward state, and what the router's policy remembers. Kept in a file of their own.
     """
 

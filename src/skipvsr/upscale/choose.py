@@ -105,10 +105,10 @@ def is_clean(seen: Compression) -> tuple[bool, str]:
         return False, f"{seen.codec} of unknown bit rate"
     # Larger pictures need fewer bits a pixel: about the fourth root of their area.
     pixels = max(seen.width * seen.height, 1)
-    least = CLEAN_BITS_PER_PIXEL * needs * (_REFERENCE_PIXELS / pixels) ** 0.25
-    clean = seen.bits_per_pixel >= least
+    minimum = CLEAN_BITS_PER_PIXEL * needs * (_REFERENCE_PIXELS / pixels) ** 0.25
+    clean = seen.bits_per_pixel >= minimum
     return clean, (
-        f"{seen.codec} at {seen.bits_per_pixel:.3g} bits a pixel, {'at least' if clean else 'under'} the {least:.3g} "
+        f"{seen.codec} at {seen.bits_per_pixel:.3g} bits a pixel, {'at least' if clean else 'under'} the {minimum:.3g} "
         f"of clean footage of {seen.width}x{seen.height}"
     )
 

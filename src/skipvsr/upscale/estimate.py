@@ -13,7 +13,7 @@ import psutil
 from torch import Tensor
 
 from skipvsr.errors import InputError
-from skipvsr.inference.controllers import LEAST_BUDGET
+from skipvsr.inference.controllers import MIN_BUDGET
 from skipvsr.inference.options import ComputeOptions, StreamOptions
 from skipvsr.inference.upscaler import Upscaler
 from skipvsr.models.any_model import AnyModel
@@ -175,7 +175,7 @@ class _Clock:
         if target is None:
             return self._seconds(self._upscaler, encode), None
         slowest, fastest = (
-            self._seconds(self._with_budget(budget), encode, MEASURE_SECONDS / 2) for budget in (1.0, LEAST_BUDGET)
+            self._seconds(self._with_budget(budget), encode, MEASURE_SECONDS / 2) for budget in (1.0, MIN_BUDGET)
         )
         return min(max(1 / target, fastest), slowest), 1 / fastest
 

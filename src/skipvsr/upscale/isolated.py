@@ -77,7 +77,7 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Fault:
+class Defect:
     """An error that is not one of ours: a defect."""
 
     summary: str
@@ -251,7 +251,7 @@ def _result(job: IsolatedJob, message: Any, process: subprocess.Popen[bytes]) ->
         if message.of_options:
             raise OptionsRefused(message.error)
         raise message.error
-    if isinstance(message, Fault):
+    if isinstance(message, Defect):
         raise CrashError(
             f"{job.source} met a defect of skipvsr ({message.summary}); please report it, and leave the file out until then"
         ) from RuntimeError(message.traceback)

@@ -37,7 +37,7 @@ _MIN_SIDE_PX = 32
 MEASURE_SECONDS = 4.0
 _WORTHWHILE = 1.5
 # Of the time of all threads: less used than this means that others used the processor.
-_LEAST_USED = 0.5
+_MIN_USED = 0.5
 # Of the encoder's try.
 _ENCODED_FRAMES = 8
 _ENCODED_PIXELS = 1280 * 720
@@ -142,7 +142,7 @@ class _Load:
     @property
     def busy(self) -> bool:
         wall, used = time.perf_counter() - self._wall, time.process_time() - self._used
-        return self._on_cpu and used < _LEAST_USED * wall * min(torch.get_num_threads(), os.cpu_count() or 1)
+        return self._on_cpu and used < _MIN_USED * wall * min(torch.get_num_threads(), os.cpu_count() or 1)
 
 
 def _encode(pictures: list[np.ndarray], options: EncodeOptions, container: str) -> float:

@@ -1,4 +1,4 @@
-"""The picture with the depth of each tile drawn over it: what the dial did, to look at."""
+"""The picture with the depth of each tile drawn over it: how many blocks ran where, to look at."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class LatestDepths:
         self._depths[trunk.frame, trunk.direction] = pixels
 
     def take(self, frame: int) -> Tensor:
-        """Share of both trunks' blocks that ran at each pixel of a frame, (height, width), once; it is forgotten then."""
+        """Ratio of both trunks' blocks that ran at each pixel of a frame, (height, width), once; it is forgotten then."""
         return (self._depths.pop((frame, "backward")) + self._depths.pop((frame, "forward"))) / 2
 
 

@@ -21,7 +21,7 @@ from skipvsr.video.open import Reader, open_reader
 
 _SEGMENT_MACS = 20_000_000_000_000
 # What a low-resolution pixel takes beside the network, counted in the same way: reading it and encoding the large ones.
-_LEAST_MACS_PER_PIXEL = 34_000
+_MIN_MACS_PER_PIXEL = 34_000
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class UpscaleRequest:
 
 def default_segment_length(config: AnyConfig, height: int, width: int) -> int:
     """Frames that are finished at a time, from 16 to 256: a minute or two of work on two cores."""
-    work = max(cost_per_frame(config, height, width).total, _LEAST_MACS_PER_PIXEL * height * width)
+    work = max(cost_per_frame(config, height, width).total, _MIN_MACS_PER_PIXEL * height * width)
     return max(16, min(256, _SEGMENT_MACS // work))
 
 

@@ -16,7 +16,7 @@ import torch
 
 from skipvsr.errors import SkipVSRError
 from skipvsr.inference.upscaler import Upscaler
-from skipvsr.upscale.isolated import Failure, Fault, Interruption, IsolatedJob, Note
+from skipvsr.upscale.isolated import Defect, Failure, Interruption, IsolatedJob, Note
 from skipvsr.upscale.job import upscale_video
 
 _SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
@@ -74,7 +74,7 @@ def _outcome(job: IsolatedJob, replies: Replies) -> Any:
     except KeyboardInterrupt as error:
         return Interruption(tuple(getattr(error, "__notes__", ())))
     except Exception as error:  # noqa: BLE001 - the parent says what it was
-        return Fault(" ".join(f"{type(error).__name__}: {error}".split()), traceback.format_exc())
+        return Defect(" ".join(f"{type(error).__name__}: {error}".split()), traceback.format_exc())
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:

@@ -61,10 +61,10 @@ class ClipEncoding:
     def __post_init__(self) -> None:
         if self.codec not in _CODECS:
             raise ConfigError(f"codec is {self.codec!r}; it must be one of {', '.join(get_args(Codec))}")
-        least = 1 if self.codec in _QUANTISERS else 0
-        if not least <= self.quality <= MAX_QUALITY[self.codec]:
+        minimum = 1 if self.codec in _QUANTISERS else 0
+        if not minimum <= self.quality <= MAX_QUALITY[self.codec]:
             raise ConfigError(
-                f"quality of {self.codec} is {self.quality}; it must be from {least} (best) to "
+                f"quality of {self.codec} is {self.quality}; it must be from {minimum} (best) to "
                 f"{MAX_QUALITY[self.codec]} (worst)"
             )
         if self.bits_per_pixel is not None and (self.codec not in ("h264", "h265") or self.bits_per_pixel <= 0):

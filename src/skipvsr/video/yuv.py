@@ -9,7 +9,7 @@ from math import ceil, floor
 
 import numpy as np
 
-# Shares of red and blue in luma, by the code of the matrix.
+# Weights of red and blue in luma, by the code of the matrix.
 _KR_KB = {
     1: (0.2126, 0.0722),
     4: (0.30, 0.11),

@@ -29,7 +29,7 @@ class Offers:
     """What a person can choose from.
 
     Args:
-        models: by name: what it is for, how many times larger it makes a picture, and whether it has a dial.
+        models: by name: what it is for, how many times larger it makes a picture, and whether it can skip blocks.
         presets: budgets by name.
         endings: of videos.
     """
@@ -118,8 +118,8 @@ def offers() -> Offers:
     for name in packaged_names():
         checkpoint = read_checkpoint(name)
         about = _FOOTAGE.get(str(checkpoint.provenance.get("data", "")).rpartition(";")[2].strip(), "")
-        models[name] = {"about": about, "scale": scale_of(name), "dial": checkpoint.calibration is not None}
-    models[BICUBIC] = {"about": "no network: plain enlargement", "scale": scale_of(BICUBIC), "dial": False}
+        models[name] = {"about": about, "scale": scale_of(name), "skips": checkpoint.calibration is not None}
+    models[BICUBIC] = {"about": "no network: plain enlargement", "scale": scale_of(BICUBIC), "skips": False}
     return Offers(models, {str(name): budget for name, budget in PRESETS.items()}, tuple(sorted(VIDEO_SUFFIXES)))
 
 

@@ -1,4 +1,4 @@
-"""One frame, upscaled with its neighbours, to be looked at: what the dial does here, and what the whole film would take."""
+"""One frame, upscaled with its neighbours, to be looked at: what the settings do here, and what the whole film would take."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def _model(name: str, device: str) -> AnyModel:
 
 
 def _moment(path: Path, seconds: float) -> Moment:
-    """The frame shown at a time, and its neighbours; the latest are remembered, for when only the dial moves."""
+    """The frame shown at a time, and its neighbours; the latest are remembered, for when only the budget changes."""
     status = path.stat()
     key = (path, status.st_mtime_ns, status.st_size, round(seconds, 4))
     if key not in _moments:
@@ -216,7 +216,7 @@ def _turned(region: tuple[float, float, float, float], turns: int) -> tuple[floa
 
 
 def _depth(trace: RoutingTrace, chosen: int) -> Tensor:
-    """Share of both trunks' blocks that ran at each pixel of a frame; a model without blocks runs none."""
+    """Ratio of both trunks' blocks that ran at each pixel of a frame; a model without blocks runs none."""
     depths = LatestDepths()
     passes = [trunk for trunk in trace.trunks if trunk.frame == chosen]
     for trunk in passes:

@@ -1,4 +1,4 @@
-// The choices of a job: preset, dial, model, output, encoding.
+// The choices of a job: preset, budget, model, output, encoding.
 
 import { el } from "./format.js";
 
@@ -42,10 +42,10 @@ export class Settings {
   /** As the server takes them. */
   get values() {
     const budget = Number(this.budget.value) / 100;
-    const dial = this.models[this.model.value]?.dial;
+    const skips = this.models[this.model.value]?.skips;
     return {
       model: this.model.value,
-      budget: dial && budget < 1 ? budget : null,
+      budget: skips && budget < 1 ? budget : null,
       height: this.size.value ? Number(this.size.value) : null,
       encoding: this.encoding.value || null,
       crf: this.crf.value && !this.crf.disabled ? Number(this.crf.value) : null,
@@ -70,10 +70,10 @@ export class Settings {
   #show() {
     const model = this.models[this.model.value];
     const value = Number(this.budget.value);
-    const dial = model?.dial ?? true;
-    this.budget.disabled = !dial;
-    this.presets.disabled = !dial;
-    const words = !dial ? "this model has no dial" : value === 100 ? "all blocks" : `${value} % of the blocks`;
+    const skips = model?.skips ?? true;
+    this.budget.disabled = !skips;
+    this.presets.disabled = !skips;
+    const words = !skips ? "this model runs all blocks" : value === 100 ? "all blocks" : `${value} % of the blocks`;
     this.budgetWords.textContent = words;
     this.budget.setAttribute("aria-valuetext", words);
     this.about.textContent = model?.about ?? "";
