@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import torch
 from skipvsr.cluster.outcome import ClusterProgress, FilmOutcome
 from skipvsr.upscale.job import upscale_video
 from skipvsr.video.open import read_clip
+from skipvsr.video.write import EncodeOptions
 from tests.media import packets
 from tests.test_cluster_shards import SETTINGS, film, work_folder
 
@@ -74,6 +76,37 @@ def check(outcome: FilmOutcome, example: tuple[Path, Path]) -> None:
     assert np.array_equal(read_clip(place), read_clip(whole))
     assert packets(place, "audio") == packets(whole, "audio")
     assert not work_folder(place).exists()
+
+
+def test_folders_of_killed_jobs_are_cleared_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from skipvsr.cluster import slots
+
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    monkeypatch.setattr(slots, "_SHORT", 1000)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    old, living = tmp_path / f"skipvsr-ray-{dead.pid}-abc", tmp_path / f"skipvsr-ray-{os.getppid()}-abc"
+    old.mkdir()
+    living.mkdir()
+    with slots._own_folder() as own:
+        assert sorted(tmp_path.iterdir()) == sorted([living, Path(own)])
+    assert list(tmp_path.iterdir()) == [living]
+
+
+@pytest.mark.slow
+def test_a_ray_of_this_machine_alone_leaves_nothing(tmp_path: Path):
+    """As a user starts it: shows how it goes, makes the file, and is gone."""
+    source, place = film(tmp_path / "in.mp4", 2), tmp_path / "out.mkv"
+    words = ["upscale", str(source), str(place), "--model", "bicubic", "--ray", "--codec", "ffv1", "--json"]
+    process = subprocess.Popen([sys.executable, "-m", "skipvsr", *words], stdout=subprocess.PIPE, text=True)
+    events = [json.loads(line) for line in process.communicate()[0].splitlines()]
+    assert process.returncode == 0
+    assert {event["event"] for event in events} == {"progress", "report"}
+    assert events[-1]["frames"] == 14
+    upscale_video(source, tmp_path / "whole.mkv", "bicubic", encoding=EncodeOptions(codec="ffv1"))
+    assert np.array_equal(read_clip(place), read_clip(tmp_path / "whole.mkv"))
+    assert not list(Path("/tmp").glob(f"skipvsr-ray-{process.pid}-*"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", "out.mkv", "whole.mkv"]
 
 
 def pid_of(worker: str) -> int:

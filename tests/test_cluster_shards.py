@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from skipvsr.cluster.film_plan import FilmSettings
+from skipvsr.cluster.network import one_precision
 from skipvsr.cluster.outcome import FilmOutcome
 from skipvsr.cluster.shard import Shard, upscale_shard
 from skipvsr.errors import ConfigError, InputError, OutputError
@@ -165,3 +166,20 @@ def test_settings_that_would_change_the_look_midway_are_refused():
         replace(SETTINGS, compute=ComputeOptions(budget=0.5))
     with pytest.raises(ConfigError, match="mixed precision"):
         replace(SETTINGS, mixed_precision=True)
+
+
+def test_the_precision_is_settled_once_for_all(tmp_path: Path, tiny: SkipVSR, monkeypatch: pytest.MonkeyPatch):
+    """Also where "auto" says something else the next time: the work that is there has its precision."""
+    auto = replace(SETTINGS, compute=ComputeOptions(device="cpu", precision="auto"))
+    with pytest.raises(ConfigError, match="own machine; give one"):
+        run(tmp_path / "in.mp4", tmp_path / "out.mkv", tiny, 0, 2, auto)
+    monkeypatch.setattr("skipvsr.inference.precision.fastest_precision", lambda model: "bf16")
+    assert one_precision(auto, tiny).compute.precision == "bf16"
+    assert one_precision(SETTINGS, tiny) == SETTINGS
+    source = film(tmp_path / "in.mp4", scenes=1)
+    (outcome,) = run(source, tmp_path / "auto.mkv", tiny, 0, 1, auto)
+    fixed = replace(auto, compute=replace(auto.compute, precision="bf16"))
+    run(source, tmp_path / "bf16.mkv", tiny, 0, 1, fixed)
+    assert outcome.report is not None
+    assert outcome.report.precision == "bf16"
+    assert np.array_equal(read_clip(tmp_path / "auto.mkv"), read_clip(tmp_path / "bf16.mkv"))

@@ -1,14 +1,16 @@
-"""The network of a job: one for all films and machines."""
+"""The network of a job, and its precision: one for all films and machines."""
 
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from skipvsr.cluster.film_plan import FilmTask
+from skipvsr.cluster.film_plan import FilmSettings, FilmTask
 from skipvsr.cluster.store import is_url
+from skipvsr.inference.precision import settled
 from skipvsr.models.any_model import AnyModel
 from skipvsr.upscale.choose import resolve_model
 from skipvsr.upscale.size import OutputSize
@@ -35,3 +37,16 @@ def network_for(
     if choice is not None and len(tasks) > 1:
         _LOG.warning("the model %s is used for all films (%s, the first one)", choice.name, choice.reason)
     return network
+
+
+def one_precision(settings: FilmSettings, network: AnyModel) -> FilmSettings:
+    """The settings with one precision for all who work on a job: the only place where "auto" is settled for many machines.
+
+    Nothing said means that of the model (fp32), and "auto" what this process's machine is fastest with, where the network is.
+    Machines never settle it for themselves, because a picture must not change its look midway; `mixed_precision` lets them.
+
+    Args:
+        settings: as they were asked for.
+        network: on the device of this process that counts.
+    """
+    return replace(settings, compute=settled(settings.compute, network))

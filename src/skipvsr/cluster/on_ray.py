@@ -7,7 +7,7 @@ from pathlib import Path
 
 from skipvsr.cluster.catalogue import films
 from skipvsr.cluster.film_plan import FilmSettings
-from skipvsr.cluster.network import network_for
+from skipvsr.cluster.network import network_for, one_precision
 from skipvsr.cluster.outcome import FilmOutcome, OnProgress
 from skipvsr.errors import ConfigError
 from skipvsr.models.any_model import AnyModel
@@ -66,6 +66,7 @@ def upscale_on_ray(
     network = network_for(
         tasks, model, scale=scale, size=settings.output.size, skips=settings.compute.skips, device="cpu"
     )
+    settings = one_precision(settings, network)
     with connected(address):
         slots = Slots(ray.put(network.cpu()), settings, worker_cpus)
         try:

@@ -126,6 +126,7 @@ def film_report(
     ratio = sum(report.ratios for report in reports) / passes if passes else 1.0
     cost = cost_per_frame(network.config, info.height, info.width)
     frames = sum(report.frames for report in reports)
+    precisions = {report.precision for report in reports}
     return UpscaleReport(
         destination=Path(film.task.destination),
         frames=frames,
@@ -141,4 +142,5 @@ def film_report(
         active_ratio=ratio,
         macs_per_frame=cost.at_ratio(ratio),
         full_macs_per_frame=cost.total - cost.router,
+        precision=precisions.pop() if len(precisions) == 1 else "",
     )

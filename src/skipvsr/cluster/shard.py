@@ -13,11 +13,12 @@ from skipvsr.checkpoints.native import fingerprint
 from skipvsr.cluster.catalogue import films
 from skipvsr.cluster.film import Film
 from skipvsr.cluster.film_plan import FilmSettings, FilmTask, NetworkId
-from skipvsr.cluster.network import network_for
+from skipvsr.cluster.network import network_for, one_precision
 from skipvsr.cluster.outcome import ClusterMeter, FilmOutcome, OnProgress, film_report
 from skipvsr.cluster.store import is_url, store_and_name
 from skipvsr.cluster.work import list_path, publish, upscale_chunk
 from skipvsr.errors import ConfigError, DecodeError, OutputError, SkipVSRError
+from skipvsr.inference.options import AUTO
 from skipvsr.inference.upscaler import Upscaler
 from skipvsr.models.any_model import AnyModel
 from skipvsr.upscale.choose import AUTO_MODEL
@@ -94,11 +95,17 @@ def upscale_shard(
             "shards cannot tell what another shard has just made from what was there before; delete the outputs and their "
             "hidden folders first, and leave out --overwrite and --no-resume"
         )
+    if shard.count > 1 and settings.compute.precision == AUTO:
+        raise ConfigError(
+            "shards know nothing of each other, and each would settle the precision by its own machine; give one, or leave it "
+            "out for that of the model (fp32)"
+        )
     tasks = films(sources, destination)
     compute = settings.compute
     network = network_for(
         tasks, model, scale=scale, size=settings.output.size, skips=compute.skips, device=compute.torch_device
     )
+    settings = one_precision(settings, network)
     whole = len(tasks) >= shard.count
     if whole:
         tasks = [task for index, task in enumerate(tasks) if shard.takes(index)]

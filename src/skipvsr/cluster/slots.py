@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
+import psutil
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -21,6 +25,8 @@ from skipvsr.errors import ConfigError, ResourceError
 
 _LOG = logging.getLogger("skipvsr")
 LOCAL = "local"
+# Of the folder of a Ray of our own: how its name begins, and the longest path of the folder that it lies in.
+_FOLDER, _SHORT = "skipvsr-ray-", 20
 # A worker that is lost is started again so many times.
 _STARTS = 5
 _LOOK_SECONDS = 2.0
@@ -160,17 +166,47 @@ def connected(address: str) -> Iterator[None]:
     # Nothing is reported to anybody.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
-    try:
-        if address == LOCAL:
-            ray.init(address="local", include_dashboard=False, **quiet)
-        else:
-            ray.init(address=address, **quiet)
-    except Exception as error:  # Ray raises this very class where a node does not start in time
-        raise ConfigError(
-            f"no Ray cluster answers at {address!r} ({' '.join(str(error).split())[:160]}); give the address of one, or --ray "
-            "alone for this machine"
-        ) from error
-    try:
+    with ExitStack() as stack:
+        try:
+            if address == LOCAL:
+                with _temporary_files(stack.enter_context(_own_folder())) as own:
+                    ray.init(address="local", include_dashboard=False, _temp_dir=own, **quiet)
+            else:
+                ray.init(address=address, **quiet)
+        except Exception as error:  # Ray raises this very class where a node does not start in time
+            raise ConfigError(
+                f"no Ray cluster answers at {address!r} ({' '.join(str(error).split())[:160]}); give the address of one, or "
+                "--ray alone for this machine"
+            ) from error
+        stack.callback(ray.shutdown)
         yield
+
+
+@contextmanager
+def _own_folder() -> Iterator[str]:
+    """A folder for all that a Ray of our own writes: it is of no use afterwards. Those of jobs that were killed go too.
+
+    Sockets lie in it, whose paths have to be short.
+    """
+    usual = tempfile.gettempdir()
+    place = Path("/tmp" if os.name == "posix" and len(usual) > _SHORT else usual)
+    for old in place.glob(f"{_FOLDER}*"):
+        pid = old.name.removeprefix(_FOLDER).partition("-")[0]
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(old, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f"{_FOLDER}{os.getpid()}-", dir=place, ignore_cleanup_errors=True) as own:
+        yield own
+
+
+@contextmanager
+def _temporary_files(folder: str) -> Iterator[str]:
+    """Processes that are started here have their temporary files in the folder."""
+    before = os.environ.get("TMPDIR")
+    os.environ["TMPDIR"] = folder
+    try:
+        yield folder
     finally:
-        ray.shutdown()
+        if before is None:
+            del os.environ["TMPDIR"]
+        else:
+            os.environ["TMPDIR"] = before

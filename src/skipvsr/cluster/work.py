@@ -38,7 +38,7 @@ class ChunkReport:
         seconds: that it took.
         peak_bytes: resident memory of the process that did it.
         worker: where it was done.
-        precision: of the weights.
+        precision: in which it was done.
     """
 
     index: int
@@ -109,7 +109,7 @@ def upscale_chunk(
     memory = psutil.Process().memory_info().rss
     report = ChunkReport(
         index, first, first + count, stream.tally.passes, stream.tally.ratios,
-        time.perf_counter() - start, memory, worker, str(next(upscaler.model.parameters()).dtype).removeprefix("torch."),
+        time.perf_counter() - start, memory, worker, upscaler.precision,
     )  # fmt: skip
     return segment, report
 
