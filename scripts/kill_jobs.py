@@ -24,7 +24,7 @@ WIDTH, HEIGHT, FRAMES = 96, 64, 30
 
 
 def make_clip(path: Path, seed: int) -> None:
-    """A picture of noise that moves over another, with a tone."""
+    """A frame of noise that moves over another, with a tone."""
     draw = np.random.default_rng(seed)
     back, front = (np.kron(draw.integers(0, 256, (HEIGHT // 4, WIDTH // 4, 3)), np.ones((4, 4, 1))) for _ in range(2))
     with av.open(str(path), "w") as output:

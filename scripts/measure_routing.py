@@ -116,7 +116,7 @@ def measure_time(args: argparse.Namespace) -> dict[str, Any]:
         f"static, {(model := load_model(path, device='cpu')).config.blocks} blocks": model for path in args.static
     }
     clip = next(clip for clip in find_clips("folder", args.data / "val") if clip.name == "horsejump")
-    frames = bicubic_downsample(lr_gt_clip(clip, "bi", 12)[1], 2)  # 180x320: as large a picture as people have
+    frames = bicubic_downsample(lr_gt_clip(clip, "bi", 12)[1], 2)  # 180x320: as large a frame as people have
     return {
         "trunks": trunks,
         "networks": time_networks(networks, frames),

@@ -38,7 +38,7 @@ def film(tmp_path: Path, name: str, crf: int) -> Path:
     return make_video(tmp_path / name, frames, codec="libx264", options={"crf": str(crf)})
 
 
-def test_bits_a_pixel_are_those_of_the_pictures(tmp_path: Path):
+def test_bits_a_pixel_are_those_of_the_frames(tmp_path: Path):
     source = film(tmp_path, "in.mp4", 23)
     seen = compression_of(source)
     assert (seen.codec, seen.width, seen.height) == ("h264", 160, 96)

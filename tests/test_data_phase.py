@@ -53,7 +53,7 @@ def test_brightness_and_contrast_do_not_matter():
     assert phase.name == "duf"
 
 
-def test_one_picture_does_for_a_clip():
+def test_one_frame_does_for_a_clip():
     gt = texture()
     assert detect_phase(gt[0], bi(gt)[0]).name == "centred"
 

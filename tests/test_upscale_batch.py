@@ -155,7 +155,7 @@ def test_a_dry_run_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert not (tmp_path / "b.mp4").exists()
 
 
-def test_the_memory_of_a_large_picture_is_foreseen():
+def test_the_memory_of_a_large_frame_is_foreseen():
     from skipvsr.checkpoints.load import read_checkpoint
     from skipvsr.inference.windows import Windows
 

@@ -108,7 +108,7 @@ def test_impossible_windows_are_refused(window: int, lookahead: int):
         Windows(window, lookahead)
 
 
-def test_the_default_window_shrinks_with_the_picture():
+def test_the_default_window_shrinks_with_the_frame():
     compact = VSRConfig(channels=32, blocks=8, flow="light", reconstruction="light")
     assert default_window(compact, 180, 320) == MAX_WINDOW
     assert default_window(compact, 1080, 1920) == MIN_WINDOW

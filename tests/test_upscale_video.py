@@ -56,7 +56,7 @@ def test_a_phone_video(tmp_path: Path, tiny: SkipVSR):
     assert seen[-1].seconds_left == 0
 
 
-def test_the_picture_is_what_the_network_says(tmp_path: Path, tiny: SkipVSR):
+def test_the_frame_is_what_the_network_says(tmp_path: Path, tiny: SkipVSR):
     source = make_video(tmp_path / "in.mkv", 7, codec="ffv1", pixel_format="yuv444p", options={})
     upscale_video(source, tmp_path / "out.mkv", tiny, encoding=LOSSLESS)
     with torch.inference_mode():
@@ -121,7 +121,7 @@ def test_output_sizes(tmp_path: Path, tiny: SkipVSR, size: OutputSize, expected:
     assert (info.width, info.height) == expected
 
 
-def test_a_height_counts_for_the_picture_as_it_is_shown(tmp_path: Path, tiny: SkipVSR):
+def test_a_height_counts_for_the_frame_as_it_is_shown(tmp_path: Path, tiny: SkipVSR):
     source = make_video(tmp_path / "in.mp4", 2, rotation=90)
     assert upscale_video(source, tmp_path / "out.mp4", tiny, size=OutputSize(height=96)).output_size == (96, 64)
 

@@ -62,22 +62,22 @@ def read(path: Path, **settings) -> tuple[list[Frame], str]:
 
 
 @pytest.mark.parametrize("ending", ["mp4", "mkv"])
-def test_a_picture_that_does_not_decode_costs_that_picture_alone(tmp_path: Path, ending: str):
+def test_a_frame_that_does_not_decode_costs_that_frame_alone(tmp_path: Path, ending: str):
     source = make(tmp_path / f"in.{ending}")
     before, _ = read(source)
     frames, message = read(damage(source, 15, whole=True))
     expected = [frame.pts for index, frame in enumerate(before) if index != 15]
     assert [frame.pts for frame in frames] == expected
-    assert "has 1 picture that did not decode (at 0:00.600)" in message
+    assert "has 1 frame that did not decode (at 0:00.600)" in message
     # The next key frame puts everything right.
     after = {frame.pts: frame.pixels for frame in before}
     assert all(np.array_equal(frame.pixels, after[frame.pts]) for frame in [*frames[:15], *frames[19:]])
 
 
-def test_a_picture_that_the_decoder_mends_is_kept_and_named(tmp_path: Path):
+def test_a_frame_that_the_decoder_mends_is_kept_and_named(tmp_path: Path):
     frames, message = read(damage(make(tmp_path / "in.mkv"), 15, whole=False))
     assert len(frames) == COUNT
-    assert message.endswith("has 1 picture with errors (at 0:00.600)")
+    assert message.endswith("has 1 frame with errors (at 0:00.600)")
 
 
 def test_damage_among_b_frames_is_found_where_it_is_shown(tmp_path: Path):
@@ -88,23 +88,23 @@ def test_damage_among_b_frames_is_found_where_it_is_shown(tmp_path: Path):
     before, _ = read(source)
     frames, message = read(damage(source, 14, whole=True))
     assert [frame.pts for frame in frames] == [frame.pts for frame in before if frame.pts != lost]
-    assert f"1 picture that did not decode (at 0:00.{lost:03d})" in message
+    assert f"1 frame that did not decode (at 0:00.{lost:03d})" in message
 
 
-def test_the_last_pictures_do_not_suffer_for_one_that_does_not_decode(tmp_path: Path):
+def test_the_last_frames_do_not_suffer_for_one_that_does_not_decode(tmp_path: Path):
     frames, message = read(damage(make(tmp_path / "in.mkv"), COUNT - 3, whole=True))
     assert len(frames) == COUNT - 1
-    assert "1 picture that did not decode (at 0:01.080)" in message
+    assert "1 frame that did not decode (at 0:01.080)" in message
     frames, message = read(damage(make(tmp_path / "in.mkv"), COUNT - 1, whole=True))
     assert len(frames) == COUNT - 1
-    assert "1 picture that did not decode (at 0:01.160)" in message
+    assert "1 frame that did not decode (at 0:01.160)" in message
 
 
-def test_avi_stays_in_step_behind_a_picture_that_does_not_decode(tmp_path: Path):
+def test_avi_stays_in_step_behind_a_frame_that_does_not_decode(tmp_path: Path):
     source = make(tmp_path / "in.avi", codec="mjpeg", options={"qmin": "2"}, pixel_format="yuvj420p")
     frames, message = read(damage(source, 15, whole=True))
     assert [frame.pts for frame in frames] == [index for index in range(COUNT) if index != 15]
-    assert "1 picture that did not decode (at 0:00.600)" in message
+    assert "1 frame that did not decode (at 0:00.600)" in message
 
 
 def test_a_damaged_file_is_upscaled_and_the_exit_status_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -114,7 +114,7 @@ def test_a_damaged_file_is_upscaled_and_the_exit_status_says_so(tmp_path: Path, 
     assert caught.value.code == 3
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert "1 picture that did not decode (at 0:00.600)" in said
+    assert "1 frame that did not decode (at 0:00.600)" in said
     assert "the 29 frames that could be read are in" in said
     assert times(tmp_path / "out.mkv") == [index * Fraction(1, 25) for index in range(COUNT) if index != 15]
     assert packets(tmp_path / "out.mkv", "audio") == packets(source, "audio")
@@ -361,7 +361,7 @@ def png(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize(("width", "height"), [(16385, 16), (16, 16385), (16384, 4097)])
-def test_monstrous_pictures_are_refused_before_they_are_decoded(tmp_path: Path, width: int, height: int):
+def test_monstrous_frames_are_refused_before_they_are_decoded(tmp_path: Path, width: int, height: int):
     image = tmp_path / "1.png"
     image.write_bytes(png(width, height))
     for attempt in (lambda: read_image(image), lambda: open_reader(tmp_path)):

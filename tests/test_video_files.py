@@ -69,7 +69,7 @@ def test_a_late_start_is_kept(tmp_path: Path):
     assert packets(info.path, "audio") == packets(source, "audio")
 
 
-def test_sound_is_interleaved_with_the_picture(tmp_path: Path):
+def test_sound_is_interleaved_with_the_frame(tmp_path: Path):
     """Sound in its place in the file: a player must not have to seek for it."""
     source = make_video(tmp_path / "in.mkv", 100, audio_codec="aac", audio_seconds=4.0)
     info = copy(source, tmp_path / "out.mkv", options=EncodeOptions(preset="ultrafast"))
@@ -346,7 +346,7 @@ def test_how_long_the_last_frame_is_shown_is_kept(tmp_path: Path):
     assert duration == pytest.approx(0.08 + 1.0, abs=0.02)
 
 
-def test_sound_that_outlasts_the_picture_is_not_a_file_cut_off(tmp_path: Path):
+def test_sound_that_outlasts_the_frame_is_not_a_file_cut_off(tmp_path: Path):
     source = make_video(tmp_path / "in.flv", 10, audio_codec="aac", audio_seconds=5.0, time_base=Fraction(1, 1000))
     with VideoReader(source) as reader:
         assert len(list(reader)) == 10
@@ -413,7 +413,7 @@ def test_attachments_and_covers_are_kept(tmp_path: Path, caplog: pytest.LogCaptu
         "stream 1 of show.mkv (attachment) is left out: .mp4 files made here have no place for it"
     ]
     copy(film, tmp_path / "out.mov")
-    assert "cover picture) is left out: .mov" in caplog.messages[-1]
+    assert "cover image) is left out: .mov" in caplog.messages[-1]
 
 
 def test_a_second_video_stream_is_left_out_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture):

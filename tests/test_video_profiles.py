@@ -17,7 +17,7 @@ from skipvsr.errors import InputError
 from skipvsr.video.images import read_image
 from skipvsr.video.limits import MAX_IMAGE_BYTES
 from skipvsr.video.open import read_clip
-from skipvsr.video.png import picture_only
+from skipvsr.video.png import image_only
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
 # PNG's reader hands a profile on without looking into it.
@@ -59,17 +59,17 @@ def test_a_folder_of_images_with_profiles(tmp_path: Path, name: str):
     assert np.array_equal(read_clip(tmp_path / "in" / name)[0], PIXELS)
 
 
-def test_what_comes_with_a_picture_takes_no_memory(tmp_path: Path):
+def test_what_comes_with_a_frame_takes_no_memory(tmp_path: Path):
     """Texts of any size, also when they are decompressed, are not even handed to the decoder."""
     path = tmp_path / "a.png"
     bomb = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(100 << 20)))
     path.write_bytes(png(bomb + chunk(b"tEXt", b"Comment\0" + bytes(20 << 20)) + chunk(b"iTXt", bytes(1 << 20))))
     assert path.stat().st_size > 20 << 20
-    assert len(picture_only(path).getvalue()) < 4000
+    assert len(image_only(path).getvalue()) < 4000
     assert np.array_equal(read_image(path), PIXELS)
 
 
-def test_a_picture_that_goes_on_after_its_end_is_refused(tmp_path: Path):
+def test_a_frame_that_goes_on_after_its_end_is_refused(tmp_path: Path):
     path = tmp_path / "a.png"
     path.write_bytes(png(more_rows=bytes(100 << 20)))
     with pytest.raises(InputError, match="says that it is 32x24 and holds more data than that"):

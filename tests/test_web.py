@@ -113,16 +113,16 @@ def test_the_dial_and_the_depth_of_tiles(server: Server, source: dict, tmp_path:
     assert "--budget 0.2" in less["command"]
 
 
-def test_pictures_of_the_filmstrip_follow_the_time(server: Server, source: dict, folder: Path, tmp_path: Path):
+def test_frames_of_the_filmstrip_follow_the_time(server: Server, source: dict, folder: Path, tmp_path: Path):
     frames = read_clip(folder / "a film.mp4")
     for index, frame in ((0, 0), (7, 5), (15, 11)):
-        answer = server.ask("GET", f"/api/sources/{source['id']}/pictures/{index}")
+        answer = server.ask("GET", f"/api/sources/{source['id']}/thumbnails/{index}")
         assert answer.headers["content-type"] == "image/jpeg"
         (tmp_path / "t.jpg").write_bytes(answer.body)
         shown = read_image(tmp_path / "t.jpg").astype(float)
         errors = [np.abs(shown - each).mean() for each in frames]
         assert abs(int(np.argmin(errors)) - frame) <= 1
-    assert server.ask("GET", f"/api/sources/{source['id']}/pictures/16").status == 404
+    assert server.ask("GET", f"/api/sources/{source['id']}/thumbnails/16").status == 404
 
 
 def test_a_job_gives_what_the_command_line_gives(server: Server, source: dict, folder: Path, tmp_path: Path):
@@ -146,7 +146,7 @@ def test_a_job_gives_what_the_command_line_gives(server: Server, source: dict, f
     subprocess.run([sys.executable, "-m", "skipvsr", *words, "--quiet"], check=True)
     (tmp_path / "got.mkv").write_bytes(got.body)
     assert_same_video(tmp_path / "got.mkv", direct)
-    assert server.ask("GET", f"/api/jobs/{job['id']}/picture").body.startswith(b"\xff\xd8")
+    assert server.ask("GET", f"/api/jobs/{job['id']}/snapshot").body.startswith(b"\xff\xd8")
 
 
 def test_a_section_comes_with_its_bicubic_counterpart(server: Server, source: dict, tmp_path: Path):

@@ -149,7 +149,7 @@ def test_drop_a_video_and_see_what_is_in_it(page: Page, clips: Path):
     ):
         assert words in facts
     assert f"384 {TIMES} 256, H.264" in page.inner_text("#takes")
-    until(page, "[...document.querySelectorAll('#pictures img')].every((image) => image.naturalWidth > 0)")
+    until(page, "[...document.querySelectorAll('#thumbnails img')].every((image) => image.naturalWidth > 0)")
 
 
 def test_what_is_no_video_is_said_and_can_be_dismissed(page: Page, tmp_path: Path):
@@ -205,7 +205,7 @@ def test_the_wipe_follows_the_pointer_and_both_layers_stay_in_step(page: Page, c
     assert float(state_of(page, "--x").rstrip("%")) == pytest.approx(-65, abs=1)
 
 
-def test_everything_of_the_picture_by_keyboard(page: Page, clips: Path):
+def test_everything_of_the_frame_by_keyboard(page: Page, clips: Path):
     open_clip(page, clips / "clip.mp4")
     page.focus("#viewer")
     for key in ("ArrowRight", "ArrowRight", "PageUp", "ArrowLeft"):

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_places(parser)
     _add_speed(parser.add_argument_group("speed against quality (all of the network, if none is given)"))
     _add_part(parser.add_argument_group("part of the video"))
-    _add_picture(parser.add_argument_group("size of the output (four times the input, if none is given)"))
+    _add_size(parser.add_argument_group("size of the output (four times the input, if none is given)"))
     _add_encoding(parser.add_argument_group("encoding of videos"))
     _add_depths(parser.add_argument_group("what the network did"))
     _add_streaming(parser.add_argument_group("details of the network's work"))
@@ -105,7 +105,7 @@ def _add_part(group: Any) -> None:
     )
 
 
-def _add_picture(group: Any) -> None:
+def _add_size(group: Any) -> None:
     group.add_argument(
         "--scale", type=int, choices=SCALES, help="of bicubic, or of the model that auto chooses (4, or by the size)"
     )

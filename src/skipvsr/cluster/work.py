@@ -87,7 +87,7 @@ def upscale_chunk(
     def encode(item: tuple[ChunkFrame, Tensor]) -> None:
         assert writer is not None
         frame = _resized(*item, encoder.size)
-        writer.write(encoder.picture(frame), frame)
+        writer.write(encoder.converted(frame), frame)
 
     try:
         with ThreadPoolExecutor(1, "encode") as executor:

@@ -98,7 +98,7 @@ class FlowBatch:
 
     reference, support: (B, 3, c, c), RGB, drawn as uint8. flow: (B, 2, c, c) float32 in LR pixels, with
     reference(x) = support(x + flow(x)); zero where it is not known. valid: (B, 1, c, c) bool: flow is exact there and
-    points into the picture; False everywhere for pairs from real clips.
+    points into the frame; False everywhere for pairs from real clips.
     """
 
     reference: Tensor
@@ -108,7 +108,7 @@ class FlowBatch:
     names: tuple[str, ...]
 
     def floats(self, device: torch.device | str = "cpu") -> FlowBatch:
-        """The same batch on `device`, pictures as float32 in [0, 1]."""
+        """The same batch on `device`, frames as float32 in [0, 1]."""
         flow, valid = (part.to(device, non_blocking=True) for part in (self.flow, self.valid))
         return FlowBatch(_floats(self.reference, device), _floats(self.support, device), flow, valid, self.names)
 

@@ -1,7 +1,7 @@
 """How a high-resolution clip becomes a low-resolution one: BI, BD in its two phases, and real footage.
 
 Every function takes a clip (T, 3, H, W), RGB float in [0, 1], and returns (T, 3, H / s, W / s) in [0, 1] for the scale s,
-rounded to 8 bit as a saved picture would be. BD is defined for x4 alone. Frames do not influence one another in `bi`, `bd`
+rounded to 8 bit as a saved image would be. BD is defined for x4 alone. Frames do not influence one another in `bi`, `bd`
 and `bd_duf`; they do where an encoder comes in.
 """
 
@@ -71,7 +71,7 @@ def bd(clip: Tensor) -> Tensor:
     """Blur and take every fourth pixel as BasicVSR's own BD script does; LR pixel j sits at HR 4j + 1.5.
 
     The script's kernel has 12 taps per side, from -5 to +6 around pixel i (MATLAB's origin of an even kernel), so that
-    its centre is i + 0.5; it keeps i = 1, 5, 9, ... of the blurred picture. Borders repeat the edge pixel.
+    its centre is i + 0.5; it keeps i = 1, 5, 9, ... of the blurred image. Borders repeat the edge pixel.
     """
     padded = F.pad(_checked(clip), (5, 6, 5, 6), mode="replicate")[..., 1:, 1:]
     return round_to_8_bit(_blur_and_stride(padded, _gaussian(12)))
@@ -146,8 +146,8 @@ def _gaussian(taps: int) -> Tensor:
 def _blur_and_stride(padded: Tensor, taps: Tensor) -> Tensor:
     """Correlate rows and columns with `taps` without padding, keeping every fourth result.
 
-    Written as sums of shifted pictures, not as a convolution: the sums of a crop are then, to the last bit, those of
-    the whole picture, whatever algorithm a convolution would choose for the two sizes.
+    Written as sums of shifted images, not as a convolution: the sums of a crop are then, to the last bit, those of
+    the whole image, whatever algorithm a convolution would choose for the two sizes.
     """
     for dim in (-1, -2):
         reach = padded.shape[dim] - len(taps) + 1

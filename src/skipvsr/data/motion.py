@@ -1,6 +1,6 @@
 """A camera moving over a photograph: clips whose optical flow is known exactly.
 
-A still is a plane that the camera looks at. In frame t, the HR pixel at offset u from the middle of the picture shows
+A still is a plane that the camera looks at. In frame t, the HR pixel at offset u from the middle of the image shows
 the point q of the still
 
     a = matrix_t u + centre_t              pan, zoom, rotation, mirror image
@@ -88,7 +88,7 @@ def draw_path(
 
     Args:
         frames: length of the clip.
-        size_px: side of the square HR picture.
+        size_px: side of the square HR image.
         still_size: height and width of the still.
         motion: how fast the camera may be.
     """
@@ -150,7 +150,7 @@ def exact_flow(
     """Flow that brings frames `support` onto frames `reference` (both (N,) indices), at LR size.
 
     Returns:
-        Flow (N, 2, height, width) float32 in LR pixels, exact to about 1e-4, and where it stays inside the picture,
+        Flow (N, 2, height, width) float32 in LR pixels, exact to about 1e-4, and where it stays inside the image,
         (N, 1, height, width) bool. LR pixels sit where `bi` and `bd` place them; a constant shift of the
         LR grid, as in `bd_duf`, changes flow by less than its own change over 0.4 LR pixels.
     """
@@ -165,7 +165,7 @@ def exact_flow(
 
 
 def _offsets(height: int, width: int, step: int) -> Tensor:
-    """Offsets (height, width, 2) of pixel centres from the middle of the picture, `step` HR pixels apart."""
+    """Offsets (height, width, 2) of pixel centres from the middle of the image, `step` HR pixels apart."""
     y = (torch.arange(height, dtype=torch.float64) - (height - 1) / 2) * step
     x = (torch.arange(width, dtype=torch.float64) - (width - 1) / 2) * step
     return torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1)

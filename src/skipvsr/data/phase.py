@@ -1,7 +1,7 @@
-"""Where the pixels of a low-resolution picture sit on the high-resolution one.
+"""Where the pixels of a low-resolution frame sit on the high-resolution one.
 
-Two ways of making "BD" pictures are in use, 1.5 HR pixels apart, and a network trained on one loses about 12 dB on the
-other without any error. This measures which one a pair of pictures is.
+Two ways of making "BD" frames are in use, 1.5 HR pixels apart, and a network trained on one loses about 12 dB on the
+other without any error. This measures which one a pair of frames is.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SMOOTHING_LR_PX = 1.0
 _MIN_LR_SIDE_PX = 24
 # Standard error of a position above which nothing is said.
 _MAX_ERROR_PX = 0.1
-# Residual (rms, relative to the picture's own variation) above which LR is not a small version of HR at all.
+# Residual (rms, relative to the frame's own variation) above which LR is not a small version of HR at all.
 _MAX_RESIDUAL = 0.5
 # Mean squared slope per LR pixel (signal in [0, 1]) under which a direction has nothing to measure by.
 _MIN_SLOPE = 1e-6
@@ -38,7 +38,7 @@ _ITERATIONS = 10
 
 @dataclass(frozen=True)
 class Phase:
-    """LR pixel (i, j) sits at HR (4i + y_px, 4j + x_px); None where the pictures are too flat, noisy or different.
+    """LR pixel (i, j) sits at HR (4i + y_px, 4j + x_px); None where the frames are too flat, noisy or different.
 
     `residual` is what the best shift leaves unexplained: rms difference over rms contrast, both smoothed.
     `error_px` is the standard error of the two positions that follows from it.
@@ -62,7 +62,7 @@ class Phase:
     def describe(self, expected_px: float = CENTRED_PX) -> str:
         """One line for a report: where LR sits, and how far from where it should."""
         if self.x_px is None or self.y_px is None:
-            return "phase of LR against HR cannot be told: the pictures are flat, noisy or do not show the same"
+            return "phase of LR against HR cannot be told: the frames are flat, noisy or do not show the same"
         where = f"LR pixel j sits at HR 4j{self.x_px:+.2f} across, 4i{self.y_px:+.2f} down"
         if max(abs(self.x_px - expected_px), abs(self.y_px - expected_px)) <= TOLERANCE_PX:
             return where
@@ -77,7 +77,7 @@ class Phase:
 
 
 def detect_phase(gt: Tensor, lr: Tensor) -> Phase:
-    """Measure the phase of LR pictures against their HR, whatever blur made them.
+    """Measure the phase of LR frames against their HR, whatever blur made them.
 
     HR is made small by the centred bicubic, both sides are smoothed, and the one global shift between them is found:
     by search over whole LR pixels, then by Lucas and Kanade's least squares to a few hundredths of a pixel.

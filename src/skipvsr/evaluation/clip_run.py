@@ -34,7 +34,7 @@ class ClipRun:
         self._has_blocks = not isinstance(model, Bicubic)
         # Other runtimes have no trace: every block runs.
         self._traced = self._has_blocks and measures.runtime == "torch"
-        # Rows and columns of the large picture where tiles or patches meet.
+        # Rows and columns of the large image where tiles or patches meet.
         self.borders: tuple[list[int], list[int]] = ([], [])
         self._model, self._setting, self._measures = model, setting, measures
         self.scale = model.scale

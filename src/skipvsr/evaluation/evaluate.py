@@ -29,7 +29,7 @@ def evaluate_clip(
         clip: with its ground truth.
         pairs: where its small frames come from.
         setting: what runs.
-        measures: how pictures are compared; None: as the field does.
+        measures: how images are compared; None: as the field does.
 
     Raises:
         DataError: a frame does not decode.

@@ -17,11 +17,11 @@ LOOKAHEAD = 16
 
 @dataclass(frozen=True)
 class Measures:
-    """How pictures are compared.
+    """How images are compared.
 
     Args:
-        crop_border: pixels left out on each side of the large picture.
-        quantize: round predictions to 8 bit first, as a saved picture would be.
+        crop_border: pixels left out on each side of the large image.
+        quantize: round predictions to 8 bit first, as a saved image would be.
         with_ssim: SSIM too (slow).
         middle_only: mirror the clip, T -> 2T, and measure its middle frame alone, the mean of its two results: Vimeo-90K-T's
             convention.

@@ -17,7 +17,7 @@ _LUMA = (65.481, 128.553, 24.966)
 
 
 def quantize(images: Tensor) -> Tensor:
-    """Clamp to [0, 1] and round to 8 bit, as a saved picture would be; same shape."""
+    """Clamp to [0, 1] and round to 8 bit, as a saved image would be; same shape."""
     return (images.clamp(0, 1) * 255).round() / 255
 
 

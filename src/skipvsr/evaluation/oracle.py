@@ -59,8 +59,8 @@ class OracleGains:
         with torch.no_grad():
             for block in (None, *trunk.blocks):
                 state = state if block is None else block(state)
-                picture = self.network.reconstruct(step.frame, *((state, other) if backward else (other, state)))
-                error = (picture - gt).square().mean(dim=1, keepdim=True)
+                result = self.network.reconstruct(step.frame, *((state, other) if backward else (other, state)))
+                error = (result - gt).square().mean(dim=1, keepdim=True)
                 errors.append(step.grid.pool(F.avg_pool2d(error, self.network.scale))[:, 0])
         return falling_gains(torch.stack(errors)).transpose(0, 1)
 

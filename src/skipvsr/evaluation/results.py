@@ -68,7 +68,7 @@ class Evaluation:
         dataset: the name of the set, for the file.
         clips: the set.
         pairs: where small frames come from.
-        measures: how pictures are compared; None: as the field does.
+        measures: how images are compared; None: as the field does.
         path: JSON file that is written after each clip, and resumed from; None: nothing is kept.
         overwrite: start over.
         command: what is being run, for the file.

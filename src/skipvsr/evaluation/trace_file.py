@@ -3,7 +3,7 @@
 The file is a NumPy archive (`numpy.load` reads it without us): `grid`, (height, width, tile_height, tile_width) in
 low-resolution pixels, and for each pass of a trunk, in the order in which they ran, a bool array (blocks, N, rows, columns)
 named NUMBER-FRAME-DIRECTION. N is 1, or the number of patches, each of which then is a tile. A frame near the end of a window
-has more than one backward pass: its last one is what the picture was made of, the others were lookahead.
+has more than one backward pass: its last one is what the result was made of, the others were lookahead.
 """
 
 from __future__ import annotations

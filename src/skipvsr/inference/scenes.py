@@ -8,7 +8,7 @@ from torch import Tensor
 
 CUT_THRESHOLD = 0.06
 _THUMBNAIL = (18, 32)
-# Repeats in a row from which the picture stands still: drawings are shown two to four times.
+# Repeats in a row from which the video stands still: drawings are shown two to four times.
 _STILL = 4
 
 
@@ -21,7 +21,7 @@ class SceneCuts:
     says nothing, in the second frame of the stream and right after a cut, there is no cut.
 
     A few frames that repeat the one before are passed over, because with every drawing shown twice each change would be a
-    jump; from more of them on, the picture stands still.
+    jump; from more of them on, the video stands still.
 
     Args:
         threshold: in [0, 1]; docs/streaming.md says how the default was chosen.

@@ -17,7 +17,7 @@ def reconstruct_in_strips(
 ) -> Tensor:
     """`model.reconstruct`, for a large frame a few rows at a time: at full size its features would fill 8 GB.
 
-    The rows of a strip see those around it, so that the picture is the same.
+    The rows of a strip see those around it, so that the result is the same.
 
     Args:
         model: the network; the states of patches are small already and go as they are.

@@ -7,7 +7,7 @@ before the block, and tiles at rest are not touched.
 
 A block that is active nearly everywhere runs on the whole canvas, which costs less, and the tiles at rest are put back.
 
-Outside the picture the first convolution's output must be zero, not ReLU(bias): that is what padding means to the second.
+Outside the frame the first convolution's output must be zero, not ReLU(bias): that is what padding means to the second.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def run_blocks(
 def extra_macs(mask: Tensor, grid: TileGrid, channels: int, dense_ratio: float = DENSE_RATIO) -> int:
     """Multiply-accumulates of `run_blocks` beyond those of the pixels that were to run.
 
-    In tiles: their halo, and what lies beyond the picture in the last ones; on the whole canvas: the tiles at rest, too.
+    In tiles: their halo, and what lies beyond the frame in the last ones; on the whole canvas: the tiles at rest, too.
 
     Args:
         mask: (blocks, N, rows, columns) bool.
@@ -183,7 +183,7 @@ class Canvas:
         return whole.unfold(1, high, high).unfold(2, wide, wide).permute(0, 1, 2, 4, 5, 3)
 
     def _clear_beyond(self) -> None:
-        """Zero what lies beyond the picture's last row and column; the last tiles may have written there."""
+        """Zero what lies beyond the frame's last row and column; the last tiles may have written there."""
         if self._below:
             self._whole[:, -self._below :] = 0
         if self._right:
@@ -210,7 +210,7 @@ class Canvas:
         return after
 
     def _clear_outside(self, hidden: Tensor, part: np.ndarray) -> None:
-        """Zero what of (K, C, tile_height + 2, tile_width + 2) lies outside the picture."""
+        """Zero what of (K, C, tile_height + 2, tile_width + 2) lies outside the frame."""
         row, column = self._row[part], self._column[part]
         down, right = hidden.shape[2:]
         for at_border, edge in (

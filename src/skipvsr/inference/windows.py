@@ -38,7 +38,7 @@ class Windows:
 def default_window(config: AnyConfig, height: int, width: int) -> int:
     """Frames per window, from 4 to 32: as many as keep the stored backward states (fp32) within 1 GiB.
 
-    A longer window wastes less of the backward recurrence on lookahead, a shorter one takes less memory; the picture
+    A longer window wastes less of the backward recurrence on lookahead, a shorter one takes less memory; the result
     depends on the lookahead alone, but for rounding (docs/streaming.md has the measurement).
     """
     per_frame = 4 * max(1, config.channels) * height * width

@@ -18,7 +18,7 @@ def warp(source: Tensor, flow: Tensor, *, padding: str = "zeros") -> Tensor:
     Args:
         source: (N, C, H, W), any floating dtype.
         flow: (N, 2, H, W) in pixels; channel 0 is x (width), channel 1 is y (height).
-        padding: what lies outside the picture: "zeros", or "border" (the nearest edge pixel).
+        padding: what lies outside the frame: "zeros", or "border" (the nearest edge pixel).
 
     Returns:
         (N, C, H, W) in the dtype of `source`. Coordinates and sampling are fp32 at any dtype: half-precision

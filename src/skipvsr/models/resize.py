@@ -37,8 +37,8 @@ def bicubic_upsample(images: Tensor, factor: int = 4) -> Tensor:
 def _resize(images: Tensor, border: int, size: tuple[int, int], factor: float) -> Tensor:
     """Mirror `border` pixels on each side, resize with torch's antialiased bicubic, and cut the border off again.
 
-    torch uses the same kernel but renormalises it at the border, where MATLAB mirrors the picture with its edge pixel
-    repeated; away from the border of the mirrored picture the two are the same.
+    torch uses the same kernel but renormalises it at the border, where MATLAB mirrors the image with its edge pixel
+    repeated; away from the border of the mirrored image the two are the same.
     """
     flat = images.reshape(-1, *images.shape[-3:])
     rows = _mirror(flat.shape[-2], border, flat.device)

@@ -19,7 +19,7 @@ CLEAN, COMPRESSED = "compact", "compact-video"
 # Bits a pixel of H.264 at 1280x720 from which on `compact` is the better of the two. On the validation clips they are level at
 # CRF 23 to 24, which takes 0.45 to 0.4, brought from 160x90 to that size by the fourth root below.
 CLEAN_BITS_PER_PIXEL = 0.4
-# What other codecs need for the same picture, by common experience: not measured here.
+# What other codecs need for the same quality, by common experience: not measured here.
 _NEEDS = {
     "h264": 1.0, "hevc": 0.6, "av1": 0.5, "vp9": 0.6, "vp8": 1.2, "mpeg4": 2.0, "mpeg2video": 2.5, "mpeg1video": 3.0,
     "msmpeg4v3": 2.0, "wmv2": 2.0, "wmv3": 1.2, "vc1": 1.2, "flv1": 2.5, "h263": 2.5, "theora": 1.5, "rv40": 1.2,
@@ -97,13 +97,13 @@ def choose_model(
 
 
 def is_clean(seen: Compression) -> tuple[bool, str]:
-    """Whether compression left the pictures as they were, as far as can be told, and the reason in words."""
+    """Whether compression left the frames as they were, as far as can be told, and the reason in words."""
     needs = _NEEDS.get(seen.codec)
     if needs is None:
         return True, f"{seen.codec} is not a codec that loses much"
     if seen.bits_per_pixel is None:
         return False, f"{seen.codec} of unknown bit rate"
-    # Larger pictures need fewer bits a pixel: about the fourth root of their area.
+    # Larger frames need fewer bits a pixel: about the fourth root of their area.
     pixels = max(seen.width * seen.height, 1)
     minimum = CLEAN_BITS_PER_PIXEL * needs * (_REFERENCE_PIXELS / pixels) ** 0.25
     clean = seen.bits_per_pixel >= minimum

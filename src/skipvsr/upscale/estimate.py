@@ -202,7 +202,7 @@ class _Clock:
         self._on_progress(min(self._steps / self._all_steps, 1.0))
 
     def _some_frames(self) -> list[Tensor]:
-        """From some way into the video: a film begins with a black picture."""
+        """From some way into the video: a film begins with a black frame."""
         if not self._frames:
             length = None if self._source.is_dir() else self._info.duration_seconds
             later = None if length is None else self._info.start_seconds + min(length / 2, _SKIPPED_SECONDS)

@@ -123,7 +123,7 @@ def _in_range(frame: Tensor) -> Tensor:
 
 
 def _empty_like(frame: AnyFrame) -> AnyFrame:
-    """Only kind, dtype and device of a frame; a slice would keep the whole picture."""
+    """Only kind, dtype and device of a frame; a slice would keep all of its memory."""
     if isinstance(frame, Tensor):
         return frame.new_empty(0)
     return np.empty(0, frame.dtype)

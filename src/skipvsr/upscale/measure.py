@@ -118,13 +118,13 @@ def measure_encoding(frames: Sequence[Tensor], options: EncodeOptions, container
     height, width = frames[0].shape[-2:]
     scale = min(4.0, (_ENCODED_PIXELS / (height * width)) ** 0.5)
     size = (max(16, 2 * int(scale * height / 2)), max(64, 2 * int(scale * width / 2)))
-    pictures = [
+    images = [
         to_array(F.interpolate(frame[None].float(), size=size, mode="bilinear")[0], np.dtype(np.uint8))
         for frame in frames
     ]
     load = _Load(torch.device("cpu"))
     try:
-        found = _encode(pictures, options, container) / (size[0] * size[1])
+        found = _encode(images, options, container) / (size[0] * size[1])
     except SkipVSRError:
         return encode_seconds(1)  # what is wrong with the options is said where they are used
     if not load.busy:
@@ -145,15 +145,15 @@ class _Load:
         return self._on_cpu and used < _MIN_USED * wall * min(torch.get_num_threads(), os.cpu_count() or 1)
 
 
-def _encode(pictures: list[np.ndarray], options: EncodeOptions, container: str) -> float:
+def _encode(images: list[np.ndarray], options: EncodeOptions, container: str) -> float:
     """Seconds a frame."""
-    height, width = pictures[0].shape[:2]
+    height, width = images[0].shape[:2]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"try{container}"
         with VideoWriter(path, width, height, options=options, frame_rate=Fraction(25)) as writer:
             started = time.perf_counter()
             for number in range(_ENCODED_FRAMES):
-                writer.write(Frame(pictures[number % len(pictures)], number, None, Fraction(1, 25)))
+                writer.write(Frame(images[number % len(images)], number, None, Fraction(1, 25)))
             writer.end_segment()
             return (time.perf_counter() - started) / _ENCODED_FRAMES
 

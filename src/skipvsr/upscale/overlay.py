@@ -1,4 +1,4 @@
-"""The picture with the depth of each tile drawn over it: how many blocks ran where, to look at."""
+"""The frame with the depth of each tile drawn over it: how many blocks ran where, to look at."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def colour_depth(ratio: Tensor) -> Tensor:
     return torch.lerp(_COLOURS[below], _COLOURS[below + 1], (place - below)[..., None]).permute(2, 0, 1)
 
 
-def draw_depth(picture: Tensor, ratio: Tensor) -> Tensor:
-    """A picture (3, H, W), grey, with the ratio (h, w) in [0, 1] in colour over it: dark to yellow."""
+def draw_depth(frame: Tensor, ratio: Tensor) -> Tensor:
+    """A frame (3, H, W), grey, with the ratio (h, w) in [0, 1] in colour over it: dark to yellow."""
     colour = colour_depth(ratio)
-    colour = F.interpolate(colour[None], size=picture.shape[-2:], mode="nearest")[0].to(picture)
-    grey = (picture.clamp(0, 1) * picture.new_tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(dim=0, keepdim=True)
+    colour = F.interpolate(colour[None], size=frame.shape[-2:], mode="nearest")[0].to(frame)
+    grey = (frame.clamp(0, 1) * frame.new_tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(dim=0, keepdim=True)
     return torch.lerp(grey.expand_as(colour), colour, _STRENGTH)

@@ -181,6 +181,6 @@ class Pipeline:
 
 
 def _enlarged(alpha: np.ndarray, scale: int, height: int, width: int) -> np.ndarray:
-    """Opacity (H, W) enlarged, bicubic, and resized like the picture."""
+    """Opacity (H, W) enlarged, bicubic, and resized like the frame."""
     plane = torch.from_numpy(alpha.astype(np.float32) / np.iinfo(alpha.dtype).max)[None]
     return to_array(resize(bicubic_upsample(plane, scale), height, width), alpha.dtype)[..., 0]

@@ -20,7 +20,7 @@ _GIB = 1 << 30
 # Python, torch, FFmpeg and a small model.
 _BASE_BYTES = 400 << 20
 _FLOAT = 4
-# Of 4:2:0 pictures in the encoder: what it looks ahead, refers to and works on.
+# Of 4:2:0 frames in the encoder: what it looks ahead, refers to and works on.
 _ENCODER_FRAMES = 60
 # Bytes of a pixel, roughly: visually lossless H.264 or H.265, and what is stored without loss.
 _BYTES_PER_PIXEL = 0.12

@@ -1,4 +1,4 @@
-"""The size of the output picture, where it is not simply what the network makes."""
+"""The size of the output frames, where it is not simply what the network makes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class OutputSize:
 
     Args:
         height: rows; None: from the width, or as the network makes it.
-        width: columns; None: from the height, keeping the shape of the picture, rounded to an even number.
+        width: columns; None: from the height, keeping the shape of the frame, rounded to an even number.
 
     Raises:
         ConfigError: a side under 16 or over 32,768 pixels.
@@ -48,7 +48,7 @@ class OutputSize:
 
 
 def output_size(size: OutputSize, info: VideoInfo, scale: int, *, even: bool = False) -> tuple[int, int]:
-    """(height, width) of the frames to be written; what was asked for counts for the picture as it is shown.
+    """(height, width) of the frames to be written; what was asked for counts for the frame as it is shown.
 
     Args:
         size: what was asked for.
@@ -66,7 +66,7 @@ def output_size(size: OutputSize, info: VideoInfo, scale: int, *, even: bool = F
 
 
 def pixel_aspect(before: Fraction, height: int, width: int, new_height: int, new_width: int) -> Fraction:
-    """The pixel aspect with which a resized picture is shown in its old shape.
+    """The pixel aspect with which a resized frame is shown in its old shape.
 
     Within 1 % of the old one it stays as it was: nobody sees that, and square pixels are worth having.
     """

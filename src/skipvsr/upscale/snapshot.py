@@ -1,4 +1,4 @@
-"""A small picture of the newest frame, for whoever watches a job."""
+"""A small image of the newest frame, for whoever watches a job."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Snapshot:
 
     def __init__(self, path: Path, turns: int = 0, every_seconds: float = _EVERY_SECONDS) -> None:
         if path.suffix.lower() not in (".jpg", ".jpeg"):
-            raise OutputError(f"{path} is to be the picture of the newest frame; give a name that ends in .jpg")
+            raise OutputError(f"{path} is to be the image of the newest frame; give a name that ends in .jpg")
         self._path, self._turns, self._every = path, turns, every_seconds
         self._taken: float | None = None
 
@@ -43,11 +43,11 @@ class Snapshot:
         if self._taken is not None and now - self._taken < self._every:
             return
         self._taken = now
-        picture = encode_image(np.rot90(shrink(to_8_bit(pixels), _SIDE_PX), self._turns), ".jpg")
+        image = encode_image(np.rot90(shrink(to_8_bit(pixels), _SIDE_PX), self._turns), ".jpg")
         part = self._path.with_name(hidden_name(self._path.name, f"{os.getpid()}.part"))
         with writing(self._path):
             try:
-                part.write_bytes(picture)
+                part.write_bytes(image)
                 part.replace(self._path)
             finally:
                 part.unlink(missing_ok=True)

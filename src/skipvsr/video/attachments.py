@@ -1,4 +1,4 @@
-"""Attachments (fonts, say) and cover pictures, as each container has them."""
+"""Attachments (fonts, say) and cover images, as each container has them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from av.video.stream import VideoStream
 
 from skipvsr.video.errors import OPEN_OPTIONS, file_name
 
-# Codecs of cover pictures: ending and type of the files.
+# Codecs of cover images: ending and type of the files.
 _COVERS = {"png": (".png", "image/png"), "mjpeg": (".jpg", "image/jpeg")}
 
 
@@ -29,7 +29,7 @@ class Attachments:
         self._covers: list[tuple[Stream, bytes]] = []
 
     def keep(self, stream: Stream) -> bool:
-        """Take over an attachment or a cover picture, if the container has a place for it."""
+        """Take over an attachment or a cover image, if the container has a place for it."""
         if isinstance(stream, AttachmentStream) and self._output.format.name == "matroska":
             name, kind = stream.name or f"attachment {stream.index}", stream.mimetype or "application/octet-stream"
             self._output.add_attachment(name, kind, stream.data)
@@ -59,6 +59,6 @@ class Attachments:
             self._output.mux(packet)
 
     def _cover(self, index: int) -> bytes:
-        """The file that is a cover picture."""
+        """The file that is a cover image."""
         with av.open(file_name(self._source), options=OPEN_OPTIONS, metadata_errors="replace") as container:
             return next((bytes(packet) for packet in container.demux(container.streams[index]) if packet.size), b"")

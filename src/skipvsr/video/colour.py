@@ -1,4 +1,4 @@
-"""What the numbers of a picture mean as colour, and exact conversion between a stream's YUV and RGB."""
+"""What the numbers of a frame mean as colour, and exact conversion between a stream's YUV and RGB."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _UNUSABLE = {
     17: "YCgCo-Ro",
 }
 
-# By default swscale rounds coarsely (pictures come out one level darker) and repeats chroma samples.
+# By default swscale rounds coarsely (frames come out one level darker) and repeats chroma samples.
 _ACCURATE = (
     Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
 )
@@ -58,14 +58,14 @@ class ColourSpec:
 
     @property
     def hdr(self) -> bool:
-        """Whether the transfer is PQ or HLG: such pictures need more than 8 bits."""
+        """Whether the transfer is PQ or HLG: such frames need more than 8 bits."""
         return self.transfer in (PQ, HLG)
 
 
 def colour_of(frame: av.VideoFrame, *, still: bool = False) -> ColourSpec:
     """The colour description of a decoded frame, with the usual conventions where it says nothing.
 
-    Without a matrix, YUV pictures of up to 576 lines and 1,024 columns are BT.601, larger ones BT.709; stills (JPEG) are
+    Without a matrix, YUV frames of up to 576 lines and 1,024 columns are BT.601, larger ones BT.709; stills (JPEG) are
     BT.601 at any size. Without a range, video is limited; stills, "yuvj" formats and RGB are full. Chroma lies in the
     centre in stills, else left: the frame does not say (see `properties.chroma_location`).
 

@@ -61,7 +61,7 @@ def _missing_seconds(
         # Matroska counts its tag from zero, others from the start of the stream.
         start = float((stream.start_time or 0) * info.time_base) if stream.duration else 0.0
     else:
-        # The length of the file: its sound may well be longer than its picture.
+        # The length of the file: its sound may well be longer than its video.
         start = (container.start_time or 0) / av.time_base
         end = max(end, decoder.end_seconds)
         if not _EXACT & set(container.format.name.split(",")):

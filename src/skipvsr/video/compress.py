@@ -28,7 +28,7 @@ _CODECS: dict[str, tuple[str, str]] = {
 # Worst quality on each codec's own scale: CRF, or the quantiser of the MPEG family.
 MAX_QUALITY: dict[str, int] = {"h264": 51, "h265": 51, "vp9": 63, "mpeg4": 31, "mpeg2": 31}
 _QUANTISERS = ("mpeg4", "mpeg2")
-# x265 takes no lower pictures, and corrupts memory where they are 33 to 48 px wide, whatever its settings.
+# x265 takes no lower frames, and corrupts memory where they are 33 to 48 px wide, whatever its settings.
 _MIN_HEIGHT_PX, _MIN_WIDTH_PX = 16, 64
 _COLOUR = ColourSpec(BT709, LIMITED)
 _FRAME_RATE = 25
@@ -77,7 +77,7 @@ class ClipEncoding:
         shared = {"g": str(self.keyframe_interval)}
         match self.codec:
             case "h264":
-                # The macroblock tree gives other bits from run to run on small pictures, even with one thread.
+                # The macroblock tree gives other bits from run to run on small frames, even with one thread.
                 own = {"x264-params": "mbtree=0", "bf": str(self.b_frames), "preset": self.preset}
             case "h265":
                 parameters = f"log-level=error:pools=none:frame-threads=1:bframes={self.b_frames}"

@@ -1,4 +1,4 @@
-"""How strongly the pictures of a file are compressed: its codec, and the bits it spends on a pixel."""
+"""How strongly the frames of a file are compressed: its codec, and the bits it spends on a pixel."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from av.video.stream import VideoStream
 from skipvsr.video.errors import reading
 from skipvsr.video.files import IMAGE_SUFFIXES
 from skipvsr.video.open import open_reader
-from skipvsr.video.probe import open_container, picture_stream, stream_duration_seconds
+from skipvsr.video.probe import main_video_stream, open_container, stream_duration_seconds
 
 # Formats of images that lose something.
 _LOSSY_IMAGES = {".jpg": "mjpeg", ".jpeg": "mjpeg", ".webp": "webp"}
@@ -20,11 +20,11 @@ _LOSSY_IMAGES = {".jpg": "mjpeg", ".jpeg": "mjpeg", ".webp": "webp"}
 
 @dataclass(frozen=True)
 class Compression:
-    """What the pictures of a file went through.
+    """What the frames of a file went through.
 
     Args:
         codec: FFmpeg's name ("h264"); for images that of their format.
-        bits_per_pixel: of the stored pictures, on average; None where the file does not say.
+        bits_per_pixel: of the stored frames, on average; None where the file does not say.
         height, width: of the frames.
     """
 
@@ -45,7 +45,7 @@ def compression_of(source: Path) -> Compression:
     container, file = open_container(source)
     try:
         with reading(source):
-            stream = picture_stream(container, source)
+            stream = main_video_stream(container, source)
             context = stream.codec_context
             pixels = context.width * context.height
             rate = stream.average_rate or stream.guessed_rate
@@ -58,7 +58,7 @@ def compression_of(source: Path) -> Compression:
 
 
 def _bits_per_second(container: InputContainer, stream: VideoStream, source: Path) -> float | None:
-    """Of the pictures alone, where the container says so; otherwise what sound and the rest leave of the whole."""
+    """Of the frames alone, where the container says so; otherwise what sound and the rest leave of the whole."""
     if stream.bit_rate:
         return stream.bit_rate
     duration = stream_duration_seconds(stream) or (container.duration / av.time_base if container.duration else None)

@@ -39,7 +39,7 @@ def open_output(file: Path | io.BytesIO, ending: str, time_base: Fraction | None
     Args:
         file: where it is written.
         ending: one of `CONTAINERS`.
-        time_base: of the picture; None: not known yet.
+        time_base: of the video; None: not known yet.
     """
     options = {"movie_timescale": str(_movie_timescale(time_base))} if ending in ISO_CONTAINERS else {}
     target = file_name(file) if isinstance(file, Path) else file
@@ -47,7 +47,7 @@ def open_output(file: Path | io.BytesIO, ending: str, time_base: Fraction | None
 
 
 def _movie_timescale(time_base: Fraction | None) -> int:
-    """Units of the picture's own, or a multiple of them, so that it begins exactly when it should."""
+    """Units of the video's own, or a multiple of them, so that it begins exactly when it should."""
     units = _MIN_TIMESCALE if time_base is None else time_base.denominator
     return units * -(-_MIN_TIMESCALE // units) if units <= _MAX_TIMESCALE else _MIN_TIMESCALE
 

@@ -14,8 +14,8 @@ from av.video.stream import VideoStream
 
 from skipvsr.video.clock import clock
 
-# Codecs that have packets without a picture of their own.
-_HIDDEN_PICTURES = {"vp8", "vp9", "av1", "libdav1d", "mpeg4", "msmpeg4", "msmpeg4v2"}
+# Codecs that have packets without a frame of their own.
+_HIDDEN_FRAMES = {"vp8", "vp9", "av1", "libdav1d", "mpeg4", "msmpeg4", "msmpeg4v2"}
 _TIMES_SHOWN = 5
 
 
@@ -23,7 +23,7 @@ class Decoder:
     """The frames of a stream, each with its time in units of the stream (None where the file does not say), as an iterator
     to be read once.
 
-    A picture that does not decode is left out, and the next ones come; one that the decoder mended comes as it is. Both
+    A frame that does not decode is left out, and the next ones come; one that the decoder mended comes as it is. Both
     are counted. Errors of the container end the stream, after the frames that came before.
     """
 
@@ -43,9 +43,9 @@ class Decoder:
         self._first_pts: int | None = None
         self._missing: set[int] = set()
         self._damaged: set[int] = set()
-        # Times of packets whose picture has not come yet.
+        # Times of packets whose frame has not come yet.
         self._expected: set[int] = set()
-        self._one_picture_each = not self._without_times and stream.codec_context.name not in _HIDDEN_PICTURES
+        self._one_frame_each = not self._without_times and stream.codec_context.name not in _HIDDEN_FRAMES
         self._broken_ends: dict[int, bool] = {}
 
     def __iter__(self) -> Iterator[tuple[av.VideoFrame, int | None]]:
@@ -71,7 +71,7 @@ class Decoder:
         return any(self._broken_ends.values())
 
     def damage(self, start_pts: int | None, end_pts: int | None) -> str | None:
-        """Which pictures of a part are missing and which are damaged, for a message; None: all is well."""
+        """Which frames of a part are missing and which are damaged, for a message; None: all is well."""
 
         def within(pts: int) -> bool:
             return (start_pts is None or pts >= start_pts) and (end_pts is None or pts < end_pts)
@@ -80,9 +80,9 @@ class Decoder:
         damaged = sorted(filter(within, self._damaged - self._missing))
         parts = []
         if missing:
-            parts.append(f"{_pictures(missing)} that did not decode ({self._when(missing)})")
+            parts.append(f"{_frames(missing)} that did not decode ({self._when(missing)})")
         if damaged:
-            parts.append(f"{_pictures(damaged)} with errors ({self._when(damaged)})")
+            parts.append(f"{_frames(damaged)} with errors ({self._when(damaged)})")
         return f"has {' and '.join(parts)}" if parts else None
 
     def _decode(self, packet: Packet | None) -> Iterator[tuple[av.VideoFrame, int | None]]:
@@ -106,9 +106,9 @@ class Decoder:
         if self._without_times and packet.dts is not None:
             self._times.append(packet.dts)
         if packet.pts is not None and not packet.is_discard:
-            # Pictures that lean on what was before the first key frame are not missed either.
+            # Frames that lean on what was before the first key frame are not missed either.
             leading = self._first_pts is not None and packet.pts < self._first_pts
-            if self._one_picture_each and self._started and not leading:
+            if self._one_frame_each and self._started and not leading:
                 self._expected.add(packet.pts)
             if packet.is_corrupt:
                 self._damaged.add(packet.pts)
@@ -136,11 +136,11 @@ class Decoder:
         if pts is not None and pts in self._missing:
             # It comes after all: times in order of decoding, as some MXF files have them, say nothing of what is missing.
             self._missing.discard(pts)
-            self._one_picture_each = False
+            self._one_frame_each = False
         if pts not in self._expected or frame.interlaced_frame:
             # Frames do not come as packets do; each field may be a packet of its own.
-            self._one_picture_each = False
-        if not self._one_picture_each or pts is None:
+            self._one_frame_each = False
+        if not self._one_frame_each or pts is None:
             self._expected.clear()
             return
         if self._first_pts is None:
@@ -162,8 +162,8 @@ class Decoder:
         return f"at {shown}{' and later' if len(times) > _TIMES_SHOWN else ''}"
 
 
-def _pictures(times: list[int]) -> str:
-    return f"{len(times)} picture{'s' if len(times) != 1 else ''}"
+def _frames(times: list[int]) -> str:
+    return f"{len(times)} frame{'s' if len(times) != 1 else ''}"
 
 
 def _reason(error: Exception) -> str:

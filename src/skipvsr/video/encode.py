@@ -89,11 +89,11 @@ def choose_encoder(
     hdr: bool = False,
     metadata: HdrMetadata | None = None,
 ) -> Encoder:
-    """Choose what the options leave open, and check them against this build of FFmpeg and the size of the picture.
+    """Choose what the options leave open, and check them against this build of FFmpeg and the size of the frame.
 
     Args:
         options: what was asked for.
-        width, height: of the picture.
+        width, height: of the frame.
         container: the ending of the file.
         deep: the source has more than 8 bits.
         hdr: the source is PQ or HLG.

@@ -16,7 +16,7 @@ from skipvsr.video.limits import MAX_PIXELS
 OPEN_OPTIONS = {"protocol_whitelist": "file"}
 # Standard input or output.
 PIPE = Path("-")
-# For a file that is read through us: FFmpeg itself opens nothing at all, and reserves no memory for monstrous pictures.
+# For a file that is read through us: FFmpeg itself opens nothing at all, and reserves no memory for monstrous frames.
 SOURCE_OPTIONS = {"protocol_whitelist": "none", "max_pixels": str(MAX_PIXELS)}
 
 
@@ -35,7 +35,7 @@ def reading(path: Path) -> Iterator[None]:
     except PermissionError as error:
         raise InputError(f"{path} may not be read; check its permissions") from error
     except (OSError, FFmpegError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as a video or picture ({_reason(error)}); is it complete?") from error
+        raise InputError(f"{path} cannot be read as a video or image ({_reason(error)}); is it complete?") from error
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""One picture of a video, with its place in time."""
+"""One frame of a video, with its place in time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Frame:
-    """A decoded picture.
+    """A decoded frame.
 
     Args:
         pixels: (H, W, 3), RGB over the full range: uint8, or uint16 (0 to 65,535) where the source has more than 8 bits.

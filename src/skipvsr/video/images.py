@@ -1,4 +1,4 @@
-"""Images: one picture in a file, as full-range RGB."""
+"""Images: one image in a file, as full-range RGB."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from skipvsr.video.colour import (
 )
 from skipvsr.video.errors import OPEN_OPTIONS, SOURCE_OPTIONS, file_name, reading, writing
 from skipvsr.video.limits import MAX_IMAGE_BYTES, check_size, limit_decoder
-from skipvsr.video.png import is_png, picture_only
+from skipvsr.video.png import image_only, is_png
 from skipvsr.video.probe import VideoInfo
 from skipvsr.video.properties import side_data
 
@@ -111,7 +111,7 @@ def describe_image(path: Path) -> VideoInfo:
 
 
 def write_image(path: str | Path, pixels: np.ndarray, alpha: np.ndarray | None = None) -> None:
-    """Write a picture as PNG, TIFF, BMP (8 bit) or JPEG (8 bit, 4:4:4, best quality, no alpha) by the ending.
+    """Write an image as PNG, TIFF, BMP (8 bit) or JPEG (8 bit, 4:4:4, best quality, no alpha) by the ending.
 
     Args:
         path: the file.
@@ -126,7 +126,7 @@ def write_image(path: str | Path, pixels: np.ndarray, alpha: np.ndarray | None =
         path.write_bytes(encode_image(pixels, path.suffix, alpha, name=str(path)))
 
 
-def encode_image(pixels: np.ndarray, ending: str, alpha: np.ndarray | None = None, *, name: str = "a picture") -> bytes:
+def encode_image(pixels: np.ndarray, ending: str, alpha: np.ndarray | None = None, *, name: str = "an image") -> bytes:
     """The contents of a file as `write_image` writes it.
 
     Args:
@@ -163,7 +163,7 @@ def encode_image(pixels: np.ndarray, ending: str, alpha: np.ndarray | None = Non
 
 @contextmanager
 def _first_frame(path: Path) -> Iterator[av.VideoFrame]:
-    """The picture of a file, as long as the file is open."""
+    """The image of a file, as long as the file is open."""
     if not path.is_file():
         raise InputError(f"{path} does not exist; check the path")
     with reading(path):
@@ -172,24 +172,24 @@ def _first_frame(path: Path) -> Iterator[av.VideoFrame]:
                 f"{path} has {path.stat().st_size:,} bytes; images of at most {MAX_IMAGE_BYTES:,} are read"
             )
         if is_png(path):
-            container = av.open(picture_only(path), "r", format="png_pipe", options=SOURCE_OPTIONS)
+            container = av.open(image_only(path), "r", format="png_pipe", options=SOURCE_OPTIONS)
         else:
             container = av.open(file_name(path), "r", options=OPEN_OPTIONS)
         with container:
             stream = next(iter(container.streams.video), None)
             if stream is None:
-                raise InputError(f"{path} holds no picture; give an image file")
+                raise InputError(f"{path} holds no image; give an image file")
             limit_decoder(path, stream)
             frame = next(container.decode(stream), None)
             if frame is None:
-                raise InputError(f"{path} holds no picture; is it complete?")
+                raise InputError(f"{path} holds no image; is it complete?")
             yield frame
 
 
 def _upright(pixels: np.ndarray, frame: av.VideoFrame) -> np.ndarray:
-    """Turn and mirror a picture, (H, W) or (H, W, 3), as its orientation tag says (EXIF).
+    """Turn and mirror an image, (H, W) or (H, W, 3), as its orientation tag says (EXIF).
 
-    FFmpeg makes a matrix of the tag: the pixel at (x, y) is shown at (a x + c y, b x + d y), moved into the picture.
+    FFmpeg makes a matrix of the tag: the pixel at (x, y) is shown at (a x + c y, b x + d y), moved into the image.
     """
     data = side_data(frame, Type.DISPLAYMATRIX)
     if data is None:

@@ -14,13 +14,13 @@ MIN_SIDE_PX = 16
 MAX_SIDE_PX = 16384
 MAX_PIXELS = 1 << 26
 MAX_STREAMS = 64
-# Of an image: the largest picture in 16 bits with alpha, not compressed, and room for what comes with it.
+# Of an image: the largest image in 16 bits with alpha, not compressed, and room for what comes with it.
 MAX_IMAGE_BYTES = 8 * MAX_PIXELS + (64 << 20)
 MAX_DECODER_THREADS = 8
 
 
 def check_size(path: Path, width: int, height: int) -> None:
-    """Raise InputError for a picture (width, height in pixels) that is too small or too large to be read."""
+    """Raise InputError for a frame (width, height in pixels) that is too small or too large to be read."""
     if min(width, height) < MIN_SIDE_PX:
         raise InputError(f"{path} is {width}x{height}; each side must be at least {MIN_SIDE_PX} pixels")
     if max(width, height) > MAX_SIDE_PX or width * height > MAX_PIXELS:
@@ -39,8 +39,8 @@ def check_streams(path: Path, container: InputContainer) -> None:
 def limit_decoder(path: Path, stream: VideoStream) -> None:
     """Have a stream decoded within the limits.
 
-    Only the slices of one picture are decoded at once. Threads that work on several pictures hand on an error with a later
-    packet, and at the end of the file FFmpeg's interface then loses the pictures behind it.
+    Only the slices of one frame are decoded at once. Threads that work on several frames hand on an error with a later
+    packet, and at the end of the file FFmpeg's interface then loses the frames behind it.
 
     Raises:
         InputError: its header says that it is too large, or there is no decoder.

@@ -172,4 +172,4 @@ def read_clip(path: str | Path, *, start: int = 0, frames: int | None = None) ->
         raise InputError(
             f"{path} has only {start + len(pixels)} frames; frames {start} to {start + (frames or 1)} wanted"
         )
-    return np.stack([to_8_bit(picture) for picture in pixels])
+    return np.stack([to_8_bit(frame) for frame in pixels])

@@ -56,9 +56,9 @@ class Y4MInput:
     def close(self) -> None:
         """Standard input is not ours to close."""
 
-    def is_whole(self, frames: int, picture_bytes: int) -> bool:
+    def is_whole(self, frames: int, frame_bytes: int) -> bool:
         """Whether what was read is a header and so many frames, of so many bytes in all; FFmpeg drops the rest of another."""
-        return self._stream.read_bytes == self._stream.header_bytes + frames * len(b"FRAME\n") + picture_bytes
+        return self._stream.read_bytes == self._stream.header_bytes + frames * len(b"FRAME\n") + frame_bytes
 
 
 class _OnlyRead:
@@ -159,11 +159,11 @@ class PipeWriter:
 
     def write(self, frame: Frame) -> None:
         """Write a frame. Raises BrokenPipeError where nobody reads any more."""
-        picture = from_rgb(frame.pixels, self._pixel_format, self._colour)
-        picture.pts, picture.time_base = self._count, 1 / self._rate
+        converted = from_rgb(frame.pixels, self._pixel_format, self._colour)
+        converted.pts, converted.time_base = self._count, 1 / self._rate
         self._count += 1
         with writing(PIPE):
-            self._container.mux(self._stream.encode(picture))
+            self._container.mux(self._stream.encode(converted))
             self._check()
 
     def _check(self) -> None:

@@ -1,4 +1,4 @@
-"""Untrusted PNG files: the decoder gets only the chunks that make up the picture, and not more data than the picture has."""
+"""Untrusted PNG files: the decoder gets only the chunks that make up the image, and not more data than the image has."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from skipvsr.errors import InputError
 from skipvsr.video.limits import check_size
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-# Chunks without which the picture or its colours would be others, and the EXIF orientation. Texts, profiles, previews and
+# Chunks without which the image or its colours would be others, and the EXIF orientation. Texts, profiles, previews and
 # frames of an animation are left out: they may be of any size, also once they are decompressed.
 _KEPT = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"cICP", b"sBIT", b"eXIf"}
 _MAX_EXIF_BYTES = 1 << 20
@@ -29,8 +29,8 @@ def is_png(path: Path) -> bool:
         return file.read(len(_SIGNATURE)) == _SIGNATURE
 
 
-def picture_only(path: Path) -> io.BytesIO:
-    """A PNG file reduced to the chunks of the picture.
+def image_only(path: Path) -> io.BytesIO:
+    """A PNG file reduced to the chunks of the image.
 
     Args:
         path: the file; of a damaged or cut-off file, all that is left is returned.
@@ -47,8 +47,8 @@ def picture_only(path: Path) -> io.BytesIO:
             header = data
             check_size(path, *struct.unpack(">II", data[:8]))
         if name == b"IDAT" and header:
-            inflated += _inflated_bytes(inflater, data, _picture_bytes(header) - inflated)
-            if inflated > _picture_bytes(header):
+            inflated += _inflated_bytes(inflater, data, _image_bytes(header) - inflated)
+            if inflated > _image_bytes(header):
                 width, height = struct.unpack(">II", header[:8])
                 raise InputError(
                     f"{path} says that it is {width}x{height} and holds more data than that; it is damaged or malicious"
@@ -81,8 +81,8 @@ def _read(file: BinaryIO, size: int) -> bytes:
     return b"".join(parts)
 
 
-def _picture_bytes(header: bytes) -> int:
-    """How many bytes the picture of a header has at most, a filter byte for each row."""
+def _image_bytes(header: bytes) -> int:
+    """How many bytes the image of a header has at most, a filter byte for each row."""
     width, height, depth, kind = struct.unpack(">IIBB", header[:10])
     row = (width * depth * _SAMPLES.get(kind, 4) + 7) // 8 + 1
     return row * height + _PASSES * (height + width) + 64

@@ -22,7 +22,7 @@ from skipvsr.video.source import SourceFile
 
 # Formats that are lists of other files.
 _LISTS = {"hls", "concat", "dash", "imf", "image2"}
-# Decoders whose pictures always say where chroma lies; from others, the centre may mean that nothing was said.
+# Decoders whose frames always say where chroma lies; from others, the centre may mean that nothing was said.
 _SITED = {"mjpeg", "mpeg1video", "h261", "h263", "theora", "h264", "hevc"}
 _IDENTITY = (1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
 
@@ -34,7 +34,7 @@ class VideoInfo:
     Args:
         path: the file, or the folder of images.
         width, height: of the frames as they are decoded, before any rotation.
-        display_matrix: nine integers, as the container holds them, for the player to turn or mirror the picture; None: as is.
+        display_matrix: nine integers, as the container holds them, for the player to turn or mirror the frame; None: as is.
         rotation_degrees: counter-clockwise, what `display_matrix` does: 0, 90, 180 or 270 (nearest).
         sample_aspect_ratio: width of a pixel over its height; 1 where unknown.
         time_base: seconds per unit of the timestamps.
@@ -104,8 +104,8 @@ def open_container(path: Path) -> tuple[InputContainer, SourceFile]:
     return container, file
 
 
-def picture_stream(container: InputContainer, path: Path) -> VideoStream:
-    """The first video stream that is not a cover picture."""
+def main_video_stream(container: InputContainer, path: Path) -> VideoStream:
+    """The first video stream that is not a cover image."""
     streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not streams:
         kinds = sorted({stream.type for stream in container.streams})
@@ -119,7 +119,7 @@ def describe(path: Path, container: InputContainer, stream: VideoStream, first: 
     """Everything that the container, the stream and its first frame say.
 
     Raises:
-        InputError: the picture is too small or too large, or its colours are stored in a way that is not supported.
+        InputError: the frame is too small or too large, or its colours are stored in a way that is not supported.
     """
     check_size(path, first.width, first.height)
     assert stream.time_base is not None

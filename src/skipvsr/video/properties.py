@@ -1,4 +1,4 @@
-"""What FFmpeg knows of a decoded frame and PyAV does not show: where chroma samples lie, and data beside the picture."""
+"""What FFmpeg knows of a decoded frame and PyAV does not show: where chroma samples lie, and data beside the frame."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _Filter: TypeAlias = tuple[str, str]
 
 
 def with_chroma_location(frame: av.VideoFrame, location: str) -> av.VideoFrame:
-    """The same picture, its chroma samples declared to lie at `location`, a key of `CHROMA_OFFSETS`."""
+    """The same frame, its chroma samples declared to lie at `location`, a key of `CHROMA_OFFSETS`."""
     return _through(frame, [("setparams", f"chroma_location={location}")])
 
 

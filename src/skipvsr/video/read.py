@@ -21,7 +21,7 @@ from skipvsr.video.frame import Frame
 from skipvsr.video.limits import limit_decoder
 from skipvsr.video.part import Part, describe_part
 from skipvsr.video.pipe import Y4MInput
-from skipvsr.video.probe import VideoInfo, describe, open_container, picture_stream
+from skipvsr.video.probe import VideoInfo, describe, main_video_stream, open_container
 from skipvsr.video.seek import first_time, is_seekable, seek_key_frame
 from skipvsr.video.source import SourceFile
 from skipvsr.video.timeline import Timeline
@@ -44,7 +44,7 @@ class VideoReader:
         InputError: missing, empty, no video in it, not a single frame that decodes or that is in the part, a size beyond
             the limits.
         ConfigError: a part that ends before it starts.
-        DecodeError: while iterating, after the last frame that can be read: pictures were missing or damaged, the file was
+        DecodeError: while iterating, after the last frame that can be read: frames were missing or damaged, the file was
             cut off, could not be read to its end or changed meanwhile, or the video changes its size or jumps back in time.
     """
 
@@ -111,7 +111,7 @@ class VideoReader:
         else:
             self._container, self._file = open_container(self.path)
         try:
-            self._stream = picture_stream(self._container, self.path)
+            self._stream = main_video_stream(self._container, self.path)
             limit_decoder(self.path, self._stream)
             assert self._stream.time_base is not None
             self._time_base: Fraction = self._stream.time_base

@@ -11,7 +11,7 @@ from av.error import FFmpegError
 from av.video.stream import VideoStream
 
 from skipvsr.video.errors import PIPE
-from skipvsr.video.probe import open_container, picture_stream
+from skipvsr.video.probe import main_video_stream, open_container
 
 # Containers with an index of their key frames and a time on every packet.
 _SEEKABLE = {"mov", "matroska"}
@@ -49,7 +49,7 @@ def seek_key_frame(container: InputContainer, stream: VideoStream, pts: int) -> 
 def first_time(path: Path) -> int:
     """When a video begins whose first frame has no time, in units of its stream's time base; 0 where nothing tells.
 
-    FFmpeg drops the times of a picture in Matroska that lie before 0. The first frame that has a time, and how long those
+    FFmpeg drops the times of a frame in Matroska that lie before 0. The first frame that has a time, and how long those
     before it last, give them back.
     """
     if path == PIPE:
@@ -59,7 +59,7 @@ def first_time(path: Path) -> int:
         if "matroska" not in container.format.name:
             return 0
         before, times = 0, []
-        for packet in islice(container.demux(picture_stream(container, path)), _MAX_FIRST_PACKETS):
+        for packet in islice(container.demux(main_video_stream(container, path)), _MAX_FIRST_PACKETS):
             if packet.pts is not None:
                 times.append(packet.pts)
             elif not times and packet.size:

@@ -56,10 +56,10 @@ class SegmentEncoder:
         """
         return SegmentWriter(path, new_encoder(self._settings, None, time_base))
 
-    def picture(self, frame: Frame) -> av.VideoFrame:
+    def converted(self, frame: Frame) -> av.VideoFrame:
         """The frame as the encoder takes it, in the video's colours."""
-        picture = from_rgb(frame.pixels, self._settings.encoder.pixel_format, self._settings.colour)
-        picture.pts, picture.time_base = frame.pts, frame.time_base
+        converted = from_rgb(frame.pixels, self._settings.encoder.pixel_format, self._settings.colour)
+        converted.pts, converted.time_base = frame.pts, frame.time_base
         if frame.duration is not None:
-            picture.duration = frame.duration
-        return picture
+            converted.duration = frame.duration
+        return converted

@@ -79,10 +79,10 @@ class SegmentWriter:
         self._durations: dict[int, int] = {}
         self._file: BinaryIO = path.open("wb")
 
-    def write(self, picture: av.VideoFrame, frame: Frame) -> None:
+    def write(self, converted: av.VideoFrame, frame: Frame) -> None:
         """Encode a frame, whose times are those of `frame`."""
         self._durations[frame.pts] = frame.duration or 0
-        self._keep(self._encoder.encode(picture))
+        self._keep(self._encoder.encode(converted))
 
     def finish(self) -> Segment:
         """Take what the encoder still holds, and make the part safe against a power cut."""

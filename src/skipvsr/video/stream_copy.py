@@ -1,4 +1,4 @@
-"""Everything of a file but its picture: sound, subtitles, chapters, attachments, covers and tags, copied as they are.
+"""Everything of a file but its video: sound, subtitles, chapters, attachments, covers and tags, copied as they are.
 
 Sound is converted where that was asked for (`skipvsr.video.sound`).
 """
@@ -23,7 +23,7 @@ from skipvsr.video.attachments import Attachments
 from skipvsr.video.clock import clock, seconds_as_fraction
 from skipvsr.video.containers import COPIED, add_copy
 from skipvsr.video.errors import OPEN_OPTIONS, file_name
-from skipvsr.video.probe import VideoInfo, picture_stream
+from skipvsr.video.probe import VideoInfo, main_video_stream
 from skipvsr.video.sound import Audio, SoundConverter, needs_conversion
 from skipvsr.video.tags import chapters_of_part, tags_of, with_tags_of
 
@@ -38,8 +38,8 @@ _MAX_DURATION_SECONDS = 24 * 3600
 
 
 class StreamCopy:
-    """Copies everything but the picture from the source: tags and chapters, attachments and covers at once, the packets of
-    sound and subtitles as far as the picture has come. What the container has no place for is said.
+    """Copies everything but the video from the source: tags and chapters, attachments and covers at once, the packets of
+    sound and subtitles as far as the video has come. What the container has no place for is said.
 
     Args:
         info: of the source.
@@ -61,7 +61,7 @@ class StreamCopy:
         self._streams: dict[int, Stream] = {}
         self._converters: dict[int, SoundConverter] = {}
         self._attachments = Attachments(output, source)
-        picture = picture_stream(self._input, source)
+        video = main_video_stream(self._input, source)
         for stream in self._input.streams:
             if isinstance(stream, AudioStream) and audio == "none":
                 continue
@@ -69,13 +69,13 @@ class StreamCopy:
                 self._convert(stream, audio)
             elif stream.type in COPIED:
                 self._streams[stream.index] = with_tags_of(add_copy(output, stream), stream)
-            elif stream is not picture and not self._attachments.keep(stream):
+            elif stream is not video and not self._attachments.keep(stream):
                 _LOG.warning(
                     "stream %d of %s (%s) is left out: %s files made here have no place for it",
                     stream.index, source.name, _describe(stream), destination.suffix,
                 )  # fmt: skip
         self.stopped: str | None = None
-        self._delay = self._picture_delay = Fraction(0)
+        self._delay = self._video_delay = Fraction(0)
         self._packets = self._read()
         # Read already, and on the output's clock.
         self._waiting: deque[Packet] = deque()
@@ -112,32 +112,32 @@ class StreamCopy:
         """Write the covers; called when the header is written."""
         self._attachments.write_covers()
 
-    def delay_for(self, picture_delay: Fraction) -> tuple[Fraction, str]:
+    def delay_for(self, video_delay: Fraction) -> tuple[Fraction, str]:
         """By how many seconds everything has to come later, so that nothing lies before 0 where the container cannot hold
         that, and what it is that would; called before anything is copied.
 
-        In MP4 sound may begin before the picture, with a packet that only prepares the decoder, say. Matroska has no times
+        In MP4 sound may begin before the video, with a packet that only prepares the decoder, say. Matroska has no times
         below zero, except for the codec's delay, which MP4 does not store.
 
         Args:
-            picture_delay: seconds that the picture alone needs.
+            video_delay: seconds that the video alone needs.
         """
-        self._picture_delay, what = picture_delay, "frame"
+        self._video_delay, what = video_delay, "frame"
         if self._output.format.name not in _MATROSKA:
-            return picture_delay, what
+            return video_delay, what
         earliest = Fraction(0)
         for packet in self._first_packets():
             if self._start and packet.stream.index in self._converters:
                 continue  # decoded for what comes after it
-            time = Fraction(packet.pts or 0) * packet.time_base + picture_delay
+            time = Fraction(packet.pts or 0) * packet.time_base + video_delay
             if time < earliest - self._codec_delay(packet.stream) and not self._is_preparation(packet):
                 earliest, what = time, packet.stream.type
-        return picture_delay - earliest, {"audio": "sound"}.get(what, what)
+        return video_delay - earliest, {"audio": "sound"}.get(what, what)
 
     def _codec_delay(self, stream: Stream) -> Fraction:
         """How much sound may lie before 0 in Matroska, at most: what its decoder does not give out, where the container of
         the source says so. Where everything is moved anyway, there is no need to guess."""
-        if self._picture_delay:
+        if self._video_delay:
             return Fraction(0)
         codec = stream.codec_context.name if stream.codec_context is not None else ""
         known = "matroska" in self._input.format.name or "opus" in codec
@@ -233,11 +233,11 @@ class StreamCopy:
             return False
         if self._output.format.name not in _MATROSKA or "matroska" in self._input.format.name:
             return False
-        time = packet.pts * packet.time_base + self._picture_delay
+        time = packet.pts * packet.time_base + self._video_delay
         return time < 0 and time + (packet.duration or 0) * packet.time_base <= 0
 
     def _in_order(self, packet: Packet) -> bool:
-        """False for packets after a jump back in time, where the picture stops too; equal times are moved on by a unit where
+        """False for packets after a jump back in time, where the video stops too; equal times are moved on by a unit where
         the container wants that.
 
         Matroska does not, and must not: in TrueHD six packets share five milliseconds.
@@ -260,5 +260,5 @@ class StreamCopy:
 
 def _describe(stream: Stream) -> str:
     if stream.type == "video":
-        return "cover picture" if stream.disposition & Disposition.attached_pic else "another video stream"
+        return "cover image" if stream.disposition & Disposition.attached_pic else "another video stream"
     return stream.type

@@ -33,7 +33,7 @@ def bytes_missing(file: SourceFile, container: str, packets: int = 0, packet_byt
     Args:
         file: read from its beginning.
         container: FFmpeg's name of the format.
-        packets, packet_bytes: of the picture, that were read.
+        packets, packet_bytes: of the video stream, that were read.
     """
     names = set(container.split(","))
     size = file.size()

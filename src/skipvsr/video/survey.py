@@ -12,7 +12,7 @@ from av.error import FFmpegError
 from av.video.stream import VideoStream
 
 from skipvsr.video.errors import reading
-from skipvsr.video.probe import VideoInfo, open_container, picture_stream
+from skipvsr.video.probe import VideoInfo, main_video_stream, open_container
 from skipvsr.video.read import VideoReader
 
 # Packets that are looked at to see whether frames come at a constant rate.
@@ -35,9 +35,9 @@ class Survey:
     """A video file, looked into.
 
     Args:
-        info: of its picture.
+        info: of its video.
         first_seconds: of the file's own clock, when the first frame is shown.
-        codec: FFmpeg's name of the picture's codec.
+        codec: FFmpeg's name of the video codec.
         container: FFmpeg's names of the format.
         variable_rate: whether the steps between the first frames differ.
         sounds: its sound streams.
@@ -61,7 +61,7 @@ def survey(path: str | Path) -> Survey:
         first = next(iter(reader))
     container, file = open_container(path)
     try:
-        stream = picture_stream(container, path)
+        stream = main_video_stream(container, path)
         sounds = tuple(
             Sound(each.codec_context.name, each.channels, each.sample_rate)
             for each in container.streams.audio
@@ -94,7 +94,7 @@ def varies(times: list[int], time_base: Fraction) -> bool:
 
 
 def _first_times(container: InputContainer, stream: VideoStream) -> list[int]:
-    """Times of the packets at the beginning. Pictures that lean on later ones come out of order: the last few are left out."""
+    """Times of the packets at the beginning. Frames that lean on later ones come out of order: the last few are left out."""
     times: list[int] = []
     try:
         for packet in islice(container.demux(stream), _PACKETS):

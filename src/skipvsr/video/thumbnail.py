@@ -1,4 +1,4 @@
-"""A small picture of a moment of a video."""
+"""A moment of a video as a small image."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def thumbnail(path: str | Path, seconds: float, width: int) -> bytes:
 
 
 def shrink(pixels: np.ndarray, side: int) -> np.ndarray:
-    """A picture (H, W, 3) uint8, its longer side at most `side` pixels: averaged down, never enlarged."""
+    """An image (H, W, 3) uint8, its longer side at most `side` pixels: averaged down, never enlarged."""
     height, width = pixels.shape[:2]
     scale = side / max(height, width)
     if scale >= 1:
@@ -54,6 +54,6 @@ def shrink(pixels: np.ndarray, side: int) -> np.ndarray:
 
 
 def shrink_to(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
-    """A picture (H, W, 3) uint8 averaged down to a size: (height, width, 3)."""
-    picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), "rgb24")
-    return picture.reformat(width=width, height=height, interpolation=Interpolation.AREA).to_ndarray()
+    """An image (H, W, 3) uint8 averaged down to a size: (height, width, 3)."""
+    image = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), "rgb24")
+    return image.reformat(width=width, height=height, interpolation=Interpolation.AREA).to_ndarray()

@@ -1,4 +1,4 @@
-"""The video stream of an output: its encoder, and what it says of the picture."""
+"""The video stream of an output: its encoder, and what it says of its frames."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class VideoSettings:
         colour: how frames are stored and described.
         time_base: seconds per unit of the timestamps; None: not known before the first frame.
         sample_aspect_ratio: width of a pixel over its height; None: not said.
-        display_matrix: of the container, for the player to turn the picture; None: as it is.
+        display_matrix: of the container, for the player to turn the frames; None: as it is.
     """
 
     encoder: Encoder

@@ -133,11 +133,11 @@ class VideoWriter:
             if self._segment is None:
                 context = new_encoder(self._settings, self._stream, self._time_base)
                 self._segment = SegmentWriter(self._work / f"{len(self.segments):06d}.packets", context)
-            picture = from_rgb(frame.pixels, self._settings.encoder.pixel_format, self._settings.colour)
-            picture.pts, picture.time_base = frame.pts, frame.time_base
+            converted = from_rgb(frame.pixels, self._settings.encoder.pixel_format, self._settings.colour)
+            converted.pts, converted.time_base = frame.pts, frame.time_base
             if frame.duration is not None:
-                picture.duration = frame.duration
-            self._segment.write(picture, frame)
+                converted.duration = frame.duration
+            self._segment.write(converted, frame)
 
     def end_segment(self) -> None:
         """Make what was written so far a finished part, safe on the disk; the next frame begins another."""

@@ -1,6 +1,6 @@
 """YUV to RGB and back by the formulas of ITU-T H.273, in floating point: exact where swscale is not.
 
-swscale keeps about 8 bits of deeper pictures on their way through RGB, and writes full-range chroma half a level too low.
+swscale keeps about 8 bits of deeper frames on their way through RGB, and writes full-range chroma half a level too low.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ class House:
         workers: processes that look into files and make previews.
         changes: who hears of what.
         latest: whose turn it is to have a preview made.
-        previews: the newest pictures, by id.
+        previews: the newest images, by id.
     """
 
     options: ServeOptions

@@ -30,7 +30,7 @@ class JobSettings:
     Args:
         model: name of a packaged model, or bicubic.
         budget: ratio of the residual blocks' work, in (0, 1]; None: all of it.
-        height: of the picture that is written, in pixels; None: as many times larger as the model makes it.
+        height: of the frame that is written, in pixels; None: as many times larger as the model makes it.
         encoding: a key of ENCODINGS; None: by the source, in the container that fits it.
         crf: constant rate factor; None: visually lossless.
         start, end: seconds of the file's own clock; None: all of it.

@@ -94,7 +94,7 @@ async def add_copy(request: Request) -> Response:
     return JSONResponse(house.queue.add(job).shown())
 
 
-async def job_picture(request: Request) -> Response:
+async def job_snapshot(request: Request) -> Response:
     """The newest frame of a running job."""
     job = _job(request)
     contents = await asyncio.to_thread(read_file, job.snapshot)

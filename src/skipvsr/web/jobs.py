@@ -85,7 +85,7 @@ class Job:
 
     @property
     def snapshot(self) -> Path:
-        """A picture of the newest frame, while it runs."""
+        """An image of the newest frame, while it runs."""
         return self.folder / "snapshot.jpg"
 
     def runs(self, device: str) -> list[Run]:
@@ -115,11 +115,11 @@ class Job:
             "message": self.message,
             "report": self.report,
             "progress": self.progress,
-            "picture": self._picture_time(),
+            "snapshot": self._snapshot_time(),
             "result_bytes": self.result.stat().st_size if self.state is State.DONE and self.result.is_file() else None,
         }
 
-    def _picture_time(self) -> int | None:
+    def _snapshot_time(self) -> int | None:
         """When the newest frame was shown, in nanoseconds; None: not yet."""
         try:
             return self.snapshot.stat().st_mtime_ns if self.kind is Kind.FILM else None

@@ -20,8 +20,8 @@ from skipvsr.web.command import JobSettings
 THUMBNAIL_PX = 192
 # By the degradation with which a model was trained, the last word of its provenance's "data".
 _FOOTAGE = {"bi": "for clean footage", "bd": "for clean footage, a little soft", "video": "for compressed footage"}
-# Fields of a `Preview` that are pictures.
-PICTURES = ("result", "bicubic", "depth")
+# Fields of a `Preview` that are images.
+IMAGES = ("result", "bicubic", "depth")
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Offers:
     """What a person can choose from.
 
     Args:
-        models: by name: what it is for, how many times larger it makes a picture, and whether it can skip blocks.
+        models: by name: what it is for, how many times larger it makes a video, and whether it can skip blocks.
         presets: budgets by name.
         endings: of videos.
     """
@@ -47,7 +47,7 @@ class PreviewRequest:
         path: a video file.
         seconds: of the file's own clock; the frame that is shown then.
         settings: of the job that it stands for.
-        centre: of the part that is computed, (x, y) in [0, 1] of the picture as it is shown.
+        centre: of the part that is computed, (x, y) in [0, 1] of the image as it is shown.
         whole: the whole frame, not only a part.
         device: where.
     """
@@ -62,18 +62,18 @@ class PreviewRequest:
 
 @dataclass(frozen=True)
 class Preview:
-    """The pictures, PNG, and facts.
+    """The images, PNG, and facts.
 
     Args:
         result, bicubic, depth: the frame upscaled, the same by bicubic interpolation, and how deep each tile went, at the
             size of the low-resolution part.
-        region: (left, top, width, height) of the part, in [0, 1] of the picture as it is shown.
-        size: (width, height) of the pictures.
+        region: (left, top, width, height) of the part, in [0, 1] of the image as it is shown.
+        size: (width, height) of the images.
         active_ratio: of the residual blocks' work on this frame.
         tiles: how many there are, in the part.
         depth_range: least and most of the blocks of a tile that ran, in [0, 1].
         seconds_per_frame: measured here and now, for whole frames of the film.
-        output_size: (width, height) of the film's picture, as it is shown.
+        output_size: (width, height) of the film's frames, as it is shown.
         codec, pixel_format: of the film.
         film_seconds: it takes; None where nobody knows how many frames there are.
         film_bytes: of the film; None as well.
@@ -158,7 +158,7 @@ def found(seen: Survey) -> dict[str, Any]:
     }
 
 
-def picture_at(path: Path, seconds: float) -> bytes:
+def thumbnail_at(path: Path, seconds: float) -> bytes:
     """A moment of a video as a small JPEG. Raises InputError."""
     return thumbnail(path, seconds, THUMBNAIL_PX)
 

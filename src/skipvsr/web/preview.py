@@ -208,7 +208,7 @@ def _region(request: PreviewRequest, info: VideoInfo) -> tuple[int, int, int, in
 
 
 def _turned(region: tuple[float, float, float, float], turns: int) -> tuple[float, float, float, float]:
-    """A region of the decoded frame as it lies in the picture that is shown, turned counter-clockwise."""
+    """A region of the decoded frame as it lies in the image that is shown, turned counter-clockwise."""
     left, top, width, height = region
     for _ in range(turns):
         left, top, width, height = top, 1 - left - width, height, width
@@ -235,10 +235,10 @@ def _scaled(side: int, factor: float) -> int:
     return max(2, round(side * factor))
 
 
-def _png(picture: Tensor, turns: int) -> bytes:
-    return encode_image(np.rot90(to_array(picture, np.dtype(np.uint8)), turns), ".png")
+def _png(image: Tensor, turns: int) -> bytes:
+    return encode_image(np.rot90(to_array(image, np.dtype(np.uint8)), turns), ".png")
 
 
 def scale_of(model: str) -> int:
-    """How many times larger a packaged model makes a picture."""
+    """How many times larger a packaged model makes a video."""
     return _model(model, "cpu").scale

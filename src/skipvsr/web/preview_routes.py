@@ -1,4 +1,4 @@
-"""Previews: a frame upscaled with the settings that are chosen, and its pictures."""
+"""Previews: a frame upscaled with the settings that are chosen, and its images."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ async def make_preview(request: Request) -> Response:
     finally:
         house.latest.done()
     id = new_id()
-    house.previews[id] = (person, {which: getattr(made, which) for which in look.PICTURES})
+    house.previews[id] = (person, {which: getattr(made, which) for which in look.IMAGES})
     while len(house.previews) > _KEPT_PREVIEWS:
         del house.previews[next(iter(house.previews))]
-    facts = {name: value for name, value in asdict(made).items() if name not in look.PICTURES}
+    facts = {name: value for name, value in asdict(made).items() if name not in look.IMAGES}
     return JSONResponse({"id": id, **facts, **job_words(house, source, settings)})
 
 
-async def preview_picture(request: Request) -> Response:
-    """A picture of a preview."""
-    person, pictures = house_of(request).previews[request.path_params["id"]]
+async def preview_image(request: Request) -> Response:
+    """An image of a preview."""
+    person, images = house_of(request).previews[request.path_params["id"]]
     if person != person_of(request):
         raise KeyError(request.path_params["id"])
-    contents = pictures[request.path_params["which"]]
+    contents = images[request.path_params["which"]]
     return Response(contents, media_type="image/png", headers={"cache-control": "private, max-age=3600"})

@@ -10,10 +10,10 @@ from starlette.routing import Route
 
 from skipvsr.web.app import STATIC, house_of, person_of
 from skipvsr.web.command import MAX_SECTION_SECONDS
-from skipvsr.web.job_routes import add_copy, add_job, change_job, job_picture, job_reference, remove_job
+from skipvsr.web.job_routes import add_copy, add_job, change_job, job_reference, job_snapshot, remove_job
 from skipvsr.web.media import media
-from skipvsr.web.preview_routes import make_preview, preview_picture
-from skipvsr.web.source_routes import THUMBNAILS, close_source, folders, pick, picture, upload
+from skipvsr.web.preview_routes import make_preview, preview_image
+from skipvsr.web.source_routes import THUMBNAILS, close_source, folders, pick, thumbnail, upload
 
 
 async def page(request: Request) -> Response:
@@ -55,12 +55,12 @@ ROUTES = [
     Route("/api/sources", pick, methods=["POST"]),
     Route("/api/uploads", upload, methods=["PUT"]),
     Route("/api/sources/{id}", close_source, methods=["DELETE"]),
-    Route("/api/sources/{id}/pictures/{index:int}", picture),
+    Route("/api/sources/{id}/thumbnails/{index:int}", thumbnail),
     Route("/api/previews", make_preview, methods=["POST"]),
-    Route("/api/previews/{id}/{which}.png", preview_picture),
+    Route("/api/previews/{id}/{which}.png", preview_image),
     Route("/api/jobs", add_job, methods=["POST"]),
     Route("/api/jobs/{id}", remove_job, methods=["DELETE"]),
-    Route("/api/jobs/{id}/picture", job_picture),
+    Route("/api/jobs/{id}/snapshot", job_snapshot),
     Route("/api/jobs/{id}/reference", job_reference),
     Route("/api/jobs/{id}/{action}", change_job, methods=["POST"]),
     Route("/api/copies", add_copy, methods=["POST"]),

@@ -1,4 +1,4 @@
-"""Videos: those of allowed folders, uploads, and the pictures of the filmstrip."""
+"""Videos: those of allowed folders, uploads, and the thumbnails of the filmstrip."""
 
 from __future__ import annotations
 
@@ -75,15 +75,15 @@ async def close_source(request: Request) -> Response:
     return Response(status_code=204)
 
 
-async def picture(request: Request) -> Response:
-    """One of the pictures of the filmstrip, made when it is first asked for."""
+async def thumbnail(request: Request) -> Response:
+    """One of the thumbnails of the filmstrip, made when it is first asked for."""
     house, source, index = house_of(request), _source(request), int(request.path_params["index"])
     if not 0 <= index < THUMBNAILS:
         raise KeyError(index)
     place = house.store.cache / source.id / f"{index}.jpg"
     if not place.is_file():
         seconds = source.found["first_seconds"] + (index + 0.5) / THUMBNAILS * (source.found["seconds"] or 0)
-        contents = await house.workers.files.call(look.picture_at, source.path, seconds)
+        contents = await house.workers.files.call(look.thumbnail_at, source.path, seconds)
         with contextlib.suppress(OSError, OutputError):  # a full disk, or the video was closed meanwhile
             place.parent.mkdir(exist_ok=True)
             write_whole(place, contents)

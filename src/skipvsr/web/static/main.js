@@ -51,7 +51,7 @@ function showSources() {
   get("#work").hidden = !sources.length;
   get("#sources").replaceChildren(...sources.map((source) => {
     const select = el("button", { type: "button", className: "source", ariaPressed: String(source.id === chosen), onclick: () => choose(source.id) },
-      el("img", { src: `/api/sources/${source.id}/pictures/4`, alt: "" }), el("span", { className: "name" }, source.name),
+      el("img", { src: `/api/sources/${source.id}/thumbnails/4`, alt: "" }), el("span", { className: "name" }, source.name),
       el("span", { className: "quiet" }, `${source.found.width} × ${source.found.height}, ${duration(source.found.seconds)}`));
     return el("li", {}, select, el("button", { type: "button", className: "icon", ariaLabel: `Close ${source.name}`, title: "Close", onclick: () => close(source) }, "×"));
   }));
@@ -81,7 +81,7 @@ function showFound(source) {
   if (found.rotation) size.push(`turned by ${found.rotation}°`);
   if (!found.square_pixels) size.push("pixels are not square");
   fill(get("#found"), [
-    ["Picture", size.join(", ")],
+    ["Video", size.join(", ")],
     ["Length", length],
     ["Rate", rate],
     ["Codec", `${codecName(found.codec)} in ${containerName(found.container)}`],

@@ -18,7 +18,7 @@ export class Player {
     this.step = step;
     const make = (url, which) => {
       const video = el("video", { src: url, preload: "auto", muted: which === "follower", loop, playsInline: true, disableRemotePlayback: true, onerror: () => onError(which) });
-      // Where a browser knows the sound and not the picture, it plays the sound and says nothing.
+      // Where a browser knows the sound and not the video, it plays the sound and says nothing.
       video.addEventListener("loadedmetadata", () => { if (!video.videoWidth) onError(which); });
       return video;
     };

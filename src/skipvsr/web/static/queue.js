@@ -1,4 +1,4 @@
-// The queue: a row for each job, kept in place so that focus and pictures stay while numbers change.
+// The queue: a row for each job, kept in place so that focus and images stay while numbers change.
 
 import { bytes, duration, el, percent } from "./format.js";
 
@@ -30,13 +30,13 @@ export class QueueView {
   }
 
   #row(job) {
-    const row = { job, buttons: {}, pictureAt: null };
+    const row = { job, buttons: {}, snapshotAt: null };
     const button = (action, words, className = "") => {
       row.buttons[action] = el("button", { type: "button", className, onclick: () => this.act(row.job, action), hidden: true }, words);
       row.buttons[action].setAttribute("aria-label", `${words === "↑" ? "Earlier" : words === "↓" ? "Later" : words}: ${job.name}`);
       return row.buttons[action];
     };
-    row.picture = el("img", { src: `/api/sources/${job.source}/pictures/8`, alt: "", className: "picture", onerror: () => { row.picture.hidden = true; } });
+    row.image = el("img", { src: `/api/sources/${job.source}/thumbnails/8`, alt: "", className: "image", onerror: () => { row.image.hidden = true; } });
     row.state = el("span", { className: "state" });
     row.numbers = el("p", { className: "numbers-line" });
     row.message = el("p", { className: "message" });
@@ -46,7 +46,7 @@ export class QueueView {
     row.watch = el("button", { type: "button", onclick: () => this.play(row.job), hidden: true }, "Play");
     row.watch.setAttribute("aria-label", `Play: ${job.result_name}`);
     row.node = el("li", { className: "job" },
-      el("div", { className: "frame" }, row.picture),
+      el("div", { className: "frame" }, row.image),
       el("div", { className: "words" },
         el("p", { className: "title" }, el("strong", {}, job.name), " ", el("span", { className: "quiet" }, settingsWords(job.settings)), row.state),
         row.bar, row.numbers, row.message),
@@ -72,11 +72,11 @@ export class QueueView {
     };
     for (const [action, visible] of Object.entries(shown)) keepFocus(row.buttons[action], visible, row.node);
     row.watch.hidden = row.link.hidden = job.state !== "done";
-    if (job.picture && job.picture !== row.pictureAt) {
-      row.pictureAt = job.picture;
-      const picture = new Image();
-      picture.onload = () => { row.picture.src = picture.src; row.picture.hidden = false; };
-      picture.src = `/api/jobs/${job.id}/picture?${job.picture}`;
+    if (job.snapshot && job.snapshot !== row.snapshotAt) {
+      row.snapshotAt = job.snapshot;
+      const image = new Image();
+      image.onload = () => { row.image.src = image.src; row.image.hidden = false; };
+      image.src = `/api/jobs/${job.id}/snapshot?${job.snapshot}`;
     }
   }
 }

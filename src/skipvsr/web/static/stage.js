@@ -1,4 +1,4 @@
-// The picture: a frame upscaled at once, a short section, or a result, each under the wipe.
+// The stage: a frame upscaled at once, a short section, or a result, each under the wipe.
 
 import { call } from "./api.js";
 import { clock, el } from "./format.js";
@@ -23,7 +23,7 @@ export class Stage {
     [this.left, this.right, this.moment] = ["#tag-left", "#tag-right", "#moment"].map(get);
     [this.showDepth, this.depthLayer, this.legend] = ["#show-depth", "#depth", "#legend"].map(get);
     [this.sectionTools, this.sectionLength, this.depthChoice, this.modeResult] = ["#section-tools", "#section-length", "#depth-choice", "#mode-result"].map(get);
-    [this.where, this.wherePart, this.wherePicture, this.whereField, this.whole] = ["#where", "#where-part", "#where-picture", "#where-field", "#whole"].map(get);
+    [this.where, this.wherePart, this.whereImage, this.whereField, this.whole] = ["#where", "#where-part", "#where-image", "#where-field", "#whole"].map(get);
     this.mode = "frame";
     this.source = this.result = null;
     this.jobs = [];
@@ -172,7 +172,7 @@ export class Stage {
     this.where.style.setProperty("--aspect", this.source.found.aspect);
     for (const [name, value] of Object.entries({ left, top, width, height })) this.wherePart.style[name] = `${100 * value}%`;
     const index = Math.min(this.thumbnails - 1, Math.floor((this.strip.seconds / Math.max(this.strip.length, 1e-6)) * this.thumbnails));
-    this.wherePicture.src = `/api/sources/${this.source.id}/pictures/${index}`;
+    this.whereImage.src = `/api/sources/${this.source.id}/thumbnails/${index}`;
   }
 
   #listenToWhere() {

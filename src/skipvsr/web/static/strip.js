@@ -1,4 +1,4 @@
-// The filmstrip: pictures over the length of the video, and a mark at the chosen moment.
+// The filmstrip: thumbnails over the length of the video, and a mark at the chosen moment.
 
 import { clock, el } from "./format.js";
 
@@ -6,7 +6,7 @@ export class Strip {
   constructor(root, onChoose) {
     this.root = root;
     this.onChoose = onChoose;
-    this.pictures = root.querySelector("#pictures");
+    this.thumbnails = root.querySelector("#thumbnails");
     this.mark = root.querySelector("#mark");
     this.span = root.querySelector("#span");
     this.seconds = 0;
@@ -19,8 +19,8 @@ export class Strip {
   open(source, count, seconds) {
     this.length = source.found.seconds ?? 0;
     this.step = source.found.frame_rate ? 1 / source.found.frame_rate : 0.04;
-    this.pictures.replaceChildren(...Array.from({ length: count }, (_, index) =>
-      el("img", { src: `/api/sources/${source.id}/pictures/${index}`, alt: "", draggable: false, onerror: (event) => event.target.classList.add("broken") })));
+    this.thumbnails.replaceChildren(...Array.from({ length: count }, (_, index) =>
+      el("img", { src: `/api/sources/${source.id}/thumbnails/${index}`, alt: "", draggable: false, onerror: (event) => event.target.classList.add("broken") })));
     this.root.setAttribute("aria-valuemax", this.length.toFixed(3));
     this.set(seconds);
   }

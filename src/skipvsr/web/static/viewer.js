@@ -1,4 +1,4 @@
-// Two pictures, or two videos, one over the other, with a line between them. Zoom and place are shared by all layers.
+// Two images, or two videos, one over the other, with a line between them. Zoom and place are shared by all layers.
 
 const MAX_ZOOM = 16;
 
@@ -47,7 +47,7 @@ export class Viewer {
   }
 
   #draw() {
-    // No further than the edges of the picture.
+    // No further than the edges of the image.
     this.x = Math.min(0, Math.max(1 - this.zoom, this.x));
     this.y = Math.min(0, Math.max(1 - this.zoom, this.y));
     const style = this.root.style;
@@ -95,7 +95,7 @@ export class Viewer {
       this.setZoom(this.zoom > 1 ? 1 : 4, ...this.#place(event));
     });
     root.addEventListener("wheel", (event) => {
-      // The page scrolls as ever; with Ctrl or Cmd, and with a pinch, the picture zooms.
+      // The page scrolls as ever; with Ctrl or Cmd, and with a pinch, the image zooms.
       if (!event.ctrlKey && !event.metaKey) return;
       event.preventDefault();
       this.setZoom(this.zoom * Math.exp(-event.deltaY / 200), ...this.#place(event));
