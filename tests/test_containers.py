@@ -82,9 +82,13 @@ def test_sound_and_containers(tmp_path: Path, codec: str):
 
 
 def test_subtitles_and_containers(tmp_path: Path):
-    found = outcomes(make_video(tmp_path / "in.mkv", 30, subtitles=[(0, "words")]))
+    source = make_video(tmp_path / "in.mkv", 30, subtitles=[(0, "words")])
+    found = outcomes(source)
     assert [ending for ending, error in found.items() if error is None] == [".mkv"]
     assert_advice(found)
+    assert str(found[".mp4"]).endswith("or leave them out with --no-subtitles")
+    assert run("upscale", source, source.with_name("out.mp4"), "--model", "bicubic", "--no-subtitles") == 0
+    assert probe(source.with_name("out.mp4")).subtitle_streams == 0
 
 
 VIDEO = {

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import av
@@ -20,10 +21,14 @@ import pytest
 
 pytest.importorskip("starlette", reason="needs skipvsr[web]")
 
+from skipvsr.checkpoints.load import packaged_names
 from skipvsr.errors import ConfigError, OutputError
+from skipvsr.upscale.choose import choose_model
+from skipvsr.upscale.estimate import estimate
 from skipvsr.upscale.job import upscale_video
+from skipvsr.upscale.size import OutputSize
 from skipvsr.video.images import read_image
-from skipvsr.video.open import read_clip
+from skipvsr.video.open import probe, read_clip
 from skipvsr.video.read import VideoReader
 from skipvsr.video.survey import varies
 from skipvsr.video.write import EncodeOptions
@@ -111,6 +116,39 @@ def test_the_dial_and_the_depth_of_tiles(server: Server, source: dict, tmp_path:
     # All blocks everywhere: the yellow end of the scale.
     assert read_image(tmp_path / "d.png").reshape(-1, 3).tolist() == [[253, 231, 37]] * (48 * 32)
     assert "--budget 0.2" in less["command"]
+
+
+def test_the_model_is_chosen_as_on_the_command_line(server: Server, source: dict, folder: Path):
+    asked: list[dict[str, Any]] = [{}, {"scale": 2}, {"height": 64}, {"budget": 0.5}]
+    for settings in asked:
+        facts = server.ok("POST", "/api/previews", {"source": source["id"], "seconds": 0, "settings": settings})
+        size = OutputSize(height=settings.get("height"))
+        choice = choose_model(folder / "a film.mp4", scale=settings.get("scale"), size=size, skips="budget" in settings)
+        assert (facts["model"], facts["model_reason"]) == (choice.name, choice.reason)
+    models = server.ok("GET", "/api/state")["models"]
+    assert set(models) == {"auto", "bicubic", *packaged_names()}
+    assert all(model["about"] for model in models.values())
+
+
+def test_the_time_and_size_of_a_film_are_those_of_a_dry_run(server: Server, source: dict, folder: Path):
+    asked = {"source": source["id"], "seconds": 0, "settings": {"model": "bicubic"}}
+    found = server.ok("POST", "/api/estimates", asked)
+    assert found["file_bytes"] == estimate(folder / "a film.mp4", folder / "out.mp4", "bicubic").file_bytes
+    assert found["seconds"] == pytest.approx(12 * found["seconds_per_frame"])
+    assert server.ok("POST", "/api/previews", asked)["film_bytes"] == found["file_bytes"]
+
+
+def test_a_section_of_a_film_that_mp4_does_not_hold(server: Server, folder: Path, tmp_path: Path):
+    """It is there to be looked at in a browser: its sound becomes AAC, and subtitles stay out."""
+    make_video(tmp_path / "words.mkv", 25, audio_codec="flac", audio_seconds=1, subtitles=[(0, "words")])
+    source = server.upload(tmp_path / "words.mkv")
+    settings = {"model": "bicubic", "start": 0.0, "end": 0.4}
+    job = server.ok("POST", "/api/jobs", {"source": source["id"], "kind": "section", "settings": settings})
+    job = server.wait_for_job(job["id"], "done", "failed")
+    assert (job["state"], job["message"]) == ("done", "")
+    (tmp_path / "section.mp4").write_bytes(server.ask("GET", f"/media/{job['id']}").body)
+    info = probe(tmp_path / "section.mp4")
+    assert (info.audio_streams, info.subtitle_streams) == (1, 0)
 
 
 def test_frames_of_the_filmstrip_follow_the_time(server: Server, source: dict, folder: Path, tmp_path: Path):
@@ -376,7 +414,10 @@ def test_the_page_names_no_other_host(server: Server):
         ({"settings": {"budget": "half"}}, "the setting budget is 'half'; it must be a number"),
         ({"settings": {"height": 7}}, "the height is 7"),
         ({"settings": {"height": True}}, "must be a number"),
-        ({"settings": {"model": "../../etc"}}, "there is no model '../../etc'; choose one of compact"),
+        ({"settings": {"model": "../../etc"}}, "there is no model '../../etc'; choose one of auto, compact"),
+        ({"settings": {"scale": 3}}, "the scale is 3; it must be 2 or 4"),
+        ({"settings": {"audio": "mp3"}}, "choose one of aac"),
+        ({"settings": {"subtitles": 1}}, "it must be true or false"),
         ({"settings": {"model": "/tmp"}}, "there is no model '/tmp'"),
         ({"settings": {"output": "/tmp/x"}}, "there is no setting 'output'"),
         ({"settings": {"encoding": "rawvideo"}}, "choose one of h264"),
@@ -571,10 +612,14 @@ def test_the_command_line_that_is_shown():
     line = command_line("my film.mp4", output_name("my film.mp4", settings, streams=True), settings)
     assert line == (
         "skipvsr upscale 'my film.mp4' 'my film-upscaled-part.mp4' "
-        "--model compact --budget 0.5 --height 1080 --codec libx265 --crf 20 "
+        "--budget 0.5 --height 1080 --codec libx265 --crf 20 "
         "--start 1.5 --end 4"
     )
-    assert command_line("-x.mp4", "o.mp4", JobSettings()) == "skipvsr upscale ./-x.mp4 o.mp4 --model compact"
+    assert command_line("-x.mp4", "o.mp4", JobSettings()) == "skipvsr upscale ./-x.mp4 o.mp4"
+    settings = JobSettings(model="compact-x2", audio="aac", subtitles=False)
+    line = command_line("a.wmv", output_name("a.wmv", settings, streams=True), settings)
+    assert line == "skipvsr upscale a.wmv a-upscaled.mkv --model compact-x2 --audio aac --no-subtitles"
+    assert command_line("a.mp4", "o.mp4", JobSettings(scale=2)) == "skipvsr upscale a.mp4 o.mp4 --scale 2"
     assert output_name("a.avi", JobSettings(), streams=False) == "a-upscaled.mp4"
     assert output_name("a.webm", JobSettings(), streams=True) == "a-upscaled.mkv"
     assert output_name("\u6620" * 80 + ".mp4", JobSettings(), streams=True) == "\u6620" * 53 + "-upscaled.mp4"

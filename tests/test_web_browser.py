@@ -239,7 +239,7 @@ def test_the_tab_key_reaches_everything_that_acts(page: Page, clips: Path):
             break
     assert [name for name in reached if name] == [
         "browse", "choose", "viewer", "mode", "zoom-out", "zoom-fit", "zoom-in", "show-depth", "strip",
-        "preset", "budget", "model", "size", "start",
+        "preset", "budget", "model", "size", "measure", "start",
     ]  # fmt: skip
     unnamed = page.evaluate(
         """() => [...document.querySelectorAll("button, input, select, [tabindex], progress")]
@@ -276,6 +276,35 @@ def test_the_dial_renews_the_preview_and_its_facts(page: Page, clips: Path):
     page.check("#show-depth")
     assert page.is_visible("#legend")
     assert page.evaluate("document.querySelector('#depth img').naturalWidth") == 96
+
+
+def test_the_model_is_chosen_by_the_file_and_the_reason_is_shown(page: Page, clips: Path):
+    open_clip(page, clips / "clip.mp4")
+    before = preview_id(page)
+    page.select_option("#model", "auto")
+    wait_for_next(page, before)
+    until(page, "() => document.querySelector('#model-about').textContent.includes(': x4; h264 at ')")
+    assert page.inner_text("#model-about").startswith("compact")
+    assert page.is_enabled("#budget")
+    before = preview_id(page)
+    page.select_option("#size", "x2")
+    wait_for_next(page, before)
+    until(page, "() => document.querySelector('#model-about').textContent.startsWith('compact-x2: x2; ')")
+    assert page.is_disabled("#budget")
+    assert f"192 {TIMES} 128" in page.inner_text("#takes")
+    page.click("details:has(#command) summary")
+    assert page.inner_text("#command") == "skipvsr upscale clip.mp4 clip-upscaled.mp4 --scale 2"
+
+
+def test_the_film_can_be_measured_as_the_command_line_does(page: Page, clips: Path):
+    open_clip(page, clips / "clip.mp4")
+    page.click("#measure")
+    until(
+        page,
+        "() => document.querySelector('#takes').textContent.includes('measured on whole frames') "
+        "|| document.querySelector('#takes').textContent.includes('this machine is busy')",
+    )
+    assert page.is_hidden("#measure")
 
 
 def test_a_section_plays_in_step_with_bicubic(page: Page, clips: Path):

@@ -59,7 +59,7 @@ def dry_run(args: argparse.Namespace) -> None:
     if args.json:
         print_event("report", files=len(tasks), seconds=seconds)
     elif len(tasks) > 1:
-        print(f"{len(tasks)} files, about {clock(seconds)} in all")
+        print(f"{len(tasks)} files, about {roughly(seconds)} in all")
 
 
 def in_words(found: Estimate, target_fps: float | None = None) -> str:
@@ -68,7 +68,9 @@ def in_words(found: Estimate, target_fps: float | None = None) -> str:
     count = "an unknown number of frames" if info.frame_count is None else f"{info.frame_count:,} frames"
     parts = [f"{count}, {info.width}x{info.height} -> {found.output_size[0]}x{found.output_size[1]}"]
     speed = f"{found.frames_per_second:.3g} frames/s ({found.seconds_per_frame:.3g} s a frame)"
-    parts.append(speed if found.seconds is None else f"about {clock(found.seconds)} at {speed}")
+    parts.append(speed if found.seconds is None else f"about {roughly(found.seconds)} at {speed}")
+    if found.model_reason:
+        parts.insert(1, f"with {found.model} ({found.model_reason})")
     if found.busy:
         parts.append("this machine is busy: without other programs it is faster")
     if target_fps is not None and found.most_frames_per_second and found.most_frames_per_second < _SHORT * target_fps:
@@ -84,6 +86,15 @@ def in_words(found: Estimate, target_fps: float | None = None) -> str:
     if streams:
         parts.append(f"with {' and '.join(streams)}")
     return "; ".join(parts)
+
+
+def roughly(seconds: float) -> str:
+    """A time that nobody knows to the second once it takes hours."""
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return clock(seconds)
+    hours, rest = divmod(minutes, 60)
+    return f"{hours} h {rest} min" if hours < 48 else f"{hours / 24:.1f} days"
 
 
 def size(count: int) -> str:

@@ -124,6 +124,7 @@ def _add_encoding(group: Any) -> None:
         "--audio", choices=AUDIO, default="copy",
         help="sound: copied as it is, or converted where it is not that already, or left out (%(default)s)",
     )  # fmt: skip
+    group.add_argument("--no-subtitles", action="store_true", help="leave subtitles out")
 
 
 def _add_depths(group: Any) -> None:
@@ -172,7 +173,7 @@ def job_options(args: argparse.Namespace) -> JobOptions:
     from skipvsr.upscale.size import OutputSize
     from skipvsr.video.write import EncodeOptions
 
-    encoding = _filled(EncodeOptions, args, preset=args.encoder_preset)
+    encoding = _filled(EncodeOptions, args, preset=args.encoder_preset, subtitles=not args.no_subtitles)
     output = _filled(OutputOptions, args, size=args.size or OutputSize(height=args.height), encoding=encoding)
     compute, stream = _filled(ComputeOptions, args), _filled(StreamOptions, args)
     return _filled(JobOptions, args, compute=compute, stream=stream, output=output)

@@ -62,6 +62,8 @@ class Estimate:
         remembered: whether the speed was known from an earlier measurement.
         busy: whether other programs used the processor while it was measured: alone, the job will take less. Such a
             measurement is not remembered.
+        model: its name; empty where the model itself was given.
+        model_reason: why it was chosen, where the choice was left open.
     """
 
     info: VideoInfo
@@ -78,6 +80,8 @@ class Estimate:
     most_frames_per_second: float | None
     remembered: bool
     busy: bool
+    model: str = ""
+    model_reason: str = ""
 
 
 def estimate(
@@ -115,7 +119,7 @@ def estimate(
     """
     job = JobOptions.of("estimate", compute, stream, output, options)
     compute, output = job.compute, job.output
-    network, _ = resolve_model(
+    network, choice = resolve_model(
         model, Path(source), scale=scale, size=output.size, skips=compute.skips, device=compute.torch_device
     )
     upscaler = Upscaler(network, compute, job.stream)
@@ -147,6 +151,8 @@ def estimate(
         most_frames_per_second=fastest,
         remembered=clock.remembered,
         busy=clock.busy,
+        model=choice.name if choice is not None else str(model) if isinstance(model, str | Path) else "",
+        model_reason="" if choice is None else choice.reason,
     )
 
 

@@ -58,8 +58,8 @@ class UpscaleRequest:
         """All that determines the result, by names that a message can use."""
         parameter = next(self.upscaler.model.parameters())
         encoding = asdict(self.output.encoding)
-        # Sound comes when the parts are joined.
-        del encoding["audio"]
+        # Sound and subtitles come when the parts are joined.
+        del encoding["audio"], encoding["subtitles"]
         return {
             "source": self._source_identity(reader),
             "part": [self.start, self.end],

@@ -19,7 +19,7 @@ from av.stream import Stream
 
 from skipvsr.errors import ConfigError, OutputError, SkipVSRError
 from skipvsr.video.errors import OPEN_OPTIONS, file_name
-from skipvsr.video.sound import CONVERSIONS, Audio, SoundConverter, needs_conversion
+from skipvsr.video.sound import CONVERSIONS, Audio, Kept, SoundConverter, needs_conversion
 
 # Those that keep times, rotation and pixel aspect, each in one file; by FFmpeg's name of the format.
 _FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
@@ -74,7 +74,7 @@ def holding(fill: Callable[[OutputContainer], None], among: Sequence[str] = CONT
     return [ending for ending in among if _can_be_filled(ending, fill)]
 
 
-def check_copies(source: Path, destination: Path, audio: Audio = "copy") -> None:
+def check_copies(source: Path, destination: Path, kept: Kept | None = None) -> None:
     """Raise OutputError unless a container can hold all sound and subtitles of a source, with a way that there is.
 
     FFmpeg refuses some combinations at once, some when the header is written and some with the last packet; so all of that
@@ -83,14 +83,12 @@ def check_copies(source: Path, destination: Path, audio: Audio = "copy") -> None
     Args:
         source: a video file.
         destination: its ending says which container.
-        audio: what becomes of sound.
+        kept: what becomes of them; None: they are copied.
     """
+    kept = kept or Kept()
+    audio = kept.audio
     with av.open(file_name(source), options=OPEN_OPTIONS, metadata_errors="replace") as container:
-        streams = [
-            stream
-            for stream in container.streams
-            if stream.type in COPIED and not (audio == "none" and stream.type == "audio")
-        ]
+        streams = [stream for stream in container.streams if kept.has(stream)]
         if not streams:
             return
         packets = _first_packets(container, [stream for stream in streams if stream.type == "audio"])
@@ -124,6 +122,8 @@ def _way_out(
     ways = [f"write to {names(others)} instead"] if others else []
     if here:
         ways.insert(0, f"convert its sound with --audio {_choice(here)}")
+    if stream.type == "subtitle":
+        ways.append("leave them out with --no-subtitles")
     if ways:
         return ", or ".join(ways)
     elsewhere = {kind: holding(_filling(streams, packets, kind)) for kind in CONVERSIONS}
@@ -132,8 +132,7 @@ def _way_out(
         return f"write to {names(elsewhere[kinds[0]])} instead, with --audio {kinds[0]}"
     return (
         "nor can the other containers: convert that stream first "
-        f"(ffmpeg -i {source.name} -map 0 -c copy -c:{stream.type[0]} "
-        f"{'flac' if stream.type == 'audio' else 'srt'} {source.stem}-converted.mkv)"
+        f"(ffmpeg -i {source.name} -map 0 -c copy -c:a flac {source.stem}-converted.mkv), or leave it out with --audio none"
     )
 
 

@@ -13,7 +13,7 @@ from av.codec.codec import UnknownCodecError
 from skipvsr.errors import ConfigError
 from skipvsr.video.colour import bit_depth
 from skipvsr.video.hdr import HdrMetadata, encoder_parameters
-from skipvsr.video.sound import Audio
+from skipvsr.video.sound import Audio, Kept
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class EncodeOptions:
         preset: the encoder's name for its speed; None: its own default ("medium" for x264 and x265).
         audio: what becomes of sound: "copy", packet for packet; "aac", "opus" or "flac": what is not that already is
             converted to it; "none": left out.
+        subtitles: False: left out.
 
     Raises:
         ConfigError: another word for `audio`.
@@ -40,10 +41,16 @@ class EncodeOptions:
     pixel_format: str | None = None
     preset: str | None = None
     audio: Audio = "copy"
+    subtitles: bool = True
 
     def __post_init__(self) -> None:
         if self.audio not in get_args(Audio):
             raise ConfigError(f"sound is to be {self.audio!r}; choose one of {', '.join(get_args(Audio))}")
+
+    @property
+    def kept(self) -> Kept:
+        """What becomes of all but the picture."""
+        return Kept(self.audio, self.subtitles)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal, get_args
 
@@ -14,6 +15,7 @@ from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.error import FFmpegError
 from av.packet import Packet, PacketSideData, PktSideDataT
+from av.stream import Stream
 
 from skipvsr.video.clock import clock
 
@@ -35,6 +37,23 @@ _MAX_GAP_SECONDS = 24 * 3600
 _BYTES_OF_16_BITS = 2
 # Samples left out at the start and at the end, and why, as FFmpeg has it (AV_PKT_DATA_SKIP_SAMPLES).
 _SKIP_SAMPLES = struct.Struct("<IIBB")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What becomes of sound and subtitles.
+
+    Args:
+        audio: "copy", one of `CONVERSIONS`, or "none".
+        subtitles: False: left out.
+    """
+
+    audio: Audio = "copy"
+    subtitles: bool = True
+
+    def has(self, stream: Stream) -> bool:
+        """Whether a stream is sound or subtitles, and comes along."""
+        return (stream.type == "audio" and self.audio != "none") or (stream.type == "subtitle" and self.subtitles)
 
 
 def needs_conversion(stream: AudioStream, audio: Audio) -> bool:

@@ -24,7 +24,7 @@ from skipvsr.video.clock import clock, seconds_as_fraction
 from skipvsr.video.containers import COPIED, add_copy
 from skipvsr.video.errors import OPEN_OPTIONS, file_name
 from skipvsr.video.probe import VideoInfo, main_video_stream
-from skipvsr.video.sound import Audio, SoundConverter, needs_conversion
+from skipvsr.video.sound import Audio, Kept, SoundConverter, needs_conversion
 from skipvsr.video.tags import chapters_of_part, tags_of, with_tags_of
 
 _LOG = logging.getLogger("skipvsr")
@@ -45,11 +45,11 @@ class StreamCopy:
         info: of the source.
         output: the container.
         destination: its file.
-        audio: what becomes of sound.
+        kept: what becomes of sound and subtitles; None: they are copied.
     """
 
-    def __init__(self, info: VideoInfo, output: OutputContainer, destination: Path, audio: Audio = "copy") -> None:
-        source = info.path
+    def __init__(self, info: VideoInfo, output: OutputContainer, destination: Path, kept: Kept | None = None) -> None:
+        source, kept = info.path, kept or Kept()
         self._output = output
         self._start = seconds_as_fraction(info.start_seconds)
         self._end = None if info.end_seconds is None else seconds_as_fraction(info.end_seconds)
@@ -63,10 +63,10 @@ class StreamCopy:
         self._attachments = Attachments(output, source)
         video = main_video_stream(self._input, source)
         for stream in self._input.streams:
-            if isinstance(stream, AudioStream) and audio == "none":
+            if stream.type in COPIED and not kept.has(stream):
                 continue
-            if isinstance(stream, AudioStream) and needs_conversion(stream, audio):
-                self._convert(stream, audio)
+            if isinstance(stream, AudioStream) and needs_conversion(stream, kept.audio):
+                self._convert(stream, kept.audio)
             elif stream.type in COPIED:
                 self._streams[stream.index] = with_tags_of(add_copy(output, stream), stream)
             elif stream is not video and not self._attachments.keep(stream):

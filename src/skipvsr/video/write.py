@@ -100,9 +100,9 @@ class VideoWriter:
                 self._container = open_output(self._whole, self._ending, self._time_base)
                 self._stream = _begin(self._container, self._settings, self.path)
                 if source is not None and source.path != PIPE:
-                    audio = (options or EncodeOptions()).audio
-                    check_copies(source.path, self.path, audio)
-                    self._copier = StreamCopy(source, self._container, self.path, audio)
+                    kept = (options or EncodeOptions()).kept
+                    check_copies(source.path, self.path, kept)
+                    self._copier = StreamCopy(source, self._container, self.path, kept)
                 self._container.start_encoding()
         except BaseException:
             self._discard()
@@ -237,7 +237,7 @@ def check_video_output(
         with open_output(io.BytesIO(), ending, settings.time_base) as container:
             _begin(container, settings, path)
         if source.path != PIPE:
-            check_copies(source.path, path, (options or EncodeOptions()).audio)
+            check_copies(source.path, path, (options or EncodeOptions()).kept)
 
 
 def _begin(container: OutputContainer, settings: VideoSettings, path: Path) -> VideoStream:

@@ -18,6 +18,8 @@ ENCODINGS = {
     "h265": ("libx265", None, True),
     "ffv1": ("ffv1", ".mkv", False),
 }
+# What sound may become, beside being copied.
+SOUNDS = ("aac", "opus", "flac", "none")
 _MAX_STEM_BYTES = 160
 # Containers in which browsers play H.264.
 _PLAYED = (".mp4", ".m4v", ".mov")
@@ -28,22 +30,28 @@ class JobSettings:
     """How a video is to be upscaled.
 
     Args:
-        model: name of a packaged model, or bicubic.
+        model: name of a packaged model, bicubic, or auto: the packaged one that fits the file.
+        scale: 2 or 4, of the model that auto takes; None: 4, or what is nearer to the height.
         budget: ratio of the residual blocks' work, in (0, 1]; None: all of it.
         height: of the frame that is written, in pixels; None: as many times larger as the model makes it.
         encoding: a key of ENCODINGS; None: by the source, in the container that fits it.
         crf: constant rate factor; None: visually lossless.
+        audio: what becomes of sound, as `EncodeOptions` has it; None: it is copied.
+        subtitles: False: left out.
         start, end: seconds of the file's own clock; None: all of it.
 
     Raises:
         ConfigError: a value out of its range.
     """
 
-    model: str = "compact"
+    model: str = "auto"
+    scale: int | None = None
     budget: float | None = None
     height: int | None = None
     encoding: str | None = None
     crf: int | None = None
+    audio: str | None = None
+    subtitles: bool = True
     start: float | None = None
     end: float | None = None
 
@@ -52,8 +60,12 @@ class JobSettings:
             raise ConfigError(f"the budget is {self.budget}; it must be above 0 and at most 1")
         if self.height is not None and not MIN_SIDE_PX <= self.height <= MAX_SIDE_PX:
             raise ConfigError(f"the height is {self.height}; it must be from {MIN_SIDE_PX} to {MAX_SIDE_PX} pixels")
+        if self.scale not in (None, 2, 4):
+            raise ConfigError(f"the scale is {self.scale}; it must be 2 or 4")
         if self.encoding is not None and self.encoding not in ENCODINGS:
             raise ConfigError(f"the encoding is {self.encoding!r}; choose one of {', '.join(ENCODINGS)}")
+        if self.audio is not None and self.audio not in SOUNDS:
+            raise ConfigError(f"sound is to be {self.audio!r}; choose one of {', '.join(SOUNDS)}")
         if self.crf is not None and not (self.takes_crf and 0 <= self.crf <= 51):
             raise ConfigError(f"the CRF is {self.crf}; it must be from 0 (best) to 51, and FFV1 has none")
 
@@ -65,13 +77,22 @@ class JobSettings:
         unknown = sorted(set(values) - set(cls.__dataclass_fields__))
         if unknown:
             raise ConfigError(f"there is no setting {unknown[0]!r}; settings are {', '.join(cls.__dataclass_fields__)}")
-        kinds = {"model": str, "encoding": str, "height": int, "crf": int}
+        kinds = {
+            "model": str,
+            "encoding": str,
+            "audio": str,
+            "scale": int,
+            "height": int,
+            "crf": int,
+            "subtitles": bool,
+        }
         for name, value in values.items():
             kind = kinds.get(name, (int, float))
-            if value is not None and (isinstance(value, bool) or not isinstance(value, kind)):
-                raise ConfigError(
-                    f"the setting {name} is {value!r}; it must be {'text' if kind is str else 'a number'}"
-                )
+            if value is None:
+                continue
+            if not isinstance(value, kind) or isinstance(value, bool) != (kind is bool):
+                what = "text" if kind is str else "true or false" if kind is bool else "a number"
+                raise ConfigError(f"the setting {name} is {value!r}; it must be {what}")
         settings = cls(**{name: value for name, value in values.items() if value is not None})
         if settings.model not in models:
             raise ConfigError(f"there is no model {settings.model!r}; choose one of {', '.join(models)}")
@@ -110,7 +131,9 @@ def output_name(source: str, settings: JobSettings, *, streams: bool) -> str:
 def arguments(source: PurePath, destination: PurePath, settings: JobSettings) -> list[str]:
     """The words after `skipvsr` that upscale a file with these settings."""
     words = ["upscale", _word(source), _word(destination)]
-    words += ["--model", settings.model]
+    # auto is what the command line does by itself.
+    words += [] if settings.model == "auto" else ["--model", settings.model]
+    words += [] if settings.scale is None else ["--scale", str(settings.scale)]
     if settings.budget is not None and settings.budget < 1:
         words += ["--budget", f"{settings.budget:g}"]
     if settings.height is not None:
@@ -119,6 +142,10 @@ def arguments(source: PurePath, destination: PurePath, settings: JobSettings) ->
         words += ["--codec", ENCODINGS[settings.encoding][0]]
     if settings.crf is not None:
         words += ["--crf", str(settings.crf)]
+    if settings.audio is not None:
+        words += ["--audio", settings.audio]
+    if not settings.subtitles:
+        words.append("--no-subtitles")
     if settings.start is not None:
         words += ["--start", f"{settings.start:.6f}".rstrip("0").rstrip(".")]
     if settings.end is not None:

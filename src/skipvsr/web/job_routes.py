@@ -133,4 +133,4 @@ def _section(settings: JobSettings, source: Source) -> JobSettings:
         raise ConfigError("a section needs a start and an end")
     if not 0 < settings.end - settings.start <= MAX_SECTION_SECONDS:
         raise ConfigError(f"a section must be longer than 0 and at most {MAX_SECTION_SECONDS:g} s")
-    return JobSettings(**{**settings.to_dict(), "encoding": "h264", "crf": None})
+    return JobSettings(**{**settings.to_dict(), "encoding": "h264", "crf": None, "audio": "aac", "subtitles": False})

@@ -50,6 +50,7 @@ class PreviewRequest:
         centre: of the part that is computed, (x, y) in [0, 1] of the image as it is shown.
         whole: the whole frame, not only a part.
         device: where.
+        result_name: of the film.
     """
 
     path: Path
@@ -58,6 +59,7 @@ class PreviewRequest:
     centre: tuple[float, float] = (0.5, 0.5)
     whole: bool = False
     device: str = "auto"
+    result_name: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,10 @@ class Preview:
         seconds_per_frame: measured here and now, for whole frames of the film.
         output_size: (width, height) of the film's frames, as it is shown.
         codec, pixel_format: of the film.
+        model: its name.
+        model_reason: why it was chosen, where the choice was left open.
+        measured: whether the film's time is that of a measurement of whole frames, which the command line uses too; or is
+            worked out from this preview.
         film_seconds: it takes; None where nobody knows how many frames there are.
         film_bytes: of the film; None as well.
     """
@@ -93,6 +99,26 @@ class Preview:
     pixel_format: str
     film_seconds: float | None
     film_bytes: int | None
+    model: str
+    model_reason: str
+    measured: bool
+
+
+@dataclass(frozen=True)
+class FilmEstimate:
+    """What a whole film takes, as `skipvsr.estimate` says it.
+
+    Args:
+        seconds: of all of it; None where nobody knows how many frames there are.
+        seconds_per_frame: with encoding.
+        file_bytes: of the output; None as above.
+        busy: whether other programs used the processor meanwhile.
+    """
+
+    seconds: float | None
+    seconds_per_frame: float
+    file_bytes: int | None
+    busy: bool
 
 
 def prepare() -> None:
@@ -112,6 +138,7 @@ def offers() -> Offers:
     """What there is; loads what previews need."""
     from skipvsr.checkpoints.load import BICUBIC, packaged_names, read_checkpoint
     from skipvsr.inference.options import PRESETS
+    from skipvsr.upscale.choose import AUTO_MODEL
     from skipvsr.web.preview import scale_of
 
     models: dict[str, dict[str, Any]] = {}
@@ -119,6 +146,8 @@ def offers() -> Offers:
         checkpoint = read_checkpoint(name)
         about = _FOOTAGE.get(str(checkpoint.provenance.get("data", "")).rpartition(";")[2].strip(), "")
         models[name] = {"about": about, "scale": scale_of(name), "skips": checkpoint.calibration is not None}
+    auto = {"about": "the one that fits the file", "scale": 4, "skips": True}
+    models = {AUTO_MODEL: auto, **models}
     models[BICUBIC] = {"about": "no network: plain enlargement", "scale": scale_of(BICUBIC), "skips": False}
     return Offers(models, {str(name): budget for name, budget in PRESETS.items()}, tuple(sorted(VIDEO_SUFFIXES)))
 
@@ -161,6 +190,13 @@ def found(seen: Survey) -> dict[str, Any]:
 def thumbnail_at(path: Path, seconds: float) -> bytes:
     """A moment of a video as a small JPEG. Raises InputError."""
     return thumbnail(path, seconds, THUMBNAIL_PX)
+
+
+def film_estimate(request: PreviewRequest) -> FilmEstimate:
+    """What a whole film takes (`skipvsr.web.preview`), in a process that may import torch."""
+    from skipvsr.web.preview import film_estimate as run
+
+    return run(request)
 
 
 def preview(request: PreviewRequest) -> Preview:

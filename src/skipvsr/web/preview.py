@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +22,11 @@ from skipvsr.inference.windows import Windows
 from skipvsr.models.any_model import AnyModel
 from skipvsr.models.resize import bicubic_upsample
 from skipvsr.routing.trace import RoutingTrace
+from skipvsr.upscale.choose import AUTO_MODEL, choose_model
+from skipvsr.upscale.estimate import estimate
 from skipvsr.upscale.frames import to_array, to_tensor
+from skipvsr.upscale.measure import remembered_steps
+from skipvsr.upscale.options import OutputOptions
 from skipvsr.upscale.overlay import LatestDepths, colour_depth
 from skipvsr.upscale.plan import disk_bytes
 from skipvsr.upscale.size import OutputSize, output_size, resize
@@ -31,7 +36,7 @@ from skipvsr.video.images import encode_image
 from skipvsr.video.open import open_reader
 from skipvsr.video.probe import VideoInfo
 from skipvsr.web.command import ENCODINGS, JobSettings
-from skipvsr.web.look import Preview, PreviewRequest
+from skipvsr.web.look import FilmEstimate, Preview, PreviewRequest
 
 # Frames before and after the one that is shown.
 BEFORE, AFTER = 2, 1
@@ -66,14 +71,16 @@ def preview(request: PreviewRequest) -> Preview:
     """
     moment = _moment(request.path, request.seconds)
     info, settings = moment.info, request.settings
+    model, reason = _chosen(request.path, settings)
     height, width = info.height, info.width
     top, left, rows, columns = _region(request, info)
     frames = [to_tensor(frame[top : top + rows, left : left + columns]) for frame in moment.frames]
     compute = ComputeOptions(budget=settings.budget, device=request.device, precision="auto")
-    upscaler = Upscaler(_model(settings.model, request.device), compute, _STREAM)
+    network = _model(model, request.device, settings.scale)
+    upscaler = Upscaler(network, compute, _STREAM)
     trace = RoutingTrace()
     result, seconds = _timed(upscaler, frames, moment.chosen, trace)
-    key = (settings.model, settings.budget, rows, columns, len(frames))
+    key = (model, settings.budget, rows, columns, len(frames))
     seconds = _per_frame(upscaler, _best(key, seconds), len(frames), (rows, columns), (height, width))
     ratio = _depth(trace, moment.chosen)
     out_height, out_width = output_size(_output_size(settings), info, upscaler.model.scale, even=True)
@@ -83,6 +90,11 @@ def preview(request: PreviewRequest) -> Preview:
         encode_options(settings), out_width, out_height, deep=info.bit_depth > 8, hdr=info.colour.hdr, metadata=info.hdr
     )
     count = info.frame_count
+    # As `skipvsr.estimate` has it, where whole frames were measured; otherwise from this preview.
+    film = Upscaler(network, compute, StreamOptions())
+    steps = remembered_steps(film, height, width, out_height * out_width)
+    if steps is not None:
+        seconds = steps.per_frame(film.windows(height, width))
     # A CPU does one and the other; a GPU works as the CPU encodes.
     encoding = encode_seconds(out_height * out_width) if upscaler.device.type == "cpu" else 0.0
     return Preview(
@@ -102,7 +114,37 @@ def preview(request: PreviewRequest) -> Preview:
         film_bytes=None if count is None else disk_bytes(
             count, out_height, out_width, Path("film.mp4"), encode_options(settings)
         ),
+        model=model,
+        model_reason=reason,
+        measured=steps is not None,
     )  # fmt: skip
+
+
+def film_estimate(request: PreviewRequest) -> FilmEstimate:
+    """What the whole film takes, as `skipvsr upscale --dry-run` says it; measured for some seconds if need be.
+
+    Raises:
+        InputError, OutputError, ConfigError, ModelError: as for `skipvsr.estimate`.
+    """
+    settings = request.settings
+    found = estimate(
+        request.path,
+        request.path.with_name(request.result_name),
+        settings.model,
+        scale=settings.scale,
+        compute=ComputeOptions(budget=settings.budget, device=request.device, precision="auto"),
+        output=OutputOptions(size=_output_size(settings), encoding=encode_options(settings)),
+    )
+    return FilmEstimate(found.seconds, found.seconds_per_frame, found.file_bytes, found.busy)
+
+
+def _chosen(path: Path, settings: JobSettings) -> tuple[str, str]:
+    """The model, and why it was chosen where that was left open."""
+    if settings.model != AUTO_MODEL:
+        return settings.model, ""
+    skips = settings.budget is not None and settings.budget < 1
+    choice = choose_model(path, scale=settings.scale, size=_output_size(settings), skips=skips)
+    return choice.name, choice.reason
 
 
 _STREAM = StreamOptions(window=BEFORE + 1 + AFTER, lookahead=0)
@@ -111,7 +153,8 @@ _STREAM = StreamOptions(window=BEFORE + 1 + AFTER, lookahead=0)
 def encode_options(settings: JobSettings) -> EncodeOptions:
     """How the job will encode."""
     codec = None if settings.encoding is None else ENCODINGS[settings.encoding][0]
-    return EncodeOptions(codec=codec, crf=settings.crf)
+    audio: Any = settings.audio or "copy"
+    return EncodeOptions(codec=codec, crf=settings.crf, audio=audio, subtitles=settings.subtitles)
 
 
 def _output_size(settings: JobSettings) -> OutputSize:
@@ -119,8 +162,8 @@ def _output_size(settings: JobSettings) -> OutputSize:
 
 
 @lru_cache(maxsize=3)
-def _model(name: str, device: str) -> AnyModel:
-    return load_any_model(name, device=device)
+def _model(name: str, device: str, scale: int | None = None) -> AnyModel:
+    return load_any_model(name, device=device, scale=scale)
 
 
 def _moment(path: Path, seconds: float) -> Moment:

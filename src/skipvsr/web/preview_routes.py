@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from skipvsr.errors import InputError
+from skipvsr.errors import InputError, OutputError
 from skipvsr.web import look
 from skipvsr.web.app import house_of, number, person_of, read_json, text
 from skipvsr.web.job_routes import job_words, settings_of
@@ -44,6 +44,24 @@ async def make_preview(request: Request) -> Response:
         del house.previews[next(iter(house.previews))]
     facts = {name: value for name, value in asdict(made).items() if name not in look.IMAGES}
     return JSONResponse({"id": id, **facts, **job_words(house, source, settings)})
+
+
+async def make_estimate(request: Request) -> Response:
+    """Measure what the whole film takes: some seconds, in which there is no preview."""
+    house, person, values = house_of(request), person_of(request), await read_json(request)
+    source = house.sources.get(person, text(values, "source"))
+    settings = await settings_of(house, values)
+    name = job_words(house, source, settings)["result_name"]
+    asked = look.PreviewRequest(source.path, 0.0, settings, device=house.options.device, result_name=name)
+    if not await house.latest.turn(person):
+        raise HTTPException(409, "something newer was asked for")
+    try:
+        found = await house.workers.previews.call(look.film_estimate, asked)
+    except (InputError, OutputError) as error:
+        raise type(error)(str(error).replace(str(source.path), source.name)) from error
+    finally:
+        house.latest.done()
+    return JSONResponse(asdict(found))
 
 
 async def preview_image(request: Request) -> Response:

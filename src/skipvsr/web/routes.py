@@ -12,7 +12,7 @@ from skipvsr.web.app import STATIC, house_of, person_of
 from skipvsr.web.command import MAX_SECTION_SECONDS
 from skipvsr.web.job_routes import add_copy, add_job, change_job, job_reference, job_snapshot, remove_job
 from skipvsr.web.media import media
-from skipvsr.web.preview_routes import make_preview, preview_image
+from skipvsr.web.preview_routes import make_estimate, make_preview, preview_image
 from skipvsr.web.source_routes import THUMBNAILS, close_source, folders, pick, thumbnail, upload
 
 
@@ -57,6 +57,7 @@ ROUTES = [
     Route("/api/sources/{id}", close_source, methods=["DELETE"]),
     Route("/api/sources/{id}/thumbnails/{index:int}", thumbnail),
     Route("/api/previews", make_preview, methods=["POST"]),
+    Route("/api/estimates", make_estimate, methods=["POST"]),
     Route("/api/previews/{id}/{which}.png", preview_image),
     Route("/api/jobs", add_job, methods=["POST"]),
     Route("/api/jobs/{id}", remove_job, methods=["DELETE"]),

@@ -11,6 +11,7 @@ const get = (id) => document.querySelector(id);
 let sources = [];
 let jobs = [];
 let chosen = null;
+let shown = null;
 
 const settings = new Settings(get(".panel"), () => stage.changed());
 const stage = new Stage({ settings, onPreview: showTakes, onProblem: complain, say });
@@ -93,6 +94,9 @@ function showFound(source) {
 }
 
 function showTakes(facts) {
+  settings.setChoice(facts);
+  shown = facts;
+  get("#measure").hidden = !facts || facts.measured || facts.film_seconds === null;
   const list = get("#takes");
   list.classList.toggle("stale", !facts);
   if (!facts) {
@@ -104,10 +108,26 @@ function showTakes(facts) {
   fill(list, [
     ["Whole video", `about ${duration(facts.film_seconds)}`, `${facts.output_size.join(" × ")}, ${codecName(facts.codec)}`],
     ["File", facts.film_bytes === null ? "unknown" : `about ${bytes(facts.film_bytes)}`, facts.result_name],
-    ["A frame here", `${facts.seconds_per_frame < 10 ? facts.seconds_per_frame.toFixed(2) : facts.seconds_per_frame.toFixed(0)} s`, "measured now"],
+    ["A frame here", `${facts.seconds_per_frame < 10 ? facts.seconds_per_frame.toFixed(2) : facts.seconds_per_frame.toFixed(0)} s`, facts.busy ? "measured; this machine is busy" : facts.measured ? "measured on whole frames" : "measured now"],
     ["Blocks that ran", share, depth],
   ]);
   get("#command").textContent = facts.command;
+}
+
+/** What the whole film takes, as the command line measures it. */
+async function measure() {
+  const [button, facts] = [get("#measure"), shown];
+  button.disabled = true;
+  button.textContent = "Measuring…";
+  try {
+    const found = await call("POST", "/api/estimates", { source: chosen, settings: settings.values });
+    if (shown === facts) showTakes({ ...facts, film_seconds: found.seconds, film_bytes: found.file_bytes, seconds_per_frame: found.seconds_per_frame, busy: found.busy, measured: true });
+  } catch (error) {
+    if (error.status !== 409) complain(error.message);
+  } finally {
+    button.disabled = false;
+    button.textContent = "Measure it";
+  }
 }
 
 // Jobs.
@@ -171,6 +191,7 @@ function update(state) {
 }
 
 get("#start").addEventListener("click", start);
+get("#measure").addEventListener("click", measure);
 get("#copy-command").addEventListener("click", async () => {
   const command = get("#command");
   try {

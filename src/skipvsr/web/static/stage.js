@@ -198,7 +198,7 @@ export class Stage {
   #sectionSettings() {
     const start = this.source.found.first_seconds + this.strip.seconds;
     const length = Math.min(Number(this.sectionLength.value), Math.max(this.strip.step, this.strip.length - this.strip.seconds));
-    return { ...this.settings.values, encoding: "h264", crf: null, start: rounded(start), end: rounded(start + length) };
+    return { ...this.settings.values, encoding: "h264", crf: null, audio: "aac", subtitles: false, start: rounded(start), end: rounded(start + length) };
   }
 
   async #trySection() {
