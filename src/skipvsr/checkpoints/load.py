@@ -38,7 +38,7 @@ def load_model(source: str | Path, *, device: str | torch.device = "auto") -> Sk
 
 
 def load_any_model(source: str | Path, *, device: str | torch.device = "auto", scale: int | None = None) -> AnyModel:
-    """What the name of a model stands for where videos are upscaled and measured: "bicubic", or what `load_model` takes.
+    """Load what `--model` names: bicubic interpolation, or a network as `load_model` does.
 
     Args:
         source: the name.
@@ -57,7 +57,7 @@ def load_any_model(source: str | Path, *, device: str | torch.device = "auto", s
 
 
 def check_scale(model: AnyModel, scale: int | None, name: str = "the model") -> None:
-    """Raise ConfigError where the model, called so, has another scale than the one that is asked for, if any."""
+    """Raise ConfigError where a scale is asked for and the model has another; `name` is for the message."""
     if scale is not None and model.scale != scale:
         raise ConfigError(f"{name} enlarges {model.scale} times, and x{scale} was asked for; leave one of them out")
 

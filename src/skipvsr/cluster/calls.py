@@ -10,7 +10,7 @@ from ray.exceptions import ObjectLostError, OwnerDiedError, RayError
 
 
 class Calls:
-    """Calls that have no result yet."""
+    """Pending calls of Ray actors, and the function that handles each result."""
 
     def __init__(self) -> None:
         self._pending: dict[Any, Callable[[Any], None]] = {}

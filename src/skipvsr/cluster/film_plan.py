@@ -73,7 +73,7 @@ class FilmSettings:
 
 @dataclass(frozen=True)
 class FilmPlan:
-    """What whoever upscales chunks of a film has to know of it.
+    """What a worker has to know of a film to upscale its chunks.
 
     Args:
         info: of the source.
@@ -113,5 +113,5 @@ class NetworkId:
 
 
 def film_task(source: str | Path, destination: str | Path) -> FilmTask:
-    """A task with its places written out."""
+    """A task whose paths are absolute; URLs stay as they are."""
     return FilmTask(as_text(source), as_text(destination))

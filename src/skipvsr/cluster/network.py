@@ -43,7 +43,7 @@ def one_precision(settings: FilmSettings, network: AnyModel) -> FilmSettings:
     """The settings with one precision for all who work on a job: the only place where "auto" is settled for many machines.
 
     Nothing said means that of the model (fp32), and "auto" what this process's machine is fastest with, where the network is.
-    Machines never settle it for themselves, because a picture must not change its look midway; `mixed_precision` lets them.
+    Machines never settle it for themselves, because frames must not change their look midway; `mixed_precision` lets them.
 
     Args:
         settings: as they were asked for.

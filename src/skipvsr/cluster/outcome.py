@@ -1,4 +1,4 @@
-"""What becomes of a film, and how far all of them are."""
+"""The outcome of a film, and the progress of a job on many machines."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ _LOOK_SECONDS = 2.0
 
 @dataclass
 class Slot:
-    """A worker, and what is known of it.
+    """A worker of the cluster, its present work and its measured speed.
 
     Args:
         key: of the machine and the worker on it.

@@ -1,4 +1,4 @@
-"""When a chunk that is in work is given to a second worker: at the end, when others would wait for the slowest."""
+"""Stragglers: when, near the end of a job, a chunk of a slow worker is given to a second, faster one too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The work of one chunk, and what is kept of it: a segment of packets and a note of what was done."""
+"""Upscaling one chunk, and storing its result: a segment of encoded packets and a report."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _PACKETS, _LIST, _DONE = ".packets", ".json", ".done"
 
 @dataclass(frozen=True)
 class ChunkReport:
-    """What was done of a film.
+    """What was done for one chunk of a film.
 
     Args:
         index: of the chunk.
@@ -115,7 +115,7 @@ def upscale_chunk(
 
 
 def _tensors(frames: Iterable[ChunkFrame], waiting: deque[ChunkFrame]) -> Iterator[Tensor]:
-    """The pixels of the frames as they are taken; all else of them goes to those that wait for their result."""
+    """The pixels of each frame; its times and its role are appended to `waiting`, for its result."""
     for item in frames:
         # Only its times are needed from here on.
         small = replace(item.frame, pixels=np.empty((0, 0, 3), item.frame.pixels.dtype))
@@ -124,7 +124,7 @@ def _tensors(frames: Iterable[ChunkFrame], waiting: deque[ChunkFrame]) -> Iterat
 
 
 def _of_body(results: Iterable[Tensor], waiting: deque[ChunkFrame]) -> Iterator[tuple[ChunkFrame, Tensor]]:
-    """The frames that are written, with their results: not those that warm up, nor what is only looked ahead at."""
+    """The frames of the body with their results, without warm-up and lookahead."""
     for result in results:
         item = waiting.popleft()
         if item.role is Role.LOOKAHEAD:

@@ -91,7 +91,7 @@ class Failure:
 
 
 class FilmReader:
-    """An actor near films: decodes each once, keeps what is safe of it, and joins it. Several films may be open.
+    """A Ray actor that decodes films, stores their finished chunks and joins them. Several films may be open.
 
     Args:
         settings, network: as of `Film`.
@@ -158,7 +158,7 @@ class FilmReader:
 
 
 class ChunkWorker:
-    """An actor with a network: upscales one chunk at a time, and says meanwhile how far it is.
+    """A Ray actor with a network: upscales one chunk at a time, and can be asked meanwhile how far it is.
 
     Args:
         model: on the CPU.
@@ -211,7 +211,7 @@ def best_precision(device: str) -> Precision:
 
 
 def network_id(model: AnyModel) -> NetworkId:
-    """What films have to know of a network."""
+    """Configuration and fingerprint of a network."""
     return NetworkId(model.config, fingerprint(model))
 
 

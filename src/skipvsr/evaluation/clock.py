@@ -1,4 +1,4 @@
-"""How long each part of the network takes, and how much memory the whole thing."""
+"""Seconds of each part of the network, and peak memory."""
 
 from __future__ import annotations
 

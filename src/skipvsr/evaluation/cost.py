@@ -86,7 +86,7 @@ def cost_per_frame(config: AnyConfig, height: int, width: int, *, tiles: int = 0
 
 
 def stream_cost(upscaler: Upscaler, height: int, width: int) -> Cost:
-    """Cost of a frame of a stream with every block; patches are counted with what they have in common.
+    """Cost of a frame of a stream with every block; where patches overlap, the overlap counts for each of them.
 
     Args:
         upscaler: the model and what it was asked for; the router's decisions count where it is asked.

@@ -1,4 +1,4 @@
-"""The gains that no router can know: measured against the ground truth and the teacher.
+"""Oracle gains: what each block really brings, measured against the ground truth. No router can know them.
 
 For each trunk step the network is cut off after 0, 1, ... all blocks on the whole frame; each time a frame is reconstructed
 together with what the teacher (the network with all blocks) has for the other direction, and the ground truth says how wrong

@@ -1,4 +1,4 @@
-"""Results on disk: every number per clip and frame, and an evaluation that goes on where it stopped."""
+"""Evaluations on disk: every number of every clip and frame; an interrupted evaluation continues where it stopped."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class ProcessGroup:
 
 
 class Evaluation:
-    """A model on a set of clips, and what is known of it so far.
+    """Evaluates a model on a set of clips, setting by setting; keeps the scores in a file and continues from it.
 
     Args:
         name: of the model, for the file.

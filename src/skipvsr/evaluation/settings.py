@@ -24,7 +24,7 @@ POLICIES: tuple[str, ...] = get_args(PolicyName)
 
 @dataclass(frozen=True)
 class Setting:
-    """A point on a curve.
+    """A policy at one value and on one tiling: a row of an evaluation.
 
     Args:
         policy: "full": everything; "threshold": the model's router; "budget": the same at the threshold that the model's

@@ -1,4 +1,4 @@
-"""Times that can be compared: taken in turn, so that what else the machine does falls on all alike."""
+"""Comparable times of several models: measured alternately, so that other load on the machine affects all of them equally."""
 
 from __future__ import annotations
 

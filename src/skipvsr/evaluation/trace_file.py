@@ -1,4 +1,4 @@
-"""A trace on disk: what ran of a video of any length, for figures and for whoever wants to look.
+"""A trace on disk: which blocks ran in a video of any length.
 
 The file is a NumPy archive (`numpy.load` reads it without us): `grid`, (height, width, tile_height, tile_width) in
 low-resolution pixels, and for each pass of a trunk, in the order in which they ran, a bool array (blocks, N, rows, columns)

@@ -1,4 +1,4 @@
-"""Keeping to a speed: the threshold is turned while a video runs. (Keeping to a budget: `skipvsr.inference.budget`.)"""
+"""Keeping to a frame rate: the threshold is changed while a video runs. (Keeping to a budget: `skipvsr.inference.budget`.)"""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NEAR = 0.03
 
 @dataclass
 class SpeedController:
-    """Turns the threshold of a policy, so that frames take the time they may.
+    """Changes the threshold of a policy so that the stream keeps to a frame rate.
 
     Args:
         policy: whose threshold is turned.

@@ -32,7 +32,7 @@ Value = TypeVar("Value")
 
 
 class Instrument(Protocol):
-    """Looks on while a stream runs: wraps what runs in something that measures it."""
+    """Measures a stream while it runs, by wrapping its network and its routing."""
 
     def watch_network(self, network: Recurrence) -> Recurrence: ...
 
@@ -41,7 +41,7 @@ class Instrument(Protocol):
 
 @dataclass(frozen=True)
 class StreamState:
-    """All that going on with a stream later takes.
+    """The state of a stream between two windows, from which it can be resumed.
 
     Args:
         number: of the next frame.

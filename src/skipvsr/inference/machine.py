@@ -1,4 +1,4 @@
-"""What a number was measured on."""
+"""A description of the machine, stored with every measurement."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Compute everything, and multiply: what every other execution must equal, and what training uses."""
+"""The reference execution: every block is computed everywhere and multiplied by its mask. Training uses it, and every other
+execution must give the same results."""
 
 from __future__ import annotations
 

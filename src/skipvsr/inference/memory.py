@@ -17,7 +17,7 @@ TILE_OVERLAP_PX = 32
 
 @dataclass
 class MemoryFallback:
-    """The steps that are left.
+    """Decides what saves memory next: shorter windows, then smaller and smaller tiles, until nothing is left to try.
 
     Args:
         tiles_allowed: whether blended tiles can stand in for the whole frame.

@@ -1,4 +1,4 @@
-"""From a model's router to the policy that asks it: the only place that tells the kinds of routers apart."""
+"""Makes the policy for a model's router. All that depends on the kind of router at inference is decided here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A trunk, a policy and an executor together: what the network is given to run its trunks with."""
+"""`RoutedTrunks`: runs the trunks of a network block by block on the tiles that a policy chooses."""
 
 from __future__ import annotations
 

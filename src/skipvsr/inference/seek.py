@@ -1,4 +1,4 @@
-"""The results of an `Upscaler` by their numbers, in any order: a recurrence goes forwards, viewers and editors jump."""
+"""Random access to the results of an `Upscaler`: viewers and editors jump, and a recurrence only goes forwards."""
 
 from __future__ import annotations
 

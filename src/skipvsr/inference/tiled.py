@@ -85,14 +85,14 @@ def extra_macs(mask: Tensor, grid: TileGrid, channels: int, dense_ratio: float =
         if not canvas:
             computed += 2 * len(active) * int(pixels.sum())
         elif count >= dense_ratio * active.numel():
-            computed += len(active) * _macs_of(grid.rows * grid.tile_height, grid.columns * grid.tile_width)
+            computed += len(active) * _convolved_pixels(grid.rows * grid.tile_height, grid.columns * grid.tile_width)
         else:
-            computed += count * _macs_of(grid.tile_height, grid.tile_width)
+            computed += count * _convolved_pixels(grid.tile_height, grid.tile_width)
     return (computed - 2 * int((mask * pixels).sum())) * 9 * channels**2
 
 
-def _macs_of(height: int, width: int) -> int:
-    """Pixels that both convolutions compute for so many that are wanted."""
+def _convolved_pixels(height: int, width: int) -> int:
+    """Pixels that the two convolutions of a block compute for an area: the first a pixel more on each side."""
     return (height + HALO_PX) * (width + HALO_PX) + height * width
 
 

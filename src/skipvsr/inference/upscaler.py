@@ -1,4 +1,4 @@
-"""The hinge of the house: a model and its options become something that turns frames into frames."""
+"""`Upscaler`: a model with its options, which makes streams of larger frames from streams of frames."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DEFAULT_TILE_PX = 24
 
 
 class Upscaler:
-    """A model with its options, ready to turn any number of streams of frames into streams of frames.
+    """A model with its options; makes a stream of larger frames from each stream of frames that it is given.
 
     It alone knows routing, patches, controllers, precision, runtimes and devices: files, evaluation and all other uses feed it
     and take from it.

@@ -70,7 +70,7 @@ class Recurrence(Protocol):
 
 
 class WrappedNetwork:
-    """What is the same for everything that computes the steps of a network in a way of its own, or looks on."""
+    """Base of what wraps a network: computes its steps in another way (patches, OpenVINO), or measures them."""
 
     network: Recurrence
 

@@ -1,4 +1,4 @@
-"""What figures show of one clip: PSNR by patch, depths, feature differences. Numbers only; figures.py draws them."""
+"""Data for figures of one clip: PSNR by patch, depths, feature differences. Numbers only; figures.py draws them."""
 
 from __future__ import annotations
 

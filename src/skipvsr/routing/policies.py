@@ -103,7 +103,7 @@ class FixedBlocks:
 
 @dataclass(frozen=True)
 class RandomBlocks:
-    """Every block of every tile by the throw of a coin.
+    """Each block of each tile runs with the same probability, independently of the others.
 
     Args:
         ratio: of the blocks that run, in (0, 1].

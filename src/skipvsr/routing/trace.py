@@ -1,4 +1,4 @@
-"""What did run: the one source of cost, figures and overlays."""
+"""Traces: which blocks ran on which tiles. Cost, figures and overlays are made from them alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training run is: TOML, checked when it is read."""
+"""The configuration of a training run, read from TOML and checked."""
 
 from __future__ import annotations
 

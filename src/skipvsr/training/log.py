@@ -1,4 +1,4 @@
-"""What a run says while it goes: a progress line, TensorBoard, and a file of JSON lines."""
+"""The logs of a training run: a progress line, TensorBoard, and a file of JSON lines."""
 
 from __future__ import annotations
 

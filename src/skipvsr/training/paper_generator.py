@@ -1,4 +1,4 @@
-"""What the mask generator is given in training: its scale and temperature, its thresholds, and what its scores should be."""
+"""Training of the mask generator: the scale of its input, its temperature, thresholds, and the targets of its scores."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """One step of the paper's training: the teacher's pass over a batch, the student's, and what the student's scores should be.
 
-Both passes note the features of every trunk by direction and number of the frame, as `propagate_*` hands them on.
+Both passes note the features of every trunk by direction and number of the frame, as `propagate` hands them on.
 """
 
 from __future__ import annotations

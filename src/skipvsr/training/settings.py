@@ -1,4 +1,4 @@
-"""What every training run is told, whatever its stages: network, data, validation, optimisation."""
+"""The configuration that all stages share: network, data, validation, optimisation."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class CropShape:
 
 @dataclass(frozen=True)
 class ParameterGroup:
-    """Parameters that learn alike.
+    """Parameters with the same learning rate and start.
 
     Args:
         parameters: of the network; those without a gradient are left out.
@@ -102,7 +102,7 @@ class Objective(Protocol):
 
 
 class Stage(Protocol):
-    """What a stage is told, and how it differs from the others; `score_unit` says in words what its validation score is."""
+    """The configuration of a stage, and all that differs between stages; `score_unit` is the unit of its validation score."""
 
     score_unit: ClassVar[str]
 

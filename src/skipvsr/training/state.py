@@ -1,4 +1,4 @@
-"""What a run leaves on disk, and how it goes on from there."""
+"""The state of a training run on disk, and resuming from it."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def check_run(out: Path, config: TrainingConfig, *, resume: bool) -> None:
 
 
 def note_run(out: Path, config: TrainingConfig) -> None:
-    """Write down what runs in this folder."""
+    """Store the configuration of the run in its folder."""
     out.mkdir(parents=True, exist_ok=True)
     (out / RUN).write_text(json.dumps(_settings(config), indent=2) + "\n")
 

@@ -28,7 +28,7 @@ _MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """How far a job has come, with all that going on from there takes.
+    """How far a job has come, with all that is needed to resume it.
 
     Args:
         frames: finished, safe on the disk.

@@ -78,7 +78,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Defect:
-    """An error that is not one of ours: a defect."""
+    """An unexpected exception: a defect of this package."""
 
     summary: str
     traceback: str

@@ -76,7 +76,7 @@ def measure_steps(
 
 
 def steps_key(upscaler: Upscaler, height: int, width: int) -> dict[str, object]:
-    """All that the seconds of the steps depend on, beside the machine."""
+    """Everything on the side of the model that the time of its steps depends on."""
     parameter = next(upscaler.model.parameters())
     return {
         "model": fingerprint(upscaler.model),
@@ -133,7 +133,7 @@ def measure_encoding(frames: Sequence[Tensor], options: EncodeOptions, container
 
 
 class _Load:
-    """Whether this process got the processor that it could have used, since this was made."""
+    """Tells whether other programs took processor time from this process since the object was made."""
 
     def __init__(self, device: torch.device) -> None:
         self._on_cpu = device.type == "cpu"

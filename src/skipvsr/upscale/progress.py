@@ -1,4 +1,4 @@
-"""What a running job says of itself. It counts work and not only finished frames: a window's first result comes late."""
+"""Progress of a running job, counted in steps of work and not in finished frames: the first result of a window comes late."""
 
 from __future__ import annotations
 

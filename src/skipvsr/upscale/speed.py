@@ -1,4 +1,4 @@
-"""How long each step of a job takes, as far as anybody knows before it runs."""
+"""Expected seconds of each step of a job: as measured, or in proportion to its counted work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The process of an `IsolatedJob`: takes it from standard input, and sends what happens to standard output."""
+"""The child process of an `IsolatedJob`: reads the job from standard input, writes progress and result to standard output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Encoders: what they are called, and what makes each of them visually lossless."""
+"""The encoders, and the setting with which each of them is visually lossless."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def _formats(name: str) -> list[str]:
 
 
 def encoder_rate(frame_rate: Fraction | None) -> Fraction:
-    """What rate control is told; timestamps say the truth."""
+    """The nominal frame rate for the encoder's rate control; exact times are in the timestamps."""
     return frame_rate.limit_denominator(1001000) if frame_rate else Fraction(25)
 
 

@@ -1,4 +1,4 @@
-"""The border where FFmpeg's and the operating system's errors become ours."""
+"""Translates the errors of FFmpeg and of the operating system into those of `skipvsr.errors`."""
 
 from __future__ import annotations
 

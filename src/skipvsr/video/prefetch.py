@@ -1,4 +1,4 @@
-"""Reading ahead and writing behind: the work of others in threads of their own, with short queues between them."""
+"""Reading ahead and writing behind: decoding and encoding in threads of their own, with short queues between."""
 
 from __future__ import annotations
 

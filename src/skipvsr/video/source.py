@@ -1,4 +1,4 @@
-"""A file as FFmpeg reads it: through us, so that no fault of the disk passes for the end of the file."""
+"""Files are read by Python and handed to FFmpeg, which would take a read error of the disk for the end of the file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person wants to know of a video file before anything is done with it."""
+"""A summary of a video file, to be shown before anything is done with it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Sound:
 
 @dataclass(frozen=True)
 class Survey:
-    """A video file, looked into.
+    """A summary of a video file.
 
     Args:
         info: of its video.

@@ -1,4 +1,4 @@
-"""Who may ask: checks on every request before anything else sees it.
+"""Access control: checks on every request before anything else sees it.
 
 - Host: a page of somebody else, whose name was made to point at this machine (DNS rebinding), is refused.
 - Origin: whatever changes something must come from this very page; other sites' requests are refused, also those that only

@@ -35,8 +35,8 @@ _BODY_SECONDS = 20.0
 
 
 @dataclass
-class House:
-    """All that the routes share.
+class Services:
+    """The objects that all routes share.
 
     Args:
         options: of the server.
@@ -99,7 +99,7 @@ def make_app(options: ServeOptions, token: str | None, store: Store) -> Starlett
         changes = Changes()
         sources = Sources(store, options.roots, options.limits)
         queue = Queue(store, options.limits, options.device, changes.tell, sources.may_read)
-        house = House(
+        services = Services(
             options=options,
             store=store,
             sources=sources,
@@ -109,16 +109,16 @@ def make_app(options: ServeOptions, token: str | None, store: Store) -> Starlett
             latest=Latest(),
             previews={},
         )
-        app.state.house = house
+        app.state.services = services
         await queue.open()
-        loading = asyncio.create_task(house.offers())
+        loading = asyncio.create_task(services.offers())
         try:
             yield
         finally:
             changes.close()
             loading.cancel()
             await queue.close()
-            house.workers.close()
+            services.workers.close()
 
     access = Middleware(
         Access, token=token, host_names=options.host_names, open_names=not options.local
@@ -137,9 +137,9 @@ def make_app(options: ServeOptions, token: str | None, store: Store) -> Starlett
 
 def end_streams(app: Starlette) -> None:
     """Tell the pages that the server stops: what streams to them would otherwise keep it from that."""
-    house: House | None = getattr(app.state, "house", None)
-    if house is not None:
-        house.changes.close()
+    services: Services | None = getattr(app.state, "services", None)
+    if services is not None:
+        services.changes.close()
 
 
 async def read_json(request: Request) -> dict[str, Any]:
@@ -191,13 +191,13 @@ def read_file(path: Path) -> bytes:
         raise KeyError(path.name) from error
 
 
-def house_of(request: Request) -> House:
-    """What all routes share."""
-    return request.app.state.house
+def services_of(request: Request) -> Services:
+    """The shared objects, of the server that got the request."""
+    return request.app.state.services
 
 
 def person_of(request: Request) -> str:
-    """Who asks."""
+    """The id of the person who made the request."""
     return request.scope["person"]
 
 

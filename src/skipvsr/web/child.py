@@ -1,4 +1,4 @@
-"""A command line of ours in a process of its own, which says in JSON how it goes."""
+"""A skipvsr command in a child process, which reports its progress as JSON lines."""
 
 from __future__ import annotations
 

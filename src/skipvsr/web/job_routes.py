@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
 from skipvsr.errors import ConfigError
-from skipvsr.web.app import House, house_of, person_of, read_file, read_json, text
+from skipvsr.web.app import Services, person_of, read_file, read_json, services_of, text
 from skipvsr.web.command import MAX_SECTION_SECONDS, JobSettings, output_name
 from skipvsr.web.jobs import Job, Kind, State, shown_command
 from skipvsr.web.media import media_file
@@ -20,21 +20,21 @@ from skipvsr.web.store import new_id
 
 async def add_job(request: Request) -> Response:
     """Put a film or a short section of it into the queue."""
-    house, person, values = house_of(request), person_of(request), await read_json(request)
-    source = house.sources.get(person, text(values, "source"))
-    settings = await settings_of(house, values)
+    services, person, values = services_of(request), person_of(request), await read_json(request)
+    source = services.sources.get(person, text(values, "source"))
+    settings = await settings_of(services, values)
     kind = Kind(values.get("kind", Kind.FILM)) if values.get("kind", Kind.FILM) in (Kind.FILM, Kind.SECTION) else None
     if kind is None:
         raise HTTPException(400, "kind must be film or section")
-    await asyncio.to_thread(house.store.check_room)
+    await asyncio.to_thread(services.store.check_room)
     if kind is Kind.SECTION:
         settings = _section(settings, source)
-        for old in [job for job in house.queue.of(person) if job.kind is Kind.SECTION]:
+        for old in [job for job in services.queue.of(person) if job.kind is Kind.SECTION]:
             if (old.source, old.settings) != (source.path, settings) or old.state in (State.FAILED, State.CANCELLED):
-                await house.queue.remove(old)
+                await services.queue.remove(old)
     id = new_id()
-    folder = house.store.results / id
-    words = job_words(house, source, settings)
+    folder = services.store.results / id
+    words = job_words(services, source, settings)
     name = words["result_name"] if kind is Kind.FILM else "section.mp4"
     job = Job(
         id=id,
@@ -49,12 +49,12 @@ async def add_job(request: Request) -> Response:
         reference=folder / "bicubic.mp4" if kind is Kind.SECTION else None,
         command=words["command"],
     )
-    return JSONResponse(house.queue.add(job).shown())
+    return JSONResponse(services.queue.add(job).shown())
 
 
 async def change_job(request: Request) -> Response:
     """Pause, resume, cancel, retry or move a job."""
-    queue, job = house_of(request).queue, _job(request)
+    queue, job = services_of(request).queue, _job(request)
     match request.path_params["action"]:
         case "pause":
             await queue.pause(job)
@@ -75,23 +75,25 @@ async def change_job(request: Request) -> Response:
 
 async def remove_job(request: Request) -> Response:
     """Forget a job with its result."""
-    house, job = house_of(request), _job(request)
-    for copy in [each for each in house.queue.of(job.person) if each.kind is Kind.COPY and each.source == job.result]:
-        await house.queue.remove(copy)
-    await house.queue.remove(job)
+    services, job = services_of(request), _job(request)
+    for copy in [
+        each for each in services.queue.of(job.person) if each.kind is Kind.COPY and each.source == job.result
+    ]:
+        await services.queue.remove(copy)
+    await services.queue.remove(job)
     return Response(status_code=204)
 
 
 async def add_copy(request: Request) -> Response:
     """Make a small copy that the browser can play, of a source or of a result."""
-    house, person, values = house_of(request), person_of(request), await read_json(request)
+    services, person, values = services_of(request), person_of(request), await read_json(request)
     id = text(values, "of")
-    path, name = media_file(house, person, id)
-    await asyncio.to_thread(house.store.check_room)
+    path, name = media_file(services, person, id)
+    await asyncio.to_thread(services.store.check_room)
     own = new_id()
-    folder = house.store.results / own
+    folder = services.store.results / own
     job = Job(own, person, Kind.COPY, id, path, name, folder, folder / "copy.mp4", JobSettings())
-    return JSONResponse(house.queue.add(job).shown())
+    return JSONResponse(services.queue.add(job).shown())
 
 
 async def job_snapshot(request: Request) -> Response:
@@ -110,20 +112,20 @@ async def job_reference(request: Request) -> Response:
 
 
 def _job(request: Request) -> Job:
-    return house_of(request).queue.get(person_of(request), request.path_params["id"])
+    return services_of(request).queue.get(person_of(request), request.path_params["id"])
 
 
-async def settings_of(house: House, values: dict[str, Any]) -> JobSettings:
+async def settings_of(services: Services, values: dict[str, Any]) -> JobSettings:
     """The settings in a request. Raises ConfigError."""
-    offers = await house.offers()
+    offers = await services.offers()
     return JobSettings.parse(values.get("settings", {}), list(offers.models))
 
 
-def job_words(house: House, source: Source, settings: JobSettings) -> dict[str, str]:
+def job_words(services: Services, source: Source, settings: JobSettings) -> dict[str, str]:
     """What the result will be called, and the equivalent command line."""
     found = source.found
     name = output_name(source.name, settings, streams=bool(found["sounds"] or found["subtitles"]))
-    shown = source.name if source.uploaded else house.sources.shown_path(source.path)
+    shown = source.name if source.uploaded else services.sources.shown_path(source.path)
     return {"result_name": name, "command": shown_command(shown, name, settings)}
 
 

@@ -1,4 +1,4 @@
-"""Jobs: command lines of ours that wait, run, stand still or have ended, and survive the server."""
+"""Jobs: skipvsr commands that wait, run, are paused or have ended. They survive the server."""
 
 from __future__ import annotations
 
@@ -158,5 +158,5 @@ class Job:
 
 
 def shown_command(source: str, name: str, settings: JobSettings) -> str:
-    """What a person would type, beside the source."""
+    """The equivalent command line, to be typed in the folder of the source."""
     return command_line(source, name, settings)

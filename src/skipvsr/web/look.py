@@ -41,7 +41,7 @@ class Offers:
 
 @dataclass(frozen=True)
 class PreviewRequest:
-    """What is to be looked at.
+    """The frame that is to be previewed, and how.
 
     Args:
         path: a video file.
@@ -122,7 +122,7 @@ class FilmEstimate:
 
 
 def prepare() -> None:
-    """First in each process: Ctrl-C is for the server, and with the server the process ends."""
+    """Called first in each process: ignore Ctrl-C, which is for the server, and end when the server ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = parent_process()
     if parent is not None:
@@ -135,7 +135,7 @@ def prepare() -> None:
 
 
 def offers() -> Offers:
-    """What there is; loads what previews need."""
+    """The models, presets and endings on offer; also loads what previews need."""
     from skipvsr.checkpoints.load import BICUBIC, packaged_names, read_checkpoint
     from skipvsr.inference.options import PRESETS
     from skipvsr.upscale.choose import AUTO_MODEL

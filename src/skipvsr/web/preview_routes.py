@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 
 from skipvsr.errors import InputError, OutputError
 from skipvsr.web import look
-from skipvsr.web.app import house_of, number, person_of, read_json, text
+from skipvsr.web.app import number, person_of, read_json, services_of, text
 from skipvsr.web.job_routes import job_words, settings_of
 from skipvsr.web.store import new_id
 
@@ -19,31 +19,31 @@ _KEPT_PREVIEWS = 24
 
 async def make_preview(request: Request) -> Response:
     """Upscale a frame; a request that a newer one has overtaken is answered with 409."""
-    house, person, values = house_of(request), person_of(request), await read_json(request)
-    source = house.sources.get(person, text(values, "source"))
-    settings = await settings_of(house, values)
+    services, person, values = services_of(request), person_of(request), await read_json(request)
+    source = services.sources.get(person, text(values, "source"))
+    settings = await settings_of(services, values)
     asked = look.PreviewRequest(
         path=source.path,
         seconds=source.found["first_seconds"] + max(0.0, number(values, "seconds")),
         settings=settings,
         centre=(number(values, "x", 0.5), number(values, "y", 0.5)),
         whole=values.get("whole") is True,
-        device=house.options.device,
+        device=services.options.device,
     )
-    if not await house.latest.turn(person):
+    if not await services.latest.turn(person):
         raise HTTPException(409, "a newer preview was asked for")
     try:
-        made = await house.workers.previews.call(look.preview, asked)
+        made = await services.workers.previews.call(look.preview, asked)
     except InputError as error:
         raise InputError(str(error).replace(str(source.path), source.name)) from error
     finally:
-        house.latest.done()
+        services.latest.done()
     id = new_id()
-    house.previews[id] = (person, {which: getattr(made, which) for which in look.IMAGES})
-    while len(house.previews) > _KEPT_PREVIEWS:
-        del house.previews[next(iter(house.previews))]
+    services.previews[id] = (person, {which: getattr(made, which) for which in look.IMAGES})
+    while len(services.previews) > _KEPT_PREVIEWS:
+        del services.previews[next(iter(services.previews))]
     facts = {name: value for name, value in asdict(made).items() if name not in look.IMAGES}
-    return JSONResponse({"id": id, **facts, **job_words(house, source, settings)})
+    return JSONResponse({"id": id, **facts, **job_words(services, source, settings)})
 
 
 async def make_estimate(request: Request) -> Response:
@@ -66,7 +66,7 @@ async def make_estimate(request: Request) -> Response:
 
 async def preview_image(request: Request) -> Response:
     """An image of a preview."""
-    person, images = house_of(request).previews[request.path_params["id"]]
+    person, images = services_of(request).previews[request.path_params["id"]]
     if person != person_of(request):
         raise KeyError(request.path_params["id"])
     contents = images[request.path_params["which"]]

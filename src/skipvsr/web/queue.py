@@ -1,4 +1,4 @@
-"""The queue: one job after the other in the order that people gave them, short ones beside them."""
+"""The queue: films one after the other in the order in which they were added; short jobs run beside them."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from skipvsr.web.app import STATIC, house_of, person_of
+from skipvsr.web.app import STATIC, person_of, services_of
 from skipvsr.web.command import MAX_SECTION_SECONDS
 from skipvsr.web.job_routes import add_copy, add_job, change_job, job_reference, job_snapshot, remove_job
 from skipvsr.web.media import media
@@ -23,27 +23,27 @@ async def page(request: Request) -> Response:
 
 async def state(request: Request) -> Response:
     """Everything at the start: what there is to choose from, and what is the person's."""
-    house = house_of(request)
-    offers = await house.offers()
-    limits = house.options.limits
+    services = services_of(request)
+    offers = await services.offers()
+    limits = services.options.limits
     return JSONResponse(
         {
             "models": offers.models,
             "presets": offers.presets,
             "endings": offers.endings,
             "thumbnails": THUMBNAILS,
-            "browse": bool(house.options.roots),
+            "browse": bool(services.options.roots),
             "upload_bytes": limits.upload_bytes,
             "section_seconds": MAX_SECTION_SECONDS,
-            **house.state(person_of(request)),
+            **services.state(person_of(request)),
         }
     )
 
 
 async def events(request: Request) -> Response:
     """What changes, as it changes."""
-    house, person = house_of(request), person_of(request)
-    stream: AsyncIterator[str] = house.changes.stream(person, lambda: house.state(person))
+    services, person = services_of(request), person_of(request)
+    stream: AsyncIterator[str] = services.changes.stream(person, lambda: services.state(person))
     return StreamingResponse(stream, media_type="text/event-stream", headers={"cache-control": "no-store"})
 
 

@@ -1,4 +1,4 @@
-"""`serve`: the page's server, from the first words that it prints to the last job that it stops."""
+"""`serve`: starts the page's server, and stops it with its jobs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _KEEP_ALIVE_SECONDS = 15
 
 
 class Protocol(H11Protocol):
-    """HTTP/1.1, impatient: connections that ask for nothing are closed."""
+    """HTTP/1.1 with a time limit: connections that send no request are closed."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         super().connection_made(transport)

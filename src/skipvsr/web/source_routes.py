@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from skipvsr.errors import ConfigError, InputError, OutputError
 from skipvsr.video.segments import write_whole
 from skipvsr.web import look
-from skipvsr.web.app import house_of, person_of, read_file, read_json, text
+from skipvsr.web.app import person_of, read_file, read_json, services_of, text
 from skipvsr.web.sources import Source, upload_path
 from skipvsr.web.store import plain_name
 from skipvsr.web.uploads import receive
@@ -21,69 +21,69 @@ THUMBNAILS = 16
 
 async def folders(request: Request) -> Response:
     """What an allowed folder holds."""
-    house = house_of(request)
-    offers = await house.offers()
-    listing = await asyncio.to_thread(house.sources.listing, request.path_params.get("id"), offers.endings)
+    services = services_of(request)
+    offers = await services.offers()
+    listing = await asyncio.to_thread(services.sources.listing, request.path_params.get("id"), offers.endings)
     return JSONResponse(listing)
 
 
 async def pick(request: Request) -> Response:
     """Open a video of an allowed folder."""
-    house, person = house_of(request), person_of(request)
-    path = house.sources.file(text(await read_json(request), "file"))
-    house.sources.check_count(person)
-    found = await house.workers.files.call(look.describe, path)
-    source = house.sources.add(person, path, path.name, found, uploaded=False)
-    house.changes.tell(person)
+    services, person = services_of(request), person_of(request)
+    path = services.sources.file(text(await read_json(request), "file"))
+    services.sources.check_count(person)
+    found = await services.workers.files.call(look.describe, path)
+    source = services.sources.add(person, path, path.name, found, uploaded=False)
+    services.changes.tell(person)
     return JSONResponse(source.shown())
 
 
 async def upload(request: Request) -> Response:
     """Take a video in: the body is the file, `?name=` what it is called."""
-    house, person = house_of(request), person_of(request)
-    house.sources.check_count(person)
-    limits = house.options.limits
-    if house.uploads >= limits.uploads:
+    services, person = services_of(request), person_of(request)
+    services.sources.check_count(person)
+    limits = services.options.limits
+    if services.uploads >= limits.uploads:
         raise ConfigError(f"{limits.uploads} uploads are under way, which is as many as can be; wait for one to end")
     name = plain_name(request.query_params.get("name", ""))
-    path = upload_path(house.store, name)
-    house.uploads += 1
+    path = upload_path(services.store, name)
+    services.uploads += 1
     try:
-        await receive(request, path, house.store, limits)
+        await receive(request, path, services.store, limits)
         try:
-            found = await house.workers.files.call(look.describe, path)
+            found = await services.workers.files.call(look.describe, path)
         except InputError as error:
             raise InputError(str(error).replace(str(path), name)) from error
-        source = house.sources.add(person, path, name, found, uploaded=True)
+        source = services.sources.add(person, path, name, found, uploaded=True)
     except BaseException:
         path.unlink(missing_ok=True)
         raise
     finally:
-        house.uploads -= 1
-    house.changes.tell(person)
+        services.uploads -= 1
+    services.changes.tell(person)
     return JSONResponse(source.shown())
 
 
 async def close_source(request: Request) -> Response:
     """Close a video."""
-    house = house_of(request)
+    services = services_of(request)
     source = _source(request)
-    if source.uploaded and house.queue.uses(source.path):
+    if source.uploaded and services.queue.uses(source.path):
         raise ConfigError(f"{source.name} is needed by a job; wait for it, or cancel it first")
-    house.sources.close(source)
-    house.changes.tell(source.person)
+    services.sources.close(source)
+    services.changes.tell(source.person)
     return Response(status_code=204)
 
 
 async def thumbnail(request: Request) -> Response:
     """One of the thumbnails of the filmstrip, made when it is first asked for."""
-    house, source, index = house_of(request), _source(request), int(request.path_params["index"])
+    services, source, index = services_of(request), _source(request), int(request.path_params["index"])
     if not 0 <= index < THUMBNAILS:
         raise KeyError(index)
-    place = house.store.cache / source.id / f"{index}.jpg"
+    place = services.store.cache / source.id / f"{index}.jpg"
     if not place.is_file():
         seconds = source.found["first_seconds"] + (index + 0.5) / THUMBNAILS * (source.found["seconds"] or 0)
-        contents = await house.workers.files.call(look.thumbnail_at, source.path, seconds)
+        contents = await services.workers.files.call(look.thumbnail_at, source.path, seconds)
         with contextlib.suppress(OSError, OutputError):  # a full disk, or the video was closed meanwhile
             place.parent.mkdir(exist_ok=True)
             write_whole(place, contents)
@@ -93,4 +93,4 @@ async def thumbnail(request: Request) -> Response:
 
 
 def _source(request: Request) -> Source:
-    return house_of(request).sources.get(person_of(request), request.path_params["id"])
+    return services_of(request).sources.get(person_of(request), request.path_params["id"])

@@ -1,4 +1,4 @@
-"""Taking a file in: written as it comes, within bounds, and not for ever."""
+"""Receiving an upload: written to disk as it arrives, with limits of size and time."""
 
 from __future__ import annotations
 

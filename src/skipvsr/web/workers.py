@@ -69,7 +69,7 @@ class Workers:
 
 
 class Latest:
-    """Lets only the newest of a person's requests through: those that wait when a newer one comes are given up."""
+    """Lets only the newest request of each person through: older ones that still wait are answered without being computed."""
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
