@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from skipvsr.errors import ConfigError, ShapeError
 from skipvsr.evaluation.cost import cost_per_frame
+from skipvsr.models.blocks import InputConv
 from skipvsr.models.flow import light_flow, spynet, warp
+from skipvsr.models.reconstruction import SubpixelConv, as_frame, enlarge_bilinearly
 from skipvsr.models.vsr import SkipVSR, VSRConfig
 from tests.conftest import make_network
 
@@ -157,3 +160,24 @@ def test_every_frame_is_seen_by_every_other(tiny: SkipVSR):
     with torch.inference_mode():
         difference = (tiny(changed) - tiny(clip)).abs().amax(dim=(0, 2, 3, 4))
     assert (difference > 1e-7).all()
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+def test_bilinear_enlargement_is_torchs(scale: int):
+    frame = torch.rand(2, 3, 17, 23)
+    expected = F.interpolate(frame, scale_factor=scale, mode="bilinear", align_corners=False)
+    torch.testing.assert_close(as_frame(enlarge_bilinearly(frame, scale)), expected)
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+def test_a_subpixel_convolution_is_a_convolution_and_a_pixel_shuffle(scale: int):
+    layer, x = SubpixelConv(5, 3 * scale**2, 3, padding=1), torch.rand(2, 5, 9, 11)
+    plain = F.conv2d(x, layer.weight, layer.bias, padding=1)
+    torch.testing.assert_close(as_frame(layer(x)), F.pixel_shuffle(plain, scale))
+
+
+def test_the_input_convolution_is_that_of_frame_and_state_in_one():
+    layer = InputConv(3 + 6, 6, 3, padding=1)
+    frame, state = torch.rand(2, 3, 9, 11), torch.rand(2, 6, 9, 11)
+    plain = F.conv2d(torch.cat((frame, state), dim=1), layer.weight, layer.bias, padding=1)
+    torch.testing.assert_close(layer(frame, state), plain)

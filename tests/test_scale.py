@@ -69,8 +69,9 @@ def test_a_x4_network_starts_a_x2_one_that_gives_its_means():
     assert two.config == LIGHT
     frame, backward, forward = torch.rand(1, 3, 20, 24), torch.rand(1, 6, 20, 24), torch.rand(1, 6, 20, 24)
     with torch.inference_mode():
-        added = F.avg_pool2d(four.reconstruction(backward, forward), 2)
-        torch.testing.assert_close(two.reconstruction(backward, forward), added)
+        nothing = torch.zeros_like(frame)
+        added = F.avg_pool2d(four.reconstruct(nothing, backward, forward), 2)
+        torch.testing.assert_close(two.reconstruct(nothing, backward, forward), added)
         torch.testing.assert_close(
             two.propagate("forward", frame, None, None), four.propagate("forward", frame, None, None)
         )

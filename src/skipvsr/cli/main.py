@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import NoReturn
 
+from skipvsr.allocation import keep_freed_memory
 from skipvsr.cli import (
     benchmark,
     calibrate,
@@ -46,6 +47,7 @@ class Interrupted(KeyboardInterrupt):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its status: 0, or another number with one line on standard error."""
+    keep_freed_memory()
     if threading.current_thread() is threading.main_thread():
         before = {number: signal.signal(number, _interrupt) for number in _SIGNALS}
     else:

@@ -32,9 +32,9 @@ def measure_ranges(
     ranges: dict[str, tuple[float, float]] = {}
 
     def note(name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        low, high = (value.item() for value in inputs[0].aminmax())
+        bounds = [value.item() for values in inputs for value in values.aminmax()]
         known = ranges.get(name, (0.0, 0.0))
-        ranges[name] = (min(known[0], low), max(known[1], high))
+        ranges[name] = (min(known[0], *bounds), max(known[1], *bounds))
 
     convolutions = [
         (name, module)

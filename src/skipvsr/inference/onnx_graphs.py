@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from skipvsr.errors import ConfigError
 from skipvsr.models.any_model import AnyModel
-from skipvsr.models.blocks import BasicVSRReconstruction, ResidualBlock, Trunk
+from skipvsr.models.blocks import ResidualBlock, Trunk
 from skipvsr.models.flow import PyramidFlow
 from skipvsr.models.quantization import Quantization
+from skipvsr.models.reconstruction import BasicVSRReconstruction
 from skipvsr.models.recurrence import Direction
 from skipvsr.models.vsr import SkipVSR
 

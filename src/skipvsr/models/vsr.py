@@ -6,13 +6,13 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skipvsr.errors import ConfigError
-from skipvsr.models.blocks import BasicVSRReconstruction, LightReconstruction, Trunk
+from skipvsr.models.blocks import Trunk
 from skipvsr.models.flow import light_flow, spynet, warp
 from skipvsr.models.quantization import Quantization
+from skipvsr.models.reconstruction import BasicVSRReconstruction, LightReconstruction
 from skipvsr.models.recurrence import Direction, RunTrunk, check_clip
 from skipvsr.models.router import Calibration, Router, make_router
 
@@ -228,5 +228,4 @@ class SkipVSR(nn.Module):
 
     def reconstruct(self, frame: Tensor, backward: Tensor, forward: Tensor) -> Tensor:
         """Frame (N, 3, H, W) and its two states (N, C, H, W) -> (N, 3, s * H, s * W) with the scale s."""
-        base = F.interpolate(frame, scale_factor=self.config.scale, mode="bilinear", align_corners=False)
-        return self.reconstruction(backward, forward) + base
+        return self.reconstruction(frame, backward, forward)

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, NoReturn
 
 import torch
 
+from skipvsr.allocation import keep_freed_memory
 from skipvsr.errors import SkipVSRError
 from skipvsr.inference.upscaler import Upscaler
 from skipvsr.upscale.isolated import Defect, Failure, Interruption, IsolatedJob, Note
@@ -24,6 +25,7 @@ _SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(s
 
 def main() -> NoReturn:
     """Do one job. Without a whole one (standard input ends) there is nothing to do."""
+    keep_freed_memory()
     replies = Replies(os.fdopen(os.dup(1), "wb"))
     os.dup2(2, 1)  # whatever else prints must not garble the replies
     try:
