@@ -48,19 +48,19 @@ async def make_preview(request: Request) -> Response:
 
 async def make_estimate(request: Request) -> Response:
     """Measure what the whole film takes: some seconds, in which there is no preview."""
-    house, person, values = house_of(request), person_of(request), await read_json(request)
-    source = house.sources.get(person, text(values, "source"))
-    settings = await settings_of(house, values)
-    name = job_words(house, source, settings)["result_name"]
-    asked = look.PreviewRequest(source.path, 0.0, settings, device=house.options.device, result_name=name)
-    if not await house.latest.turn(person):
+    services, person, values = services_of(request), person_of(request), await read_json(request)
+    source = services.sources.get(person, text(values, "source"))
+    settings = await settings_of(services, values)
+    name = job_words(services, source, settings)["result_name"]
+    asked = look.PreviewRequest(source.path, 0.0, settings, device=services.options.device, result_name=name)
+    if not await services.latest.turn(person):
         raise HTTPException(409, "something newer was asked for")
     try:
-        found = await house.workers.previews.call(look.film_estimate, asked)
+        found = await services.workers.previews.call(look.film_estimate, asked)
     except (InputError, OutputError) as error:
         raise type(error)(str(error).replace(str(source.path), source.name)) from error
     finally:
-        house.latest.done()
+        services.latest.done()
     return JSONResponse(asdict(found))
 
 
