@@ -21,7 +21,7 @@ from skipvsr.upscale.job import upscale_video
 from skipvsr.video.open import read_clip
 from skipvsr.video.write import EncodeOptions
 from tests.media import packets
-from tests.test_cluster_shards import SETTINGS, film, work_folder
+from tests.test_cluster_shards import SETTINGS, film, images, work_folder
 
 pytest.importorskip("ray")
 
@@ -59,10 +59,12 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return source, whole
 
 
-def run(source: Path, place: Path, on_progress: Callable[[ClusterProgress], object]) -> FilmOutcome:
+def run(
+    source: Path, place: Path, on_progress: Callable[[ClusterProgress], object], model: str = "compact"
+) -> FilmOutcome:
     from skipvsr.cluster.on_ray import upscale_on_ray
 
-    (outcome,) = upscale_on_ray([source], place, "compact", settings=SETTINGS, on_progress=on_progress)
+    (outcome,) = upscale_on_ray([source], place, model, settings=SETTINGS, on_progress=on_progress)
     return outcome
 
 
@@ -171,6 +173,18 @@ def test_a_killed_driver_goes_on_from_what_is_safe(cluster: Any, tmp_path: Path,
     report = json.loads(again.stdout.splitlines()[-1])
     assert (report["event"], report["frames"], report["resumed_at"]) == ("report", 7 * SCENES, safe)
     assert np.array_equal(read_clip(place), read_clip(example[1]))
+
+
+@pytest.mark.slow
+def test_a_folder_of_images(cluster: Any, tmp_path: Path):
+    source = images(tmp_path / "in")
+    outcome = run(source, tmp_path / "out", lambda progress: None, "bicubic")
+    assert outcome.report is not None
+    assert outcome.report.frames == 17
+    upscale_video(source, tmp_path / "whole", "bicubic", stream=SETTINGS.stream, output=SETTINGS.output)
+    for path in (tmp_path / "whole").iterdir():
+        assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
+    assert len(list((tmp_path / "out").iterdir())) == 17
 
 
 @pytest.mark.slow

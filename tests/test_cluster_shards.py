@@ -19,13 +19,15 @@ from skipvsr.inference.options import ComputeOptions, StreamOptions
 from skipvsr.models.vsr import SkipVSR
 from skipvsr.upscale.job import upscale_video
 from skipvsr.upscale.options import OutputOptions
+from skipvsr.video.images import write_image
 from skipvsr.video.open import read_clip
 from skipvsr.video.write import EncodeOptions
 from tests.media import make_video, packets, picture, times
 
 LOSSLESS = EncodeOptions(codec="ffv1", pixel_format="yuv444p")
 SETTINGS = FilmSettings(
-    ComputeOptions(device="cpu"),
+    # Without a precision one machine settles it for itself, and many take that of the model.
+    ComputeOptions(device="cpu", precision="fp32"),
     StreamOptions(window=4, lookahead=2),
     OutputOptions(encoding=LOSSLESS, segment_length=6),
     exact=True,
@@ -183,3 +185,58 @@ def test_the_precision_is_settled_once_for_all(tmp_path: Path, tiny: SkipVSR, mo
     assert outcome.report is not None
     assert outcome.report.precision == "bf16"
     assert np.array_equal(read_clip(tmp_path / "auto.mkv"), read_clip(tmp_path / "bf16.mkv"))
+
+
+def images(folder: Path, count: int = 17) -> Path:
+    """Three kinds of files, with opacity in some."""
+    folder.mkdir()
+    for index in range(count):
+        pixels = (picture(3 * index) // 2 + 120 * (index >= 9)).astype(np.uint8)
+        if index % 3 == 0:
+            write_image(folder / f"{index:03}.tif", pixels.astype(np.uint16) * 257)
+        else:
+            alpha = np.where(pixels[..., 0] > 100, 255, 40).astype(np.uint8) if index % 3 == 1 else None
+            write_image(folder / f"{index:03}.{'jpg' if alpha is None else 'png'}", pixels, alpha)
+    return folder
+
+
+def test_a_folder_of_images_is_shared_too(tmp_path: Path, tiny: SkipVSR):
+    source, place = images(tmp_path / "in"), tmp_path / "out"
+    upscale_video(
+        source, tmp_path / "whole", tiny, compute=SETTINGS.compute, stream=SETTINGS.stream, output=SETTINGS.output
+    )
+    (first,) = run(source, place, tiny, 0, 2)
+    assert first.missing == 8
+    assert not place.exists()
+    (last,) = run(source, place, tiny, 1, 2)
+    assert last.report is not None
+    assert (last.report.frames, last.report.scenes, last.report.resumed_at) == (17, 2, 9)
+    names = sorted(path.name for path in place.iterdir())
+    assert names == sorted(path.name for path in source.iterdir())
+    for name in names:
+        assert (place / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out", "whole"]
+    (late,) = run(source, place, tiny, 0, 2)
+    assert (late.report, late.error, late.missing) == (None, None, 0)
+
+
+def test_a_tree_of_folders_and_videos(tmp_path: Path):
+    (tmp_path / "in").mkdir()
+    images(tmp_path / "in" / "stills", 3)
+    make_video(tmp_path / "in" / "a.mp4", 3)
+    outcomes = run(tmp_path / "in", tmp_path / "out", "bicubic", 0, 1)
+    assert [outcome.report is not None for outcome in outcomes] == [True, True]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.mp4", "stills"]
+    assert len(list((tmp_path / "out" / "stills").iterdir())) == 3
+
+
+def test_what_a_folder_of_images_cannot_have_is_said(tmp_path: Path):
+    source = images(tmp_path / "in", 3)
+    (outcome,) = run(source, tmp_path / "out.mp4", "bicubic", 0, 1)
+    assert "looks like a video, and the input is a folder of images" in str(outcome.error)
+    with pytest.raises(ConfigError, match="folder of images, which have no times"):
+        run(source, tmp_path / "out", "bicubic", 0, 1, replace(SETTINGS, start=1.0))
+    (source / "001.png").rename(source / "009.png")
+    (outcome,) = run(source, tmp_path / "out", "bicubic", 0, 1)
+    assert isinstance(outcome.error, InputError)
+    assert not work_folder(tmp_path / "out").exists()

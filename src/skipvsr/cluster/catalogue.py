@@ -21,7 +21,8 @@ def films(sources: Sequence[str | Path], destination: str | Path) -> list[FilmTa
     """What there is to do.
 
     Args:
-        sources: videos, and folders with videos anywhere below them; paths or URLs, which end in "/" where they are folders.
+        sources: videos, folders of images, and folders with those anywhere below them; paths, or URLs of videos, which end in
+            "/" where they are folders.
         destination: for one video a video; otherwise a folder, in which a single folder's tree is kept.
 
     Raises:

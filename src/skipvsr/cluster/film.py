@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, astuple
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,8 +22,8 @@ from skipvsr.errors import ConfigError, DecodeError, InputError, OutputError
 from skipvsr.upscale.checkpoint import identity
 from skipvsr.upscale.request import default_segment_length
 from skipvsr.video.files import hidden_name
-from skipvsr.video.open import open_writer
-from skipvsr.video.read import VideoReader
+from skipvsr.video.image_folder import ImageFolderReader, ImageFolderWriter, output_names
+from skipvsr.video.open import Reader, check_output, open_reader, open_writer
 from skipvsr.video.write import VideoWriter
 
 _JOB = "job.json"
@@ -45,7 +46,7 @@ class Film:
     Raises:
         InputError: the source is missing, or no video.
         OutputError: the output exists or cannot be written, or there is work of another job beside it.
-        ConfigError: impossible settings, or a folder of images.
+        ConfigError: impossible settings.
     """
 
     def __init__(self, task: FilmTask, settings: FilmSettings, network: NetworkId) -> None:
@@ -66,22 +67,27 @@ class Film:
         settings, output = self.settings, self.settings.output
         self._check_destination()
         source = self._fetch()
-        self.reader = self._stack.enter_context(
-            VideoReader(source, settings.start, settings.end, deinterlace=settings.deinterlace)
+        self.reader: Reader = self._stack.enter_context(
+            open_reader(source, settings.start, settings.end, deinterlace=settings.deinterlace)
         )
-        info = self.reader.info
+        info, images = self.reader.info, isinstance(self.reader, ImageFolderReader)
+        if not is_url(self.task.destination):
+            check_output(Path(self.task.destination), self.reader, overwrite=output.overwrite)
+        elif images:
+            raise ConfigError(f"a folder of images cannot become {self.task.destination}; give a path, not a URL")
         windows = settings.stream.windows(network.config, info.height, info.width)
         length = output.segment_length or default_segment_length(network.config, info.height, info.width)
         self.plan = FilmPlan(
             info=info,
             size=output.size_of(info, network.config.scale),
-            container=Path(name_of(self.task.destination)).suffix.lower(),
+            container="" if images else Path(name_of(self.task.destination)).suffix.lower(),
             encoding=output.encoding,
             chunks=ChunkOptions(
                 length=length, warmup=settings.warmup, lookahead=windows.lookahead, exact=settings.exact,
                 scene_detection=settings.stream.scene_detection,
                 repeat_detection=settings.stream.repeat_detection,
             ),
+            endings=self._endings(),
         )  # fmt: skip
         self.plan.encoder()  # what is wrong with the settings is said now
         self.window, self.lookahead = windows.window, windows.lookahead
@@ -136,9 +142,11 @@ class Film:
                 place, self.plan.size[1], self.plan.size[0], self.reader,
                 options=self.plan.encoding, sample_aspect_ratio=self.plan.sample_aspect_ratio,
                 overwrite=self.settings.output.overwrite, work=Path(folder),
-                segments=segments_of(self.work, reports, Path(folder)),
+                segments=(segments := segments_of(self.work, reports, Path(folder))),
             ) as writer:  # fmt: skip
-                pass
+                if isinstance(writer, ImageFolderWriter):
+                    for contents in chain.from_iterable(segment.contents() for segment in segments):
+                        writer.write_contents(contents)
             if not local:
                 store, name = store_and_name(self.task.destination)
                 store.put(place, name)
@@ -161,14 +169,14 @@ class Film:
     def _fetch(self) -> Path:
         """The source on this machine: FFmpeg seeks in it, and it is read twice."""
         if not is_url(self.task.source):
-            if Path(self.task.source).is_dir():
-                raise ConfigError(f"{self.task.source} is a folder of images, which one machine upscales; give videos")
             self._source_version = ""
             return Path(self.task.source)
         store, name = store_and_name(self.task.source)
         try:
             self._source_version = store.version(name)
             if store.local is not None:
+                if (store.local / name).is_dir():
+                    self._source_version = ""  # a folder's time says nothing of the images in it
                 return store.local / name
             place = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="skipvsr-"))) / name
             store.get(name, place)
@@ -182,7 +190,7 @@ class Film:
         compute = {name: value for name, value in asdict(settings.compute).items() if name != "device"}
         precision = "each machine's own" if settings.mixed_precision else settings.compute.precision
         return {
-            "source": self._source_version or identity(Path(self.task.source)),
+            "source": self._source_version or self._identity_of_source(),
             "part": [settings.start, settings.end],
             "deinterlacing": settings.deinterlace,
             "model": network.fingerprint,
@@ -194,6 +202,16 @@ class Film:
             **asdict(settings.output.encoding),
             "version": [version(name) for name in ("skipvsr", "av")],
         }
+
+    def _endings(self) -> tuple[str, ...]:
+        """Of the files that the images of a folder become."""
+        if not isinstance(self.reader, ImageFolderReader):
+            return ()
+        return tuple(Path(name).suffix for name in output_names(self.reader.names))
+
+    def _identity_of_source(self) -> str:
+        path = self.reader.path
+        return identity(path, self.reader.files if isinstance(self.reader, ImageFolderReader) else None)
 
     def _resume(self, job: dict[str, Any]) -> None:
         """Find what is safe already, unless it is another job's."""

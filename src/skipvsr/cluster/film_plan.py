@@ -13,6 +13,7 @@ from skipvsr.inference.options import ComputeOptions, StreamOptions
 from skipvsr.models.any_model import AnyConfig
 from skipvsr.upscale.options import OutputOptions
 from skipvsr.upscale.size import pixel_aspect
+from skipvsr.video.image_segments import ImageSegmentEncoder
 from skipvsr.video.probe import VideoInfo
 from skipvsr.video.segment_encoder import SegmentEncoder
 from skipvsr.video.write import EncodeOptions
@@ -78,9 +79,10 @@ class FilmPlan:
     Args:
         info: of the source.
         size: (height, width) of the frames that are written.
-        container: ending of the output.
+        container: ending of the output; of a folder of images empty.
         encoding: how segments are encoded.
         chunks: how it is cut.
+        endings: of the files that the images of a folder become; of a video empty.
     """
 
     info: VideoInfo
@@ -88,6 +90,7 @@ class FilmPlan:
     container: str
     encoding: EncodeOptions
     chunks: ChunkOptions
+    endings: tuple[str, ...] = ()
 
     @property
     def sample_aspect_ratio(self) -> Fraction:
@@ -95,9 +98,11 @@ class FilmPlan:
         info, (height, width) = self.info, self.size
         return pixel_aspect(info.sample_aspect_ratio, info.height, info.width, height, width)
 
-    def encoder(self) -> SegmentEncoder:
+    def encoder(self) -> SegmentEncoder | ImageSegmentEncoder:
         """What encodes its segments."""
         height, width = self.size
+        if self.endings:
+            return ImageSegmentEncoder(width, height, self.endings)
         return SegmentEncoder(
             width, height, container=self.container, source=self.info, options=self.encoding,
             sample_aspect_ratio=self.sample_aspect_ratio,

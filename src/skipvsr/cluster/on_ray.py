@@ -34,7 +34,8 @@ def upscale_on_ray(
     A lost machine costs the chunks that it had. Films that fail do not stop the others.
 
     Args:
-        sources: videos, and folders with videos below them; paths of this machine, or URLs that every machine can reach.
+        sources: videos, folders of images, and folders with those below them; paths of this machine, or URLs (of videos) that
+            every machine can reach.
         destination: a video for one video, otherwise a folder.
         model, scale: as for `upscale_video`; one model for all films, sent to the workers.
         settings: what is done.

@@ -77,7 +77,7 @@ def upscale_shard(
     output.
 
     Args:
-        sources: videos, and folders with videos below them; paths, or URLs that fsspec knows.
+        sources: videos, folders of images, and folders with those below them; paths, or URLs (of videos) that fsspec knows.
         destination: a video for one video, otherwise a folder; where all shards can reach it.
         model, scale: as for `upscale_video`; one model for all films.
         shard: which part.

@@ -18,8 +18,10 @@ from skipvsr.cluster.chunks import ChunkFrame, Role
 from skipvsr.cluster.store import Store
 from skipvsr.inference.upscaler import Upscaler
 from skipvsr.upscale.frames import to_array, to_tensor
+from skipvsr.upscale.pipeline import enlarged_alpha
 from skipvsr.upscale.size import resize
 from skipvsr.video.frame import Frame
+from skipvsr.video.image_segments import ImageSegmentEncoder
 from skipvsr.video.prefetch import WriteBehind
 from skipvsr.video.segment_encoder import SegmentEncoder
 from skipvsr.video.segments import Segment
@@ -60,7 +62,7 @@ class ChunkReport:
 def upscale_chunk(
     frames: Iterable[ChunkFrame],
     upscaler: Upscaler,
-    encoder: SegmentEncoder,
+    encoder: SegmentEncoder | ImageSegmentEncoder,
     path: Path,
     *,
     index: int,
@@ -86,7 +88,7 @@ def upscale_chunk(
 
     def encode(item: tuple[ChunkFrame, Tensor]) -> None:
         assert writer is not None
-        frame = _resized(*item, encoder.size)
+        frame = _resized(*item, encoder.size, upscaler.model.scale)
         writer.write(encoder.converted(frame), frame)
 
     try:
@@ -133,10 +135,12 @@ def _of_body(results: Iterable[Tensor], waiting: deque[ChunkFrame]) -> Iterator[
             yield item, result
 
 
-def _resized(item: ChunkFrame, result: Tensor, size: tuple[int, int]) -> Frame:
+def _resized(item: ChunkFrame, result: Tensor, size: tuple[int, int], scale: int) -> Frame:
     """The frame that is written, of (width, height) pixels."""
-    width, height = size
-    return replace(item.frame, pixels=to_array(resize(result, height, width), item.frame.pixels.dtype))
+    (width, height), frame = size, item.frame
+    pixels = to_array(resize(result, height, width), frame.pixels.dtype)
+    alpha = None if frame.alpha is None else enlarged_alpha(frame.alpha, scale, height, width)
+    return replace(frame, pixels=pixels, alpha=alpha)
 
 
 def publish(store: Store, packets: bytes | Path, rows: bytes, report: ChunkReport) -> None:

@@ -41,11 +41,13 @@ class FrameBlock:
         pixels: (N, H, W, 3), uint8 or uint16.
         times: pts and duration of each, in units of the film's time base.
         roles: of each.
+        alphas: opacity of each; None where it has none.
     """
 
     pixels: np.ndarray
     times: list[tuple[int, int | None]]
     roles: list[Role]
+    alphas: list[np.ndarray | None]
 
 
 @dataclass(frozen=True)
@@ -216,10 +218,13 @@ def network_id(model: AnyModel) -> NetworkId:
 
 
 def _blocks(chunk: Chunk) -> Iterator[FrameBlock]:
-    """The frames of a chunk, in blocks."""
+    """The frames of a chunk, in blocks, each of one type: the images of a folder may differ in depth."""
     items: list[ChunkFrame] = []
     size = 0
     for item in chunk:
+        if items and item.frame.pixels.dtype != items[0].frame.pixels.dtype:
+            yield _block(items)
+            items, size = [], 0
         items.append(item)
         size += item.frame.pixels.nbytes
         if size >= _BLOCK_BYTES:
@@ -234,6 +239,7 @@ def _block(items: list[ChunkFrame]) -> FrameBlock:
         np.stack([item.frame.pixels for item in items]),
         [(item.frame.pts, item.frame.duration) for item in items],
         [item.role for item in items],
+        [item.frame.alpha for item in items],
     )
 
 
@@ -241,8 +247,9 @@ def _frames_of(ticket: ChunkTicket, plan: FilmPlan) -> Iterator[ChunkFrame]:
     """The frames of a chunk, one block at a time."""
     for reference in ticket.blocks:
         block: FrameBlock = ray.get(reference)
-        for pixels, (pts, duration), role in zip(block.pixels, block.times, block.roles, strict=True):
-            yield ChunkFrame(Frame(pixels, pts, duration, plan.info.time_base), role)
+        parts = zip(block.pixels, block.times, block.roles, block.alphas, strict=True)
+        for pixels, (pts, duration), role, alpha in parts:
+            yield ChunkFrame(Frame(pixels, pts, duration, plan.info.time_base, alpha), role)
 
 
 def _failure(error: SkipVSRError | OSError) -> Failure:

@@ -170,7 +170,7 @@ class Pipeline:
 
     def _write(self, result: Tensor, frame: Frame, depth: Tensor | None) -> None:
         dtype = frame.pixels.dtype
-        alpha = None if frame.alpha is None else _enlarged(frame.alpha, self._scale, *self._size)
+        alpha = None if frame.alpha is None else enlarged_alpha(frame.alpha, self._scale, *self._size)
         pixels = to_array(resize(result, *self._size), dtype)
         self._writer.write(replace(frame, pixels=pixels, alpha=alpha))
         if self._snapshot is not None:
@@ -180,7 +180,7 @@ class Pipeline:
             self._overlay.writer.write(replace(frame, pixels=to_array(drawn, dtype), alpha=None))
 
 
-def _enlarged(alpha: np.ndarray, scale: int, height: int, width: int) -> np.ndarray:
+def enlarged_alpha(alpha: np.ndarray, scale: int, height: int, width: int) -> np.ndarray:
     """Opacity (H, W) enlarged, bicubic, and resized like the frame."""
     plane = torch.from_numpy(alpha.astype(np.float32) / np.iinfo(alpha.dtype).max)[None]
     return to_array(resize(bicubic_upsample(plane, scale), height, width), alpha.dtype)[..., 0]

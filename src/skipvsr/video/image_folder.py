@@ -101,7 +101,7 @@ class ImageFolderWriter:
 
     def __init__(self, path: str | Path, names: list[str], *, work: Path | None = None, done: int = 0) -> None:
         self.path = Path(path)
-        names = _output_names(names)
+        names = output_names(names)
         self._names = iter(names[done:])
         place = self.path.absolute()
         self._own_work = None if work is not None else place.with_name(hidden_name(place.name, f"{os.getpid()}.part"))
@@ -154,6 +154,13 @@ class ImageFolderWriter:
         write_image(place, frame.pixels, frame.alpha)
         self._unsafe.append(place)
 
+    def write_contents(self, contents: bytes) -> None:
+        """Write a frame that is an image file already under the next name."""
+        place = self._work / next(self._names)
+        with writing(self.path):
+            place.write_bytes(contents)
+        self._unsafe.append(place)
+
     def end_segment(self) -> None:
         """Make what was written so far safe on the disk."""
         with writing(self.path):
@@ -203,7 +210,8 @@ def _check_numbers(folder: Path, files: list[Path]) -> None:
             )
 
 
-def _output_names(names: list[str]) -> list[str]:
+def output_names(names: list[str]) -> list[str]:
+    """Names of the files that images become; endings that cannot be written become .png. Raises OutputError."""
     renamed = [
         name if Path(name).suffix.lower() in WRITTEN_IMAGE_SUFFIXES else f"{Path(name).stem}.png" for name in names
     ]
