@@ -49,7 +49,7 @@ class EncodeOptions:
 
     @property
     def kept(self) -> Kept:
-        """What becomes of all but the picture."""
+        """What becomes of all but the video."""
         return Kept(self.audio, self.subtitles)
 
 
