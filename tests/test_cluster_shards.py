@@ -220,6 +220,18 @@ def test_a_folder_of_images_is_shared_too(tmp_path: Path, tiny: SkipVSR):
     assert (late.report, late.error, late.missing) == (None, None, 0)
 
 
+def test_a_folder_of_images_in_a_shared_folder(tmp_path: Path):
+    source = images(tmp_path / "in", 3)
+    (outcome,) = upscale_shard(
+        [source.as_uri()], (tmp_path / "out").as_uri(), "bicubic", shard=Shard(0, 1), settings=SETTINGS
+    )
+    assert outcome.report is not None
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["000.tif", "001.png", "002.jpg"]
+    stored = upscale_shard([source], "memory://films/out", "bicubic", shard=Shard(0, 1), settings=SETTINGS)
+    with pytest.raises(ConfigError, match="images cannot be written to memory://films/out"):
+        list(stored)
+
+
 def test_a_tree_of_folders_and_videos(tmp_path: Path):
     (tmp_path / "in").mkdir()
     images(tmp_path / "in" / "stills", 3)

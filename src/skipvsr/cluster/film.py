@@ -71,10 +71,11 @@ class Film:
             open_reader(source, settings.start, settings.end, deinterlace=settings.deinterlace)
         )
         info, images = self.reader.info, isinstance(self.reader, ImageFolderReader)
-        if not is_url(self.task.destination):
-            check_output(Path(self.task.destination), self.reader, overwrite=output.overwrite)
+        place = self._local_place(images=images)
+        if place is not None:
+            check_output(place, self.reader, overwrite=output.overwrite)
         elif images:
-            raise ConfigError(f"a folder of images cannot become {self.task.destination}; give a path, not a URL")
+            raise ConfigError(f"images cannot be written to {self.task.destination}; give a path, or a file:// URL")
         windows = settings.stream.windows(network.config, info.height, info.width)
         length = output.segment_length or default_segment_length(network.config, info.height, info.width)
         self.plan = FilmPlan(
@@ -135,9 +136,9 @@ class Film:
         edges = [0, *(report.end for report in reports)]
         if [report.first for report in reports] != edges[:-1] or edges[-1] != self.total:
             raise OutputError(f"frames of {self.task.destination} are missing; give the same command again")
-        local = not is_url(self.task.destination)
+        final = self._local_place(images=bool(self.plan.endings))
         with tempfile.TemporaryDirectory(prefix=".join-", dir=self.work.local) as folder:
-            place = Path(self.task.destination) if local else Path(folder) / name_of(self.task.destination)
+            place = final or Path(folder) / name_of(self.task.destination)
             with open_writer(
                 place, self.plan.size[1], self.plan.size[0], self.reader,
                 options=self.plan.encoding, sample_aspect_ratio=self.plan.sample_aspect_ratio,
@@ -147,7 +148,7 @@ class Film:
                 if isinstance(writer, ImageFolderWriter):
                     for contents in chain.from_iterable(segment.contents() for segment in segments):
                         writer.write_contents(contents)
-            if not local:
+            if final is None:
                 store, name = store_and_name(self.task.destination)
                 store.put(place, name)
         self.work.delete()
@@ -202,6 +203,13 @@ class Film:
             **asdict(settings.output.encoding),
             "version": [version(name) for name in ("skipvsr", "av")],
         }
+
+    def _local_place(self, *, images: bool) -> Path | None:
+        """Where the output is written at once; None: made elsewhere, and sent."""
+        if not is_url(self.task.destination):
+            return Path(self.task.destination)
+        store, name = store_and_name(self.task.destination)
+        return store.local / name if images and store.local is not None else None
 
     def _endings(self) -> tuple[str, ...]:
         """Of the files that the images of a folder become."""
