@@ -15,7 +15,8 @@ from skipvsr.inference.budget import SLACK, BudgetAccount
 from skipvsr.models.router import Calibration
 from skipvsr.routing.grid import TileGrid
 from skipvsr.routing.learned import ratio_above
-from skipvsr.routing.trace import Direction, TracedTrunk
+from skipvsr.routing.trace import TracedTrunk
+from skipvsr.terms import Direction
 
 GRID = TileGrid.of(50, 70, 10)
 BLOCKS = 5

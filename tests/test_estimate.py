@@ -14,8 +14,8 @@ from skipvsr import ConfigError, InputError, Upscaler, estimate
 from skipvsr.inference import remembered
 from skipvsr.inference.options import ComputeOptions, StreamOptions
 from skipvsr.inference.remembered import recall, remember
-from skipvsr.models.recurrence import Direction
 from skipvsr.models.vsr import SkipVSR
+from skipvsr.terms import Direction
 from skipvsr.upscale import estimate as module
 from skipvsr.upscale.measure import measure_steps
 from skipvsr.upscale.options import OutputOptions

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from skipvsr import upscale_video
 from skipvsr.inference.streaming import upscale_stream
 from skipvsr.inference.windows import Windows
-from skipvsr.models.recurrence import Direction, RunTrunk
+from skipvsr.models.recurrence import RunTrunk
 from skipvsr.models.vsr import SkipVSR
+from skipvsr.terms import Direction
 from skipvsr.upscale.progress import STAGES, Progress, ProgressMeter
 from skipvsr.upscale.speed import StepSeconds, backward_steps
 from tests.media import make_video

@@ -16,9 +16,9 @@ import pytest
 import torch
 
 from skipvsr.errors import OutputError, ResourceError
-from skipvsr.models.recurrence import Direction
 from skipvsr.models.router import Calibration
 from skipvsr.models.vsr import SkipVSR, VSRConfig
+from skipvsr.terms import Direction
 from skipvsr.upscale.batch import upscale_many
 from skipvsr.upscale.job import upscale_video
 from skipvsr.upscale.progress import Progress

@@ -24,7 +24,8 @@ from skipvsr.routing.policies import (
     depth_by_rank,
     gradient_energy,
 )
-from skipvsr.routing.trace import Direction, RoutingTrace, TracedTrunk
+from skipvsr.routing.trace import RoutingTrace, TracedTrunk
+from skipvsr.terms import Direction
 
 SIDES = st.integers(1, 70)
 

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from skipvsr.data.footage import Footage, ResizeKernel, draw_footage
 from skipvsr.errors import ConfigError, ShapeError
+from skipvsr.models.blocks import SCALE
 from skipvsr.models.resize import bicubic_downsample
 from skipvsr.video.compress import ClipEncoding, compress_clip
 
-SCALE = 4
 BLUR_SIGMA_PX = 1.6
 
 # "h264-23": BI, then H.264 at CRF 23.

@@ -15,7 +15,8 @@ from skipvsr.models.router import Calibration
 from skipvsr.models.vsr import SkipVSR
 from skipvsr.routing.learned import Gains
 from skipvsr.routing.policies import Decide, Policy, TrunkStep, by_depth
-from skipvsr.routing.trace import Direction, Tally, TracedTrunk
+from skipvsr.routing.trace import Tally, TracedTrunk
+from skipvsr.terms import Direction
 
 BUDGETS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 HALVINGS = 8

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from skipvsr.inference.routed import RoutedTrunks
-from skipvsr.models.recurrence import Direction, Recurrence, RunTrunk, WrappedNetwork
+from skipvsr.models.recurrence import Recurrence, RunTrunk, WrappedNetwork
 from skipvsr.routing.policies import Decide, Policy, TrunkStep
+from skipvsr.terms import Direction
 
 Part = Literal["flow", "trunks", "router", "reconstruction"]
 PARTS: tuple[Part, ...] = get_args(Part)

@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from skipvsr.models.blocks import Trunk
-from skipvsr.models.recurrence import Direction
 from skipvsr.models.vsr import SkipVSR
 from skipvsr.routing.policies import TrunkStep
+from skipvsr.terms import Direction
 
 
 @dataclass

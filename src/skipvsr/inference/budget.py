@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from skipvsr.models.router import Calibration
-from skipvsr.routing.trace import Direction, Tally, TracedTrunk
+from skipvsr.routing.trace import Tally, TracedTrunk
+from skipvsr.terms import Direction
 
 # How far, as a ratio of all that ran, the account may be off at the end of a window so that the threshold can stay as it is.
 SLACK = 0.01

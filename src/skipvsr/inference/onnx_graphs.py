@@ -21,8 +21,8 @@ from skipvsr.models.blocks import ResidualBlock, Trunk
 from skipvsr.models.flow import PyramidFlow
 from skipvsr.models.quantization import Quantization
 from skipvsr.models.reconstruction import BasicVSRReconstruction
-from skipvsr.models.recurrence import Direction
 from skipvsr.models.vsr import SkipVSR
+from skipvsr.terms import Direction
 
 if TYPE_CHECKING:
     from onnx import ModelProto

@@ -10,7 +10,8 @@ from torch import Tensor
 from skipvsr.errors import ConfigError
 from skipvsr.inference.onnx_graphs import make_graphs
 from skipvsr.models.any_model import AnyModel
-from skipvsr.models.recurrence import Direction, RunTrunk, WrappedNetwork
+from skipvsr.models.recurrence import RunTrunk, WrappedNetwork
+from skipvsr.terms import Direction
 
 if TYPE_CHECKING:
     from openvino import CompiledModel, Core

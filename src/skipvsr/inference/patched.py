@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from skipvsr.errors import ConfigError
-from skipvsr.models.recurrence import MIN_SIDE_PX, Direction, Recurrence, RunTrunk, WrappedNetwork
+from skipvsr.models.recurrence import MIN_SIDE_PX, Recurrence, RunTrunk, WrappedNetwork
+from skipvsr.terms import Direction
 
 PATCH_PX = 48
 STRIDE_PX = 46

@@ -12,7 +12,8 @@ from skipvsr.models.blocks import ResidualBlock, Trunk
 from skipvsr.routing.grid import TileGrid
 from skipvsr.routing.learned import DifferenceThreshold
 from skipvsr.routing.policies import Decide, Policy, TrunkStep
-from skipvsr.routing.trace import Direction, Trace, TracedTrunk
+from skipvsr.routing.trace import Trace, TracedTrunk
+from skipvsr.terms import Direction
 
 RunBlocks = Callable[[Sequence[ResidualBlock], Tensor, Decide, TileGrid], tuple[Tensor, Tensor]]
 

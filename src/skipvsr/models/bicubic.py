@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from skipvsr.models.recurrence import Direction, RunTrunk
+from skipvsr.models.recurrence import RunTrunk
 from skipvsr.models.resize import bicubic_upsample
+from skipvsr.terms import Direction
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal, Protocol
+from typing import Protocol
 
 from torch import Tensor, nn
 
 from skipvsr.errors import ShapeError
 from skipvsr.models.blocks import Trunk
+from skipvsr.terms import Direction
 
 MIN_SIDE_PX = 16
-Direction = Literal["backward", "forward"]
 
 
 class RunTrunk(Protocol):

@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skipvsr.errors import ConfigError
+from skipvsr.terms import LUMA_WEIGHTS
 
-_GREY = (0.299, 0.587, 0.114)
 _TEXTURES = 4
 Router = Literal["none", "gain", "paper"]
 LOOK_CHANNELS, LOOK_PX = 24, 4
@@ -165,7 +165,7 @@ class GainRouter(nn.Module):
         Per tile: mean and root mean square of the luma's slope, mean curvature, luma; mean length of the flow, and whether
         there is one; mean magnitude of each channel of the state, sampled at every other pixel.
         """
-        luma = (frame * frame.new_tensor(_GREY).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
+        luma = (frame * frame.new_tensor(LUMA_WEIGHTS).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
         padded = F.pad(luma, (1, 1, 1, 1), mode="replicate")
         centre = padded[..., 1:-1, 1:-1]
         right, below = padded[..., 1:-1, 2:] - centre, padded[..., 2:, 1:-1] - centre

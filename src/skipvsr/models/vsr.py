@@ -13,8 +13,9 @@ from skipvsr.models.blocks import Trunk
 from skipvsr.models.flow import light_flow, spynet, warp
 from skipvsr.models.quantization import Quantization
 from skipvsr.models.reconstruction import BasicVSRReconstruction, LightReconstruction
-from skipvsr.models.recurrence import Direction, RunTrunk, check_clip
+from skipvsr.models.recurrence import RunTrunk, check_clip
 from skipvsr.models.router import Calibration, Router, make_router
+from skipvsr.terms import Direction
 
 Flow = Literal["spynet", "light"]
 Reconstruction = Literal["basicvsr", "light"]

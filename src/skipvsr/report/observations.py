@@ -12,10 +12,10 @@ from skipvsr.inference.options import ComputeOptions, StreamOptions
 from skipvsr.inference.patched import STRIDE_PX
 from skipvsr.inference.upscaler import Upscaler
 from skipvsr.models.blocks import SCALE, Trunk
-from skipvsr.models.recurrence import Direction
 from skipvsr.models.vsr import SkipVSR
 from skipvsr.routing.grid import TileGrid
 from skipvsr.routing.trace import RoutingTrace
+from skipvsr.terms import Direction
 from skipvsr.upscale.overlay import LatestDepths
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from skipvsr.errors import ConfigError
 from skipvsr.routing.grid import TileGrid
 from skipvsr.routing.policies import Decide, TrunkStep, all_blocks, by_depth, check_ratio
-from skipvsr.routing.trace import Direction
+from skipvsr.terms import Direction
 
 # Side of the cells in which the paper's router remembers the features of the previous frame.
 CELL_PX = 4

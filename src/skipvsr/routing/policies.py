@@ -17,11 +17,10 @@ from torch import Tensor
 
 from skipvsr.errors import ConfigError
 from skipvsr.routing.grid import TileGrid
-from skipvsr.routing.trace import Direction
+from skipvsr.terms import LUMA_WEIGHTS, Direction
 
 Decide = Callable[[int, Tensor], Tensor]
 Fixed = Literal["uniform", "shallow", "deep"]
-_GREY = (0.299, 0.587, 0.114)
 
 
 @dataclass(frozen=True)
@@ -145,7 +144,7 @@ class GradientRank:
 
 def gradient_energy(frame: Tensor, grid: TileGrid) -> Tensor:
     """Mean absolute luma difference to the right and lower neighbour, per tile: (N, 3, H, W) -> (N, rows, columns)."""
-    luma = (frame * frame.new_tensor(_GREY).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
+    luma = (frame * frame.new_tensor(LUMA_WEIGHTS).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
     slope = F.pad(luma.diff(dim=-1), (0, 1)).abs() + F.pad(luma.diff(dim=-2), (0, 0, 0, 1)).abs()
     return grid.pool(slope)[:, 0]
 

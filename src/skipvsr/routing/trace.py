@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from skipvsr.routing.grid import TileGrid
-
-Direction = Literal["backward", "forward"]
+from skipvsr.terms import Direction
 
 
 class Trace(Protocol):

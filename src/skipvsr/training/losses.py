@@ -7,8 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from skipvsr.models.flow import PyramidFlow, warp
-
-_GREY = (0.299, 0.587, 0.114)
+from skipvsr.terms import LUMA_WEIGHTS
 
 
 def charbonnier(prediction: Tensor, target: Tensor, epsilon: float = 1e-6) -> Tensor:
@@ -96,7 +95,7 @@ def stays_inside(flow: Tensor) -> Tensor:
 def _census_transform(image: Tensor, radius_px: int) -> Tensor:
     """Squashed differences of each pixel's neighbourhood to the pixel: (N, 3, H, W) -> (N, (2r+1)^2, H, W)."""
     side = 2 * radius_px + 1
-    grey = 255 * (image * image.new_tensor(_GREY).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
+    grey = 255 * (image * image.new_tensor(LUMA_WEIGHTS).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
     padded = F.pad(grey, [radius_px] * 4, mode="replicate")
     height, width = grey.shape[-2:]
     neighbours = torch.cat(

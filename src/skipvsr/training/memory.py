@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from skipvsr.models.blocks import ResidualBlock, Trunk
-from skipvsr.models.recurrence import Direction, RunTrunk
+from skipvsr.models.recurrence import RunTrunk
 from skipvsr.models.vsr import SkipVSR
+from skipvsr.terms import Direction
 
 Flows = tuple[list[Tensor], list[Tensor]]
 

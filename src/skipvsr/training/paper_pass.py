@@ -15,12 +15,12 @@ from skipvsr.inference import masked
 from skipvsr.inference.routed import RoutedTrunks
 from skipvsr.models.blocks import ResidualBlock, Trunk
 from skipvsr.models.flow import warp
-from skipvsr.models.recurrence import Direction
 from skipvsr.models.router import MaskGenerator
 from skipvsr.models.vsr import SkipVSR
 from skipvsr.routing.grid import TileGrid
 from skipvsr.routing.learned import DifferenceThreshold
 from skipvsr.routing.policies import Decide, Policy
+from skipvsr.terms import Direction
 from skipvsr.training.memory import Flows, Saving, super_resolve
 from skipvsr.training.paper import feature_distance, target_layers, target_of, tile_psnr
 from skipvsr.training.paper_method import PaperMethod

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from skipvsr.evaluation.metrics import psnr_y
 from skipvsr.inference.patched import PatchGrid
-from skipvsr.models.recurrence import Direction
 from skipvsr.models.vsr import SkipVSR
+from skipvsr.terms import Direction
 from skipvsr.training.paper_generator import score_targets
 from skipvsr.training.paper_method import PaperMethod
 from skipvsr.training.paper_pass import (

@@ -12,7 +12,7 @@ from skipvsr.models.router import GainRouter
 from skipvsr.routing.grid import TileGrid
 from skipvsr.routing.learned import Gains, ask, depth_within
 from skipvsr.routing.policies import Decide, TrunkStep, by_depth, depth_by_rank, gradient_energy
-from skipvsr.routing.trace import Direction
+from skipvsr.terms import Direction
 
 GAIN_UNIT = 1e-4
 

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from skipvsr.routing.trace import Direction, TracedTrunk
+from skipvsr.routing.trace import TracedTrunk
+from skipvsr.terms import LUMA_WEIGHTS, Direction
 
 # Viridis at five places: dark for tiles where nothing ran, yellow where everything did; readable without colour vision.
 _COLOURS = torch.tensor([[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]]) / 255
@@ -49,5 +50,5 @@ def draw_depth(frame: Tensor, ratio: Tensor) -> Tensor:
     """A frame (3, H, W), grey, with the ratio (h, w) in [0, 1] in colour over it: dark to yellow."""
     colour = colour_depth(ratio)
     colour = F.interpolate(colour[None], size=frame.shape[-2:], mode="nearest")[0].to(frame)
-    grey = (frame.clamp(0, 1) * frame.new_tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(dim=0, keepdim=True)
+    grey = (frame.clamp(0, 1) * frame.new_tensor(LUMA_WEIGHTS).view(3, 1, 1)).sum(dim=0, keepdim=True)
     return torch.lerp(grey.expand_as(colour), colour, _STRENGTH)
