@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from skipvsr.web.command import JobSettings, arguments, command_line
+
+# What the command line says of sound that the container does not hold; the page has the same choice under another name.
+_SOUND_ADVICE = re.compile(r"convert its sound with --audio \w+(?: \([^)]*\))?")
 
 
 class State(StrEnum):
@@ -154,7 +158,7 @@ class Job:
         """A message of the command line, with names in the place of paths."""
         for path, name in ((self.result, self.result.name), (self.source, self.name), (self.folder, "the work folder")):
             message = message.replace(str(path), name)
-        return message
+        return _SOUND_ADVICE.sub("choose another sound under Encoding, and start it again", message)
 
 
 def shown_command(source: str, name: str, settings: JobSettings) -> str:

@@ -48,9 +48,10 @@ const CODECS = {
   h264: "H.264", hevc: "H.265 (HEVC)", av1: "AV1", vp9: "VP9", vp8: "VP8", mpeg2video: "MPEG-2", mpeg4: "MPEG-4",
   prores: "ProRes", ffv1: "FFV1", mjpeg: "Motion JPEG", libx264: "H.264", libx265: "H.265", aac: "AAC", opus: "Opus",
   mp3: "MP3", ac3: "AC-3", eac3: "E-AC-3", vorbis: "Vorbis", flac: "FLAC",
+  wmv1: "WMV 7", wmv2: "WMV 8", wmv3: "WMV 9", vc1: "VC-1", wmav1: "WMA", wmav2: "WMA", wmapro: "WMA Pro",
 };
 export const codecName = (name) => CODECS[name] ?? name;
-const CONTAINERS = [["matroska,webm", "Matroska"], ["mov,mp4", "MP4 / QuickTime"], ["mpegts", "MPEG-TS"], ["avi", "AVI"]];
+const CONTAINERS = [["matroska,webm", "Matroska"], ["mov,mp4", "MP4 / QuickTime"], ["mpegts", "MPEG-TS"], ["avi", "AVI"], ["asf", "ASF"]];
 export const containerName = (name) => CONTAINERS.find(([start]) => name.startsWith(start))?.[1] ?? name;
 const MATRICES = { 0: "RGB", 1: "BT.709", 5: "BT.601", 6: "BT.601", 9: "BT.2020" };
 

@@ -48,7 +48,7 @@ export class QueueView {
     row.node = el("li", { className: "job" },
       el("div", { className: "frame" }, row.image),
       el("div", { className: "words" },
-        el("p", { className: "title" }, el("strong", {}, job.name), " ", el("span", { className: "quiet" }, settingsWords(job.settings)), row.state),
+        el("p", { className: "title" }, el("strong", {}, job.name), " ", (row.settings = el("span", { className: "quiet" })), row.state),
         row.bar, row.numbers, row.message),
       el("div", { className: "row buttons" }, button("up", "↑", "icon"), button("down", "↓", "icon"), button("pause", "Pause"), button("resume", "Resume"), button("cancel", "Cancel"),
         button("retry", "Try again"), row.watch, row.link, button("remove", "Remove")));
@@ -59,6 +59,7 @@ export class QueueView {
     row.job = job;
     row.node.dataset.state = job.state;
     row.state.textContent = STATES[job.state];
+    row.settings.textContent = settingsWords(job.settings, job.report?.model);
     const { fraction, words } = progressOf(job);
     row.bar.hidden = isFinished(job);
     if (fraction === null && job.state === "running") row.bar.removeAttribute("value");
@@ -66,6 +67,7 @@ export class QueueView {
     row.numbers.textContent = job.state === "done" ? doneWords(job) : words;
     row.message.textContent = job.message;
     row.message.hidden = !job.message;
+    row.numbers.hidden = !row.numbers.textContent;
     const shown = {
       up: place > 0, down: place >= 0 && place < count - 1, pause: ["running", "waiting"].includes(job.state), resume: job.state === "paused",
       cancel: !isFinished(job), retry: ["failed", "cancelled"].includes(job.state), remove: isFinished(job),
@@ -107,8 +109,9 @@ function doneWords(job) {
   return words.join(" · ");
 }
 
-function settingsWords(settings) {
-  const words = [settings.model];
+function settingsWords(settings, model) {
+  const words = [model || settings.model];
+  if (settings.scale) words.push(`× ${settings.scale}`);
   if (settings.budget) words.push(`${Math.round(100 * settings.budget)} %`);
   if (settings.height) words.push(`${settings.height} lines`);
   if (settings.encoding) words.push(settings.encoding);

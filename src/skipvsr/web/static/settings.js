@@ -96,7 +96,7 @@ export class Settings {
     this.#about("");
     this.crf.disabled = this.encoding.value === "ffv1";
     for (const input of this.presets.querySelectorAll("input")) {
-      input.checked = Math.abs(100 * this.budgets[input.value] - value) < 0.5;
+      input.checked = skips && Math.abs(100 * this.budgets[input.value] - value) < 0.5;
     }
   }
 

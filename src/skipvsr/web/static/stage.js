@@ -67,7 +67,8 @@ export class Stage {
     this.depthChoice.hidden = mode !== "frame";
     this.player.close();
     this.shownSection = null;
-    this.showVeil(null);
+    if (mode === "frame") this.viewer.show(null, null);
+    this.showVeil(mode === "frame" && this.source ? "Upscaling this frame…" : null);
     this.#drawDepth();
     if (mode !== "result") {
       this.left.textContent = "Bicubic";

@@ -39,7 +39,9 @@ export class Strip {
   /** Show that a section of so many seconds begins at the mark; null: a single frame. */
   setSpan(seconds) {
     this.span.hidden = seconds === null;
-    if (seconds !== null && this.length) this.span.style.width = `${Math.min(100, (100 * seconds) / this.length)}%`;
+    if (seconds === null || !this.length) return;
+    const shown = Math.min(seconds, Math.max(0, this.length - this.seconds));
+    this.span.style.width = `${(100 * shown) / this.length}%`;
   }
 
   #choose(seconds) {
