@@ -33,6 +33,7 @@ from skipvsr.video.read import VideoReader
 from skipvsr.video.survey import varies
 from skipvsr.video.write import EncodeOptions
 from skipvsr.web.command import JobSettings, arguments, command_line, output_name
+from skipvsr.web.jobs import Job, Kind
 from skipvsr.web.settings import Limits, ServeOptions
 from skipvsr.web.store import Store, plain_name
 from tests.media import make_video, picture
@@ -623,6 +624,14 @@ def test_the_command_line_that_is_shown():
     assert output_name("a.avi", JobSettings(), streams=False) == "a-upscaled.mp4"
     assert output_name("a.webm", JobSettings(), streams=True) == "a-upscaled.mkv"
     assert output_name("\u6620" * 80 + ".mp4", JobSettings(), streams=True) == "\u6620" * 53 + "-upscaled.mp4"
+
+
+def test_advice_about_sound_is_in_the_words_of_the_page(tmp_path: Path):
+    folder = tmp_path / "results"
+    film = Path("a.wmv")
+    job = Job("1", "me", Kind.FILM, "2", film, "a.wmv", folder, folder / "a-upscaled.mkv", JobSettings())
+    said = ".mkv files cannot hold stream 1 of a.wmv (audio, wmav2); convert its sound with --audio aac (or opus, flac)"
+    assert job.in_words(said).endswith("(audio, wmav2); choose another sound under Encoding, and start it again")
 
 
 def test_names_are_made_plain():

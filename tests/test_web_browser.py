@@ -311,6 +311,9 @@ def test_a_section_plays_in_step_with_bicubic(page: Page, clips: Path):
     open_clip(page, clips / "clip.mp4")
     page.check("#modes input[value=section]")
     page.select_option("#section-length", "2")
+    # From the middle of two seconds on there is one left.
+    right = "document.querySelector('{}').getBoundingClientRect().right"
+    assert page.evaluate(f"{right.format('#span')} <= {right.format('#strip')} + 1")
     page.focus("#strip")
     page.keyboard.press("Home")
     page.click("#veil button")
