@@ -64,12 +64,12 @@ def table(model: str, found: QuickBenchmark) -> str:
     by_place = {(speed.preset, speed.width, speed.height): speed for speed in found.speeds}
     lines = [
         f"{model} in {found.precision} on {on}, torch {machine['torch']}",
-        f"{'frames a second':24}" + "".join(f"{f'{width}x{height}':>12}" for width, height in sizes),
+        f"{'frames a second':28}" + "".join(f"{f'{width}x{height}':>12}" for width, height in sizes),
     ]
     for preset, budget in dict.fromkeys((speed.preset, speed.budget) for speed in found.speeds):
         name = f"{preset} ({budget:.0%} of the blocks)"
         cells = [f"{by_place[preset, *place].frames_per_second:12.3g}" for place in sizes]
-        lines.append(f"{name:24}" + "".join(cells))
+        lines.append(f"{name:28}" + "".join(cells))
     if len({speed.preset for speed in found.speeds}) == 1:
         lines.append("This model has no router: there is only one preset.")
     if found.busy:
