@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
 from skipvsr import ComputeOptions, ConfigError, Upscaler, load_model
-from skipvsr.benchmark import quick
+from skipvsr.benchmark import full, quick
+from skipvsr.benchmark.contenders import Contender
+from skipvsr.benchmark.full import benchmark, row
+from skipvsr.benchmark.plain import PlainNetwork
 from skipvsr.benchmark.quick import SIZES, moving_frames, quick_benchmark
 from skipvsr.inference.options import PRESETS
-from skipvsr.models.vsr import SkipVSR
+from skipvsr.models.vsr import SkipVSR, VSRConfig
+from skipvsr.report.waterfall import draw_waterfall
 from skipvsr.upscale.measure import remembered_steps
 from skipvsr.upscale.speed import StepSeconds
+from tests.conftest import make_network
 from tests.test_cli import run
 
 
@@ -71,8 +77,6 @@ def test_a_model_without_a_router_has_one_preset(steady: None, capsys: pytest.Ca
     assert {speed.preset for speed in quick_benchmark(tiny).speeds} == {"best"}
     assert run("benchmark", "--quick", "--model", "bicubic") == 0
     assert "only one preset" in capsys.readouterr().out
-    assert run("benchmark") == 2
-    assert "give --quick" in capsys.readouterr().err
 
 
 def test_the_frames_move_by_a_pixel_and_have_detail():
@@ -91,3 +95,68 @@ def test_a_preset_is_a_budget():
         ComputeOptions(preset="fast", budget=0.5)
     with pytest.raises(ConfigError, match="'turbo'; choose one of fast, balanced, best"):
         ComputeOptions(preset="turbo")  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        VSRConfig(8, 2, "light", "light"),
+        VSRConfig(8, 2, "light", "light", scale=2),
+        VSRConfig(8, 1, "spynet", "basicvsr"),
+        VSRConfig(8, 1, "light", "basicvsr", scale=2),
+    ],
+    ids=str,
+)
+def test_the_baseline_is_the_same_network(config: VSRConfig):
+    model, clip = make_network(config), torch.rand(1, 4, 3, 37, 50)
+    with torch.inference_mode():
+        torch.testing.assert_close(PlainNetwork(model)(clip), model(clip), atol=1e-4, rtol=0)
+
+
+def test_a_row_says_medians_quartiles_and_the_ratio_within_rounds():
+    contender = Contender(
+        "half", "bf16", lambda clip: 0.5, lambda height, width, ratio: int(height * width * ratio), step=True
+    )
+    seconds, first = np.array([1.0, 2.0, 3.0, 4.0, 5.0]), np.array([2.0, 8.0, 6.0, 4.0, 20.0])
+    found = row(contender, seconds, first, 0.5, (100, 200), {"fp32": 1e-6, "bf16": 2e-5}, 7)
+    assert found.seconds == (2.0, 3.0, 4.0)
+    assert found.speed_up == 2.0  # of 2, 4, 2, 1 and 4
+    assert found.gmacs == pytest.approx(1e-5)
+    # 20,000 operations in 3 seconds, where 20,000 a second are possible.
+    assert found.share_of_peak == pytest.approx(1 / 3)
+    assert row(contender, seconds, first, 0.5, (100, 200), {}, 7).share_of_peak is None
+
+
+def test_everything_runs_in_turn(monkeypatch: pytest.MonkeyPatch, tmp_path, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setattr(full, "peak_gflops", lambda precision, device: {"fp32": 100.0, "bf16": 200.0}[precision])
+    done: list[float] = []
+    found = benchmark(
+        load_model("compact"), precision="bf16", width=48, height=32, frames=2, rounds=2, sizes=[(32, 32)],
+        on_progress=done.append,
+    )  # fmt: skip
+    names = [each.name for each in found.rows if each.name != "OpenVINO, 8 bit"]
+    assert names == [
+        "plain PyTorch", "plain PyTorch, autocast to bf16", "one frame at a time, channels last", "in bf16",
+        "50% of the blocks",        "25% of the blocks", "static, 4 blocks", "static, 2 blocks",
+    ]  # fmt: skip
+    assert [each.step for each in found.rows[:8]] == [True, False, True, True, True, True, False, False]
+    assert found.rows[0].speed_up == 1.0
+    assert found.rows[0].gmacs > found.rows[6].gmacs > found.rows[7].gmacs
+    assert [(each.width, each.height, each.frames) for each in found.growth] == [(32, 32, 2), (32, 32, 6), (32, 32, 24)]
+    assert done == sorted(done)
+    assert done[-1] == 1.0
+    files = draw_waterfall(tmp_path / "figure.png", "compact", found)
+    assert [file.suffix for file in files] == [".png", ".svg", ".json"]
+    assert json.loads(files[2].read_text())["rows"][5]["name"] == "25% of the blocks"
+    words = ("--size", "48x32", "--frames", "1", "--rounds", "1", "--no-growth", "--precision", "fp32")
+    assert run("benchmark", *words, "--output", tmp_path / "found.json") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].startswith("plain PyTorch")
+    assert "1.00x" in lines[2]
+    assert json.loads((tmp_path / "found.json").read_text())["rows"][0]["speed_up"] == 1.0
+
+
+def test_wrong_sizes_are_refused(capsys: pytest.CaptureFixture[str]):
+    assert run("benchmark", "--size", "320") == 2
+    assert "320x180" in capsys.readouterr().err
+    assert run("benchmark", "--rounds", "0") == 2

@@ -128,3 +128,10 @@ def test_probe_says_what_a_file_holds(tmp_path: Path):
     assert (info.width, info.height, info.frame_count) == (64, 48, 5)
     with pytest.raises(skipvsr.InputError, match="missing"):
         skipvsr.probe(tmp_path / "missing.mp4")
+
+
+def test_networks_copied_in_inference_mode_run_anywhere():
+    with torch.inference_mode():
+        copy = network().shortened(1)
+    assert len(list(Upscaler(copy).stream(frames(2)))) == 2
+    assert not next(copy.parameters()).is_inference()

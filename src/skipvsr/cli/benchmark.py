@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skipvsr.cli.choices import PRECISIONS
@@ -11,26 +13,40 @@ from skipvsr.cli.show import add_json, print_event, progress_bar
 from skipvsr.errors import ConfigError
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from skipvsr.benchmark.full import Benchmark
     from skipvsr.benchmark.quick import QuickBenchmark
+
+PARTS = ("flow", "trunks", "router", "reconstruction")
 
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:
     """Add this command to the command line."""
     parser = commands.add_parser(
         "benchmark",
-        help="measure how fast each preset is on this machine",
-        description="Measure what each preset means on this machine: frames a second for inputs of 320x180, 854x480 and "
-        "1280x720, in less than a minute. What is measured is remembered for 'skipvsr upscale --dry-run'.",
+        help="measure how fast it is on this machine",
+        description="Run a network in every way that there is on this machine, in turn, against plain PyTorch: some minutes. "
+        "With --quick, measure what each preset means: frames a second for inputs of 320x180, 854x480 and 1280x720, in less "
+        "than a minute, which is remembered for 'skipvsr upscale --dry-run'.",
     )
-    parser.add_argument(
-        "--quick", action="store_true", help="the presets on three sizes (the only kind there is so far)"
-    )
-    parser.add_argument(
-        "--model", default="compact", help="packaged name, folder, checkpoint, Hub id, or bicubic (%(default)s)"
-    )
+    parser.add_argument("--quick", action="store_true", help="the presets on three sizes")
+    parser.add_argument("--model", default="compact", help="packaged name, folder, checkpoint or Hub id (%(default)s)")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 ... (auto: a GPU if there is one)")
     parser.add_argument(
         "--precision", choices=PRECISIONS, default="auto", help="of weights and features (%(default)s: the fastest)"
+    )
+    full = parser.add_argument_group("without --quick")
+    full.add_argument("--size", type=_size, default=(320, 180), metavar="WxH", help="of the frames (320x180)")
+    full.add_argument("--frames", type=int, default=6, metavar="N", help="of the clip (%(default)s)")
+    full.add_argument("--rounds", type=int, default=7, metavar="N", help="that count, after a first one (%(default)s)")
+    full.add_argument("--no-growth", action="store_true", help="leave out how time grows with size and length")
+    full.add_argument("--output", type=Path, metavar="FILE", help="write everything to this file (.json)")
+    full.add_argument(
+        "--figure",
+        type=Path,
+        metavar="FILE",
+        help="draw what each technique adds (.png, .svg; needs skipvsr[research])",
     )
     add_json(parser)
     parser.set_defaults(command=command)
@@ -39,14 +55,92 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 def command(args: argparse.Namespace) -> None:
     """Measure, and print a table."""
-    if not args.quick:
-        raise ConfigError("only the quick benchmark exists so far; give --quick")
+    if args.quick:
+        _quick(args)
+        return
+    from skipvsr.benchmark.full import SIZES, benchmark
+    from skipvsr.checkpoints.load import load_model
+
+    if min(args.frames, args.rounds) < 1:
+        raise ConfigError("frames and rounds must be at least 1")
+    model = load_model(args.model, device=args.device)
+    with _bar(args) as bar:
+        found = benchmark(
+            model, precision=args.precision, width=args.size[0], height=args.size[1], frames=args.frames, rounds=args.rounds,
+            sizes=() if args.no_growth else SIZES, on_progress=lambda done: bar.update(100 * done - bar.n),
+        )  # fmt: skip
+    values = {"model": args.model, **asdict(found)}
+    if args.output is not None:
+        from skipvsr.video.errors import writing
+        from skipvsr.video.files import write_whole
+
+        with writing(args.output):
+            write_whole(args.output, json.dumps(values, indent=1) + "\n")
+    if args.figure is not None:
+        from skipvsr.report.waterfall import draw_waterfall
+
+        draw_waterfall(args.figure, args.model, found)
+    if args.json:
+        print_event("report", **values)
+    else:
+        print(full_table(args.model, found))
+
+
+def full_table(model: str, found: Benchmark) -> str:
+    """A row for each way to run the network, and what is known of the machine."""
+    lines = [
+        f"{model} on {_where(found.machine, found.device)}: {found.width}x{found.height}, {found.frames} frames, median of "
+        f"{found.rounds} rounds",
+        f"{'':42}{'s/frame':>9}{'quartiles':>16}{'times':>8}{'blocks':>8}{'GMAC':>7}{'of peak':>9}{'MiB':>7}",
+    ]
+    for row in found.rows:
+        low, middle, high = row.seconds
+        share = "" if row.share_of_peak is None else f"{row.share_of_peak:.0%}"
+        lines.append(
+            f"{row.name:42}{middle:9.4f}{f'{low:.4f}-{high:.4f}':>16}{row.speed_up:7.2f}x{row.active_ratio:8.0%}{row.gmacs:7.1f}"
+            f"{share:>9}{row.peak_bytes >> 20:7}"
+        )
+    lines.append("")
+    lines.append(f"{'milliseconds a frame':42}" + "".join(f"{part:>16}" for part in PARTS))
+    lines += [
+        f"{row.name:42}" + "".join(f"{1000 * row.parts.get(part, 0):16.1f}" for part in PARTS)
+        for row in found.rows
+        if row.parts
+    ]
+    if found.growth:
+        lines.append("")
+    for growth in found.growth:
+        each = ", ".join(f"{name}: {seconds:.3f} s/frame" for name, seconds in growth.seconds.items())
+        lines.append(f"{growth.width}x{growth.height}, {growth.frames} frames: {each}; {growth.peak_bytes >> 20} MiB")
+    peaks = ", ".join(f"{precision} {gflops:,.0f}" for precision, gflops in found.gflops.items())
+    lines.append(f"GFLOP/s of large matrix products, of which 'of peak' is the share: {peaks}")
+    return "\n".join(lines)
+
+
+def _bar(args: argparse.Namespace) -> tqdm[Any]:
+    bar = progress_bar("", hidden=args.json, total=100)
+    bar.bar_format = "measuring {percentage:3.0f}%|{bar}|"
+    return bar
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, separator, height = text.lower().partition("x")
+    if not (separator and width.isdecimal() and height.isdecimal() and min(int(width), int(height)) >= 16):
+        raise argparse.ArgumentTypeError(f"{text!r} is not WIDTHxHEIGHT with sides of at least 16, as in 320x180")
+    return int(width), int(height)
+
+
+def _where(machine: dict[str, Any], device: str) -> str:
+    on = machine["gpu"] if device.startswith("cuda") else f"{machine['processor']}, {machine['threads']} threads"
+    return f"{on}, torch {machine['torch']}"
+
+
+def _quick(args: argparse.Namespace) -> None:
     from skipvsr.benchmark.quick import quick_benchmark
     from skipvsr.checkpoints.load import load_any_model
 
     model = load_any_model(args.model, device=args.device)
-    with progress_bar("", hidden=args.json, total=100) as bar:
-        bar.bar_format = "measuring {percentage:3.0f}%|{bar}|"
+    with _bar(args) as bar:
         found = quick_benchmark(
             model, device=args.device, precision=args.precision, on_progress=lambda done: bar.update(100 * done - bar.n)
         )
@@ -58,12 +152,10 @@ def command(args: argparse.Namespace) -> None:
 
 def table(model: str, found: QuickBenchmark) -> str:
     """A row for each preset, a column for each size."""
-    machine = found.machine
-    on = machine["gpu"] if found.device.startswith("cuda") else f"{machine['processor']}, {machine['threads']} threads"
     sizes = list(dict.fromkeys((speed.width, speed.height) for speed in found.speeds))
     by_place = {(speed.preset, speed.width, speed.height): speed for speed in found.speeds}
     lines = [
-        f"{model} in {found.precision} on {on}, torch {machine['torch']}",
+        f"{model} in {found.precision} on {_where(found.machine, found.device)}",
         f"{'frames a second':28}" + "".join(f"{f'{width}x{height}':>12}" for width, height in sizes),
     ]
     for preset, budget in dict.fromkeys((speed.preset, speed.budget) for speed in found.speeds):

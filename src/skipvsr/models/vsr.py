@@ -145,6 +145,7 @@ class SkipVSR(nn.Module):
             raise ConfigError(f"the network has {self.config.blocks} blocks, fewer than {blocks}")
         return self._copied(replace(self.config, blocks=blocks, router="none"))
 
+    @torch.inference_mode(mode=False)  # weights made in the caller's inference mode could never be trained
     def _copied(self, config: VSRConfig) -> SkipVSR:
         copy = SkipVSR(config)
         names = {name for name, _ in copy.named_parameters()} | {name for name, _ in copy.named_buffers()}

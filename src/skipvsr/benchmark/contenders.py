@@ -1,0 +1,103 @@
+"""What the benchmark compares: ways to run one network, each a function of a clip."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor
+
+from skipvsr.benchmark.plain import PlainNetwork
+from skipvsr.evaluation.cost import stream_cost
+from skipvsr.inference.options import ComputeOptions, Precision, StreamOptions
+from skipvsr.inference.upscaler import Upscaler
+from skipvsr.models.vsr import SkipVSR
+
+BUDGETS = (0.5, 0.25)
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A way to run the network.
+
+    Args:
+        name: what it is, in a few words.
+        precision: in which it runs.
+        run: takes a clip (T, 3, H, W) through it, and returns the ratio of the residual blocks' work that ran.
+        macs: multiply-accumulates of a frame of the given height and width, with this ratio.
+        step: it adds one technique to those of the step before it; other contenders stand for themselves.
+        upscaler: that runs it, where it is one of ours.
+    """
+
+    name: str
+    precision: str
+    run: Callable[[Tensor], float]
+    macs: Callable[[int, int, float], int]
+    step: bool = False
+    upscaler: Upscaler | None = None
+
+
+def contenders(model: SkipVSR, device: str, precision: Precision) -> list[Contender]:
+    """Plain execution first; then ours, one technique after the other; static networks; OpenVINO where it is installed.
+
+    Args:
+        model: whose weights run.
+        device: "cpu", "cuda", ...
+        precision: of the faster contenders.
+    """
+    dense = ours("one frame at a time, channels last", model, device, "fp32", step=True)
+    found = [plain(model, device, None), dense]
+    if precision != "fp32":
+        found.insert(1, plain(model, device, precision))
+        found.append(ours(f"in {precision}", model, device, precision, step=True))
+    if model.calibration is not None:
+        found += [
+            ours(f"{budget:.0%} of the blocks", model, device, precision, budget, step=True) for budget in BUDGETS
+        ]
+    halves = sorted(
+        {max(1, round(budget * model.config.blocks)) for budget in BUDGETS} - {model.config.blocks}, reverse=True
+    )
+    found += [ours(f"static, {blocks} blocks", model.shortened(blocks), device, precision) for blocks in halves]
+    if model.quantization is not None and device == "cpu" and find_spec("openvino") is not None:
+        found.append(ours("OpenVINO, 8 bit", model, device, "int8"))
+    return found
+
+
+def plain(model: SkipVSR, device: str, precision: Precision | None) -> Contender:
+    """Plain eager execution; in half precision by autocast around the unchanged code, as people do it."""
+    network = PlainNetwork(model).to(device)
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision or "")
+    kind = torch.device(device).type
+
+    def run(clip: Tensor) -> float:
+        with torch.inference_mode(), nullcontext() if dtype is None else torch.autocast(kind, dtype):
+            network(clip[None].to(device))
+        return 1.0
+
+    name = "plain PyTorch" if dtype is None else f"plain PyTorch, autocast to {precision}"
+    every_block = Upscaler(model, ComputeOptions(device=device))
+    return Contender(name, precision or "fp32", run, _macs(every_block), step=dtype is None)
+
+
+def ours(
+    name: str, model: SkipVSR, device: str, precision: Precision, budget: float | None = None, *, step: bool = False
+) -> Contender:
+    """Through `Upscaler`, as files are."""
+    runtime = "openvino" if precision == "int8" else "torch"
+    compute = ComputeOptions(budget=budget, device=device, precision=precision, runtime=runtime)
+    upscaler = Upscaler(model, compute, StreamOptions(scene_detection=False, repeat_detection=False))
+
+    def run(clip: Tensor) -> float:
+        stream = upscaler.stream(clip)
+        for _ in stream:
+            pass
+        return stream.tally.active_ratio if upscaler.routes else 1.0
+
+    return Contender(name, precision, run, _macs(upscaler), step, upscaler)
+
+
+def _macs(upscaler: Upscaler) -> Callable[[int, int, float], int]:
+    return lambda height, width, ratio: stream_cost(upscaler, height, width).at_ratio(ratio)
