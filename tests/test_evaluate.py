@@ -37,6 +37,7 @@ from skipvsr.models.resize import bicubic_upsample
 from skipvsr.models.router import Calibration, GainRouter, Router
 from skipvsr.models.vsr import VSRConfig
 from skipvsr.routing.grid import TileGrid
+from skipvsr.routing.learned import DifferenceThreshold
 from skipvsr.routing.policies import GradientRank
 from skipvsr.routing.trace import RoutingTrace
 from skipvsr.video.images import write_image
@@ -405,3 +406,11 @@ def test_the_routers_cost_is_what_torch_counts(router: Router):
     assert counted // 2 == cost.router // 2
     assert cost.total - cost.router == cost_per_frame(config, 33, 50).total
     assert cost.times(3).total == 3 * cost.total
+
+
+def test_a_timed_policy_still_remembers():
+    policy = DifferenceThreshold(lambda direction, difference: difference.mean(dim=1), 0.5)
+    routed = PartTimes(torch.device("cpu")).watch_routing(RoutedTrunks(policy, 12))
+    routed.recall({"0": torch.ones(1, 6, 4, 4)})
+    assert torch.equal(routed.remembered()["0"], torch.ones(1, 6, 4, 4))
+    assert PartTimes(torch.device("cpu")).watch_routing(RoutedTrunks(GradientRank(0.5), 12)).remembered() == {}

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from skipvsr.inference.routed import RoutedTrunks
 from skipvsr.models.recurrence import Recurrence, RunTrunk, WrappedNetwork
-from skipvsr.routing.policies import Decide, Policy, TrunkStep
+from skipvsr.routing.policies import Decide, Policy, RememberingPolicy, TrunkStep
 from skipvsr.terms import Direction
 
 Part = Literal["flow", "trunks", "router", "reconstruction"]
@@ -138,6 +138,15 @@ class _TimedPolicy:
                 return decide(block, state)
 
         return timed
+
+    def memory(self) -> dict[str, Tensor]:
+        """Of the policy, where it remembers anything."""
+        return self.policy.memory() if isinstance(self.policy, RememberingPolicy) else {}
+
+    def recall(self, memory: dict[str, Tensor]) -> None:
+        """Hand it to the policy."""
+        if isinstance(self.policy, RememberingPolicy):
+            self.policy.recall(memory)
 
 
 class PeakMemory:

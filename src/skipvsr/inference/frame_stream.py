@@ -22,7 +22,7 @@ from skipvsr.inference.scenes import SceneCuts
 from skipvsr.inference.streaming import OnStep, Position, upscale_stream
 from skipvsr.inference.windows import Windows
 from skipvsr.models.recurrence import Recurrence, check_clip
-from skipvsr.routing.learned import DifferenceThreshold
+from skipvsr.routing.policies import RememberingPolicy
 from skipvsr.routing.trace import Tally, Trace, Traces
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class FrameStream(Iterator[Tensor]):
         self._controller: SpeedController | None = None
         policy = None if self._routed is None else self._routed.policy
         # Where a router compares frames, or somebody looks at tiles, blended tiles cannot stand in for the whole frame.
-        whole = isinstance(policy, DifferenceThreshold) or upscaler.compute.tiling == "patch" or trace is not None
+        whole = isinstance(policy, RememberingPolicy) or upscaler.compute.tiling == "patch" or trace is not None
         tile_px = 0 if start is None else int(start.numbers.get("tile_px", 0))
         self._fallback = MemoryFallback(tiles_allowed=not whole, tile_px=tile_px)
         self._results = self._run(iter(frames))

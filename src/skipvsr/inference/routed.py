@@ -10,8 +10,7 @@ from torch import Tensor
 from skipvsr.inference import tiled
 from skipvsr.models.blocks import ResidualBlock, Trunk
 from skipvsr.routing.grid import TileGrid
-from skipvsr.routing.learned import DifferenceThreshold
-from skipvsr.routing.policies import Decide, Policy, TrunkStep
+from skipvsr.routing.policies import Decide, Policy, RememberingPolicy, TrunkStep
 from skipvsr.routing.trace import Trace, TracedTrunk
 from skipvsr.terms import Direction
 
@@ -36,11 +35,11 @@ class RoutedTrunks:
 
     def remembered(self) -> dict[str, Tensor]:
         """What the policy knows of the frame before: what going on from here needs."""
-        return self.policy.memory() if isinstance(self.policy, DifferenceThreshold) else {}
+        return self.policy.memory() if isinstance(self.policy, RememberingPolicy) else {}
 
     def recall(self, memory: dict[str, Tensor]) -> None:
         """Go on from what `remembered` gave."""
-        if isinstance(self.policy, DifferenceThreshold):
+        if isinstance(self.policy, RememberingPolicy):
             self.policy.recall(memory)
 
     def __call__(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -55,6 +55,19 @@ class Policy(Protocol):
     """Decides for one trunk step."""
 
     def __call__(self, step: TrunkStep) -> Decide: ...
+
+
+@runtime_checkable
+class RememberingPolicy(Policy, Protocol):
+    """A policy that compares a frame with the one before, so that going on from somewhere needs what it remembers."""
+
+    def memory(self) -> dict[str, Tensor]:
+        """What it knows of the last frame of the forward trunk."""
+        ...
+
+    def recall(self, memory: dict[str, Tensor]) -> None:
+        """Go on from what `memory` gave."""
+        ...
 
 
 def all_blocks(step: TrunkStep) -> Decide:
