@@ -58,7 +58,9 @@ class Server:
 
     def start(self) -> None:
         """Start it; a second time at the same address."""
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        # What was measured on this machine before is none of its business; what it measures itself is, after a restart too.
+        cache = str(self.work.with_name(f"{self.work.name}-cache"))
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "SKIPVSR_CACHE": cache}
         self.process = subprocess.Popen(
             [*self._command, "--port", self._port], stdout=subprocess.PIPE, text=True, env=environment
         )
