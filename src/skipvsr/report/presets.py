@@ -146,7 +146,7 @@ def _mini() -> Preset:
     return Preset(
         "mini", Network(16, 16, "light", "light"),
         Sizes(
-            flow=1500, backbone=4000, skip=2000, router=200, batch=4, skip_batch=2, crop=48, learning_rate=1e-3,
+            flow=1500, backbone=2500, skip=1000, router=200, batch=4, skip_batch=2, crop=48, learning_rate=1e-3,
             skip_learning_rate=3e-4,
         ),
         recipes=(Recipe("bi", "folder", "train/clips", ("folder", "val"), "bi", 5, stills="train/stills"),),
