@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,10 @@ from hypothesis import settings
 
 from skipvsr.models.vsr import SkipVSR, VSRConfig
 
+# Without a GPU, Triton's kernels run in its interpreter. It looks when it is imported.
+if not torch.cuda.is_available():
+    assert "triton" not in sys.modules
+    os.environ["TRITON_INTERPRET"] = "1"
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 # No test depends on time.
 settings.register_profile("no-deadline", deadline=None)

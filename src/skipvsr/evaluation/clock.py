@@ -17,7 +17,7 @@ from torch import Tensor
 
 from skipvsr.inference.routed import RoutedTrunks
 from skipvsr.models.recurrence import Recurrence, RunTrunk, WrappedNetwork
-from skipvsr.routing.policies import Decide, Policy, RememberingPolicy, TrunkStep
+from skipvsr.routing.policies import ByDepth, Decide, Policy, RememberingPolicy, TrunkStep
 from skipvsr.terms import Direction
 
 Part = Literal["flow", "trunks", "router", "reconstruction"]
@@ -132,6 +132,8 @@ class _TimedPolicy:
     def __call__(self, step: TrunkStep) -> Decide:
         with self.times.measure_router():
             decide = self.policy(step)
+        if isinstance(decide, ByDepth):
+            return decide  # all is decided
 
         def timed(block: int, state: Tensor) -> Tensor:
             with self.times.measure_router():

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from torch import Tensor
 
-from skipvsr.inference import tiled
 from skipvsr.inference.budget import BudgetAccount
 from skipvsr.inference.controllers import SpeedController
 from skipvsr.inference.memory import MemoryFallback
@@ -109,9 +108,8 @@ class FrameStream(Iterator[Tensor]):
         counted = self._account or self.tally
         traces = Traces((counted,) if self._trace is None else (counted, self._trace))
         if compute.tiling == "patch":
-            execute = partial(tiled.run_blocks, patch_batch_size=compute.patch_batch_size)
-            return RoutedTrunks(policy, PATCH_PX, execute, traces)
-        return RoutedTrunks(policy, upscaler.tile_size, tiled.run_blocks, traces)
+            return RoutedTrunks(policy, PATCH_PX, upscaler.execution(compute.patch_batch_size), traces)
+        return RoutedTrunks(policy, upscaler.tile_size, upscaler.execution(), traces)
 
     def _run(self, frames: Iterator[Tensor]) -> Iterator[Tensor]:
         first = next(frames, None)

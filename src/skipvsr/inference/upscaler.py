@@ -10,17 +10,20 @@ from torch import Tensor
 
 from skipvsr.errors import ConfigError
 from skipvsr.inference.device import DTYPES, prepare_model
+from skipvsr.inference.execution import choose_execution
 from skipvsr.inference.frame_stream import AtPosition, FrameStream, Instrument, StreamState
 from skipvsr.inference.openvino_network import OpenVINONetwork
 from skipvsr.inference.options import ComputeOptions, StreamOptions
 from skipvsr.inference.patched import PatchGrid
 from skipvsr.inference.policies import make_policy
 from skipvsr.inference.precision import settled
+from skipvsr.inference.routed import RunBlocks
 from skipvsr.inference.streaming import OnStep
 from skipvsr.inference.windows import Windows
 from skipvsr.models.any_model import AnyModel
 from skipvsr.models.bicubic import Bicubic
 from skipvsr.models.recurrence import Recurrence
+from skipvsr.models.vsr import SkipVSR
 from skipvsr.routing.grid import TileGrid
 from skipvsr.routing.policies import Policy
 from skipvsr.routing.trace import Trace
@@ -110,6 +113,12 @@ class Upscaler:
             )
         if self.compute.runtime != "torch":
             raise ConfigError("a trace or an overlay needs the torch runtime; every block runs in OpenVINO")
+
+    def execution(self, patch_batch_size: int | None = None) -> RunBlocks:
+        """How the residual blocks run on the model's device; see `choose_execution`."""
+        assert isinstance(self.model, SkipVSR)
+        weights = next(self.model.parameters())
+        return choose_execution(weights.device, weights.dtype, self.model.config.channels, patch_batch_size)
 
     def windows(self, height: int, width: int) -> Windows:
         """How a stream of frames of this size is cut."""

@@ -64,13 +64,15 @@ class GainThreshold:
         check_threshold(self.threshold)
 
     def __call__(self, step: TrunkStep) -> Decide:
-        if self.account is not None:
-            gains = self.gains(step)
-            self.threshold = self.account.threshold(step.direction, ratio_above(gains, step.grid.pixels()))
-            return by_depth((gains > self.threshold).sum(dim=1)) if self.threshold else all_blocks(step)
-        if self.threshold == 0:
+        if self.account is None:
+            return by_depth((self.gains(step) > self.threshold).sum(dim=1)) if self.threshold else all_blocks(step)
+        gains = self.gains(step).float()
+        # Of all that a trunk's step does, the account alone waits for a GPU. What it fetched says the depths, too.
+        known = gains.detach().cpu()
+        self.threshold = self.account.threshold(step.direction, ratio_above(known, step.grid.pixels()))
+        if not self.threshold:
             return all_blocks(step)
-        return by_depth((self.gains(step) > self.threshold).sum(dim=1))
+        return by_depth((gains > self.threshold).sum(dim=1), (known > self.threshold).sum(dim=1))
 
 
 @dataclass(frozen=True)

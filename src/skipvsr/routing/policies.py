@@ -70,15 +70,38 @@ class RememberingPolicy(Policy, Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class ByDepth:
+    """A `Decide` that was settled before the trunk runs: block m runs where m < depth.
+
+    Who runs blocks on a GPU can prepare all of them at once.
+
+    Args:
+        depth: (N, rows, columns) int, where the trunk runs.
+        known: the same on the CPU, where it is known there already; it spares waiting for a GPU.
+    """
+
+    depth: Tensor
+    known: Tensor | None = None
+
+    def __call__(self, block: int, state: Tensor) -> Tensor:
+        return self.depth > block
+
+    def on_cpu(self) -> Tensor:
+        """The depth on the CPU; a GPU is waited for where it is not known there."""
+        return self.depth.cpu() if self.known is None else self.known
+
+
 def all_blocks(step: TrunkStep) -> Decide:
     """Everything runs."""
-    mask = step.everywhere(True)
-    return lambda block, state: mask
+    shape = (step.frame.shape[0], step.grid.rows, step.grid.columns)
+    known = torch.full(shape, step.blocks, dtype=torch.int32)
+    return ByDepth(torch.full(shape, step.blocks, dtype=torch.int32, device=step.frame.device), known)
 
 
-def by_depth(depth: Tensor) -> Decide:
-    """Block m runs where m < depth; depth is (N, rows, columns) int."""
-    return lambda block, state: depth > block
+def by_depth(depth: Tensor, known: Tensor | None = None) -> Decide:
+    """Block m runs where m < depth; arguments as for `ByDepth`."""
+    return ByDepth(depth, known)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,167 @@
+"""Run blocks on the active tiles alone, on a GPU: kernels of our own where tiles rest, torch's convolutions where hardly any does.
+
+Nothing here waits for the GPU between blocks. Where a policy settled a depth for every tile before the trunk (`ByDepth`), tiles
+are sorted by it once: those that are active for a block are the first ones of that list, for every block, and how many
+they are is counted for all blocks at once. The depths come to the CPU once a step, before any block is launched (our
+router's account has them there anyway, and the trace needs them); they say for each block how many tiles to launch for, and
+whether the whole frame costs less. Where a policy decides block by block (the paper's), the list is made anew before each block
+and stays on the GPU: kernels are launched for all tiles, and programs without a tile return at once. Whether the whole frame
+would cost less is not asked then, because to know it the CPU would have to wait for every block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from skipvsr.inference.tiled import DENSE_RATIO
+from skipvsr.models.blocks import ResidualBlock
+from skipvsr.routing.grid import TileGrid
+from skipvsr.routing.policies import ByDepth, Decide
+
+
+@dataclass(frozen=True)
+class LaunchSettings:
+    """How the kernels are compiled and launched.
+
+    Args:
+        block_pixels: pixels of a program, a power of two.
+        warps: of a program.
+        stages: of loads that are under way at a time.
+    """
+
+    block_pixels: int = 128
+    warps: int = 4
+    stages: int = 3
+
+
+@dataclass(frozen=True)
+class ActiveTiles:
+    """The tiles that are active for each of some blocks, all on the device.
+
+    Args:
+        order: (N * tiles,) int32, numbers of tiles, row by row in each image; the active ones of every block come first.
+        counts: (blocks,) int32, how many those are.
+    """
+
+    order: Tensor
+    counts: Tensor
+
+
+def active_tiles(depth: Tensor, blocks: int) -> ActiveTiles:
+    """The lists of all blocks, where block m is active on a tile where m < depth; depth is (N, rows, columns), int or bool."""
+    flat = depth.flatten()
+    order = flat.to(torch.int32).argsort(descending=True, stable=True).to(torch.int32)
+    counts = (flat > torch.arange(blocks, device=depth.device)[:, None]).sum(dim=1, dtype=torch.int32)
+    return ActiveTiles(order, counts)
+
+
+@dataclass(frozen=True)
+class TritonBlocks:
+    """Does what `masked.run_blocks` does, on a GPU (or, in Triton's interpreter, on a CPU), without computing skipped tiles.
+
+    Args:
+        dense_ratio: ratio of active tiles from which a block runs on the whole frame; above 1: never.
+        settings: of the kernels.
+    """
+
+    dense_ratio: float = DENSE_RATIO
+    settings: LaunchSettings = field(default_factory=LaunchSettings)
+
+    @torch.no_grad()
+    def __call__(
+        self, blocks: Sequence[ResidualBlock], state: Tensor, decide: Decide, grid: TileGrid
+    ) -> tuple[Tensor, Tensor]:
+        """Arguments and results as for `masked.run_blocks`; the masks lie on the CPU where they are known there.
+
+        The state that `decide` is given is overwritten by the block: it may look at it, and must copy what it keeps.
+        """
+        if isinstance(decide, ByDepth):
+            return self._run_settled(blocks, state, decide, grid)
+        pixels = _copied(state)
+        hidden = _scratch(pixels, grid, pixels.shape[0] * grid.tiles)
+        masks = []
+        for number, block in enumerate(blocks):
+            mask = decide(number, pixels.permute(0, 3, 1, 2))
+            masks.append(mask)
+            self._add(block, 0, pixels, hidden, active_tiles(mask, 1), mask.numel(), grid)
+        return pixels.permute(0, 3, 1, 2), torch.stack(masks)
+
+    def _run_settled(
+        self, blocks: Sequence[ResidualBlock], state: Tensor, decide: ByDepth, grid: TileGrid
+    ) -> tuple[Tensor, Tensor]:
+        known = decide.on_cpu()
+        masks = known > torch.arange(len(blocks)).view(-1, 1, 1, 1)
+        counts: list[int] = masks.flatten(1).sum(dim=1).tolist()
+        # Counts fall from block to block: the first ones run on the whole frame, the others on tiles.
+        dense = sum(count >= self.dense_ratio * known.numel() for count in counts)
+        state = self._run_dense(blocks[:dense], state, decide.depth, counts, grid)
+        if not any(counts[dense:]):
+            return state, masks
+        pixels = _copied(state)
+        # Where the whole frame never costs less, it is one large tile while everything is active: no border is computed twice.
+        whole = max(dense, sum(count == known.numel() for count in counts))
+        if whole > dense:
+            frames = pixels.shape[0]
+            everything = TileGrid(grid.height, grid.width, grid.height, grid.width)
+            active = active_tiles(torch.ones(frames, 1, 1, dtype=torch.bool, device=pixels.device), 1)
+            hidden = _scratch(pixels, everything, frames)
+            for block in blocks[dense:whole]:
+                self._add(block, 0, pixels, hidden, active, frames, everything)
+        active = active_tiles(decide.depth, len(blocks))
+        hidden = _scratch(pixels, grid, max(counts[whole:], default=0))
+        for number in range(whole, sum(count > 0 for count in counts)):
+            self._add(blocks[number], number, pixels, hidden, active, counts[number], grid)
+        return pixels.permute(0, 3, 1, 2), masks
+
+    def _run_dense(
+        self, blocks: Sequence[ResidualBlock], state: Tensor, depth: Tensor, counts: list[int], grid: TileGrid
+    ) -> Tensor:
+        """The first blocks on the whole frame; what tiles at rest would have become is dropped."""
+        spread: Tensor | None = None
+        for number, block in enumerate(blocks):
+            after = block(state)
+            if counts[number] < depth.numel():
+                spread = grid.expand(depth) if spread is None else spread
+                after = torch.where(spread > number, after, state)
+            state = after
+        return state
+
+    def _add(
+        self,
+        block: ResidualBlock,
+        number: int,
+        pixels: Tensor,
+        hidden: Tensor,
+        active: ActiveTiles,
+        launched: int,
+        grid: TileGrid,
+    ) -> None:
+        """Replace the state, (N, H, W, C), by that after a block, on the tiles that are active for block `number` of the lists."""
+        from skipvsr.inference.triton_kernels import add_tiles, convolve_tiles  # imports Triton
+
+        settings = self.settings
+        sizes = (
+            number, launched, grid.tile_height, grid.tile_width, settings.block_pixels, settings.warps, settings.stages
+        )  # fmt: skip
+        convolve_tiles(pixels, *_weights(block.conv1), active.order, active.counts, hidden, *sizes)
+        add_tiles(hidden, *_weights(block.conv2), active.order, active.counts, pixels, *sizes)
+
+
+def _copied(state: Tensor) -> Tensor:
+    """(N, C, H, W) -> (N, H, W, C), a copy of our own."""
+    return state.permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format)
+
+
+def _scratch(pixels: Tensor, grid: TileGrid, tiles: int) -> Tensor:
+    """Room for the hidden features of so many tiles, not initialised: the kernels write all that they read."""
+    return pixels.new_empty(tiles, grid.tile_height + 2, grid.tile_width + 2, pixels.shape[3])
+
+
+def _weights(conv: torch.nn.Conv2d) -> tuple[Tensor, Tensor]:
+    assert conv.bias is not None
+    # Already so where `prepare_model` made the model ready; then nothing is copied.
+    return conv.weight.detach().contiguous(memory_format=torch.channels_last), conv.bias.detach()
