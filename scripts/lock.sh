@@ -13,7 +13,7 @@ trap 'rm -rf "$work"' EXIT
 {
   echo "# Made by scripts/lock.sh; do not edit."
   # A local version label (+cpu) belongs to where torch came from, not to the requirement.
-  "$work/venv/bin/python" -m pip freeze --exclude skipvsr | sed 's/+cpu//' | grep -vi '^vapoursynth=='
+  "$work/venv/bin/python" -m pip freeze --exclude skipvsr | sed 's/+cpu//; s/^triton==.*/&; sys_platform == "linux"/' | grep -vi '^vapoursynth=='
   # It has packages for Python 3.12 and later alone; scripts/install_vapoursynth.sh has it for 3.11.
   echo "$vapoursynth; python_version >= \"3.12\""
 } > requirements.lock

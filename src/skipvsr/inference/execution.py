@@ -83,7 +83,7 @@ def why_no_kernels(device: torch.device, dtype: torch.dtype, channels: int) -> s
 
 @torch.inference_mode()
 def kernel_error(device: torch.device, dtype: torch.dtype, channels: int) -> float:
-    """How far the kernels are from the reference, in relation to what two blocks, some of whose tiles rest, add to the state."""
+    """How far the kernels are from the reference on two blocks, some tiles at rest, in relation to what the blocks add."""
     generator = torch.Generator().manual_seed(channels)
     with torch.random.fork_rng(devices=[]):
         blocks = [ResidualBlock(channels) for _ in range(2)]

@@ -1,4 +1,4 @@
-"""Run blocks on the active tiles alone, on a GPU: kernels of our own where tiles rest, torch's convolutions where hardly any does.
+"""Run blocks on the active tiles alone, on a GPU: our kernels where tiles rest, torch's convolutions where hardly any does.
 
 Nothing here waits for the GPU between blocks. Where a policy settled a depth for every tile before the trunk (`ByDepth`), tiles
 are sorted by it once: those that are active for a block are the first ones of that list, for every block, and how many
@@ -140,7 +140,7 @@ class TritonBlocks:
         launched: int,
         grid: TileGrid,
     ) -> None:
-        """Replace the state, (N, H, W, C), by that after a block, on the tiles that are active for block `number` of the lists."""
+        """Replace the state, (N, H, W, C), by that after a block, on the tiles that the lists have for block `number`."""
         from skipvsr.inference.triton_kernels import add_tiles, convolve_tiles  # imports Triton
 
         settings = self.settings

@@ -7,8 +7,8 @@ The state lies in device memory pixel after pixel, its channels together: (N, H,
 the state before the second one writes to it, so that neighbours see what was there before the block. A tile's scratch is its
 own; where active tiles meet, both compute the pixels at their border, and nobody has to know who his neighbours are.
 
-Which tiles are active is read from device memory: `order` lists tiles, and the first `counts[block]` of them are active. The host
-may launch for more tiles than that (it need not know how many there are): the programs beyond return at once.
+Which tiles are active is read from device memory: `order` lists tiles, and the first `counts[block]` of them are active. The
+host may launch for more tiles than that (it need not know how many there are): the programs beyond return at once.
 
 Both kernels are the same matrix product, nine times: so many pixels of a tile, times C channels of one of the nine
 neighbours of each, times (C, C) weights. Operands keep their type (fp16, bf16 or fp32), sums are fp32. Pixels are numbered
@@ -19,6 +19,10 @@ ReLU(bias) would be wrong there.
 
 This module imports Triton. With TRITON_INTERPRET=1 in the environment before that, the kernels run on CPU tensors.
 """
+
+# Constants of a compilation are in capitals, as is the custom. Type checkers do not know what `triton.jit` makes of a function.
+# ruff: noqa: N803
+# pyright: reportGeneralTypeIssues=false, reportCallIssue=false
 
 from __future__ import annotations
 
@@ -48,8 +52,15 @@ def _tile_of_program(order, height, width, tile_height, tile_width, parts):
 
 @triton.jit
 def _add_product(
-    total, near, weight, tap, CHANNELS: tl.constexpr, BLOCK_CHANNELS: tl.constexpr, PRECISION: tl.constexpr, AS_FP32: tl.constexpr
-):  # fmt: skip
+    total,
+    near,
+    weight,
+    tap,
+    CHANNELS: tl.constexpr,
+    BLOCK_CHANNELS: tl.constexpr,
+    PRECISION: tl.constexpr,
+    AS_FP32: tl.constexpr,
+):
     """total + near * W: pixels' neighbours (pixels, in) times the weights (in, out) of one of the nine taps.
 
     `weight` lies as (out, tap, in), which is how the channels-last weights of a convolution lie.
@@ -225,7 +236,7 @@ def _(
     _check(state, weight, bias, order, counts, hidden, launched, tile_height, tile_width)
 
 
-def _constants(state: Tensor, block_pixels: int) -> dict[str, int | str]:
+def _constants(state: Tensor, block_pixels: int) -> dict[str, object]:
     channels = state.shape[3]
     return {
         "CHANNELS": channels,
@@ -246,11 +257,13 @@ def _check(
     """What the kernels take for granted: they see pointers, and would read and write elsewhere."""
     count, height, width, channels = state.shape
     tiles = count * -(-height // tile_height) * -(-width // tile_width)
-    area = (tile_height + 2, tile_width + 2, channels)
-    assert state.is_contiguous() and hidden.is_contiguous(), "channels lie together, pixel after pixel"
+    assert state.is_contiguous(), "the state lies pixel after pixel"
+    assert hidden.is_contiguous(), "and so does the hidden feature"
     assert weight.shape == (channels, channels, 3, 3), tuple(weight.shape)
     assert weight.is_contiguous(memory_format=torch.channels_last), "weights lie channels-last"
     assert weight.dtype == bias.dtype == hidden.dtype == state.dtype, (weight.dtype, hidden.dtype, state.dtype)
     assert order.dtype == counts.dtype == torch.int32, (order.dtype, counts.dtype)
-    assert order.shape == (tiles,) and launched <= tiles, (tuple(order.shape), tiles, launched)
-    assert hidden.shape[0] >= launched and hidden.shape[1:] == area, (tuple(hidden.shape), launched)
+    assert order.shape == (tiles,), (tuple(order.shape), tiles)
+    assert launched <= tiles, f"launched for {launched} tiles of {tiles}"
+    assert hidden.shape[0] >= launched, (tuple(hidden.shape), launched)
+    assert hidden.shape[1:] == (tile_height + 2, tile_width + 2, channels), tuple(hidden.shape)
