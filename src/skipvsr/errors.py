@@ -13,6 +13,7 @@
     ├── BatchError           some of many files
     ├── DataError            training or test data that is missing or broken
     └── TrainingError        a training run that cannot go on
+        └── PausedError      a training run that stopped before its end, as asked, and goes on when it is resumed
 
 Each message says what was got, what is allowed and what to do. The command line prints it on one line and exits
 with `exit_code`.
@@ -86,3 +87,9 @@ class DataError(SkipVSRError):
 
 class TrainingError(SkipVSRError):
     """A training run that cannot go on."""
+
+
+class PausedError(TrainingError):
+    """A training run that stopped before its end because it was asked to; resuming goes on. EX_TEMPFAIL of sysexits.h."""
+
+    exit_code = 75

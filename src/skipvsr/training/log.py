@@ -57,6 +57,15 @@ class Log:
         """Ratio of the time so far that was spent waiting for data."""
         return self._waited / max(time.monotonic() - self._began, 1e-9)
 
+    @property
+    def unwritten(self) -> dict[str, Any]:
+        """What the next line will be the mean of, to be kept in a checkpoint."""
+        return {"sums": dict(self._sums), "counted": self._counted}
+
+    def go_on(self, unwritten: dict[str, Any]) -> None:
+        """Begin with what an earlier log had not written yet."""
+        self._sums, self._counted = dict(unwritten["sums"]), unwritten["counted"]
+
     def step(self, step: int, terms: dict[str, Tensor], learning_rate: float) -> None:
         """Count a step; every `log_every` steps the means since the last time are written."""
         for name, value in terms.items():

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from accelerate import Accelerator
@@ -22,7 +24,8 @@ from skipvsr.training.data import StageData, check_data
 from skipvsr.training.log import Log
 from skipvsr.training.schedule import hold_frozen, make_average, make_optimiser, set_learning_rates
 from skipvsr.training.stage import AnyBatch, Stage
-from skipvsr.training.state import LAST, StageState, check_run, note_run
+from skipvsr.training.state import LAST, StageState, check_run, note_finished, note_run, read_finished
+from skipvsr.training.stop import Stop
 from skipvsr.training.validate import Scores, Validator
 
 BEST = "best"
@@ -51,91 +54,118 @@ class StageReport:
     cache: str
 
 
-def train(config: TrainingConfig, out: str | Path, *, resume: bool = False, cpu: bool = False) -> list[StageReport]:
+def train(
+    config: TrainingConfig,
+    out: str | Path,
+    *,
+    resume: bool = False,
+    cpu: bool = False,
+    time_limit: float | None = None,
+    began: float | None = None,
+) -> list[StageReport]:
     """Run all stages of a configuration, each starting from the best model of the one before.
+
+    While it runs in the main thread, it takes signals (training/stop.py says which), and finishes a step and saves first.
 
     Args:
         config: the run.
         out: folder of the run: one folder a stage in it, with `last.pt` to go on from, `best/` (a model folder), the
-            TensorBoard log and `log.jsonl`.
+            TensorBoard log and `log.jsonl`, and with `finished.json` once the stage is done.
         resume: go on with the run that is in `out`; on CPU the losses are those of a run that never stopped.
         cpu: do not use a GPU that is there.
+        time_limit: seconds after which it stops, with time left for a checkpoint; at least one step is done.
+        began: the time (`time.monotonic()`) from which the limit counts; None: now.
 
     Raises:
         ConfigError: `out` holds a run and `resume` is off, or holds another run than this; fp16 without a GPU.
         DataError: clips are missing or broken.
+        PausedError: it stopped at the time limit, or was asked to by SIGTERM; the checkpoint is written.
         TrainingError: the loss is not a number any more, or a checkpoint is damaged.
     """
     accelerator = make_accelerator(config, cpu=cpu)
-    check_run(Path(out), config, resume=resume)
-    check_data(config)  # before anything is written
-    accelerator.wait_for_everyone()  # all have looked before one writes
-    if accelerator.is_main_process:
-        note_run(Path(out), config)
-    accelerator.wait_for_everyone()
-    torch.manual_seed(config.seed)
-    network = SkipVSR(config.network.to_vsr())
-    reports: list[StageReport] = []
-    for index, stage in enumerate(config.stages):
-        network = stage.start(network)
-        report = run_stage(config, stage, network, Path(out) / f"{index}-{stage.kind}", accelerator)
-        reports.append(report)
-        network = load_model(report.best)
-    return reports
+    with Stop(accelerator, time_limit, began) as stop:
+        check_run(Path(out), config, resume=resume)
+        check_data(config)  # before anything is written
+        accelerator.wait_for_everyone()  # all have looked before one writes
+        if accelerator.is_main_process:
+            note_run(Path(out), config)
+        accelerator.wait_for_everyone()
+        torch.manual_seed(config.seed)
+        network = SkipVSR(config.network.to_vsr())
+        reports: list[StageReport] = []
+        for index in range(len(config.stages)):
+            report = run_stage(config, index, network, Path(out), accelerator, stop)
+            reports.append(report)
+            network = load_model(report.best)
+        return reports
+
+
+@dataclass(frozen=True)
+class _Running:
+    """A stage while it runs."""
+
+    config: TrainingConfig
+    stage: Stage
+    folder: Path
+    accelerator: Accelerator
+    stop: Stop
+    state: StageState
+    model: torch.nn.Module
+    validator: Validator
+    log: Log
+
+    @property
+    def next_piece(self) -> Literal["step", "validation", "nothing"]:
+        """What comes now."""
+        state, last = self.state, self.stage.optimisation.steps
+        if state.validated < state.step and (state.step % self.config.validation.every == 0 or state.step == last):
+            return "validation"
+        return "step" if state.step < last else "nothing"
 
 
 def run_stage(
-    config: TrainingConfig, stage: Stage, network: SkipVSR, folder: Path, accelerator: Accelerator
+    config: TrainingConfig, index: int, before: SkipVSR, out: Path, accelerator: Accelerator, stop: Stop
 ) -> StageReport:
-    """Train one stage to its end, from its last checkpoint where there is one."""
-    settings = stage.optimisation
+    """Train one stage to its end, from its last checkpoint where there is one; `before` is what the stages before left."""
+    stage, settings = config.stages[index], config.stages[index].optimisation
+    folder = out / f"{index}-{stage.kind}"
+    finished = read_finished(folder)
+    if finished is not None:
+        return StageReport(best=folder / BEST, **finished)
+    network = stage.start(before)
     network.to(accelerator.device)
     network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - the stubs forget it
     objective = stage.objective(network)
     average = make_average(network, settings.ema) if settings.ema else None
     model, optimiser = accelerator.prepare(objective, make_optimiser(network, stage))
     state = StageState(network, average, optimiser, accelerator.scaler)
-    resumed = state.load(folder, accelerator.device)
+    resumed = state.load(folder)
 
     data = StageData(config, stage, accelerator.process_index, accelerator.num_processes)
     if not resumed:
         objective.fit(data.first().floats(accelerator.device))
-    validator = Validator(config, objective)
     log = Log(folder, stage, objective, state.step, main=accelerator.is_main_process)
+    log.go_on(state.unwritten)
+    run = _Running(config, stage, folder, accelerator, stop, state, model, Validator(config, objective), log)
     model.train()
     with ThreadPoolExecutor(1, "batches") as executor:
         batches = data.batches(state.step, settings.steps, executor)
         try:
-            while state.step < settings.steps:
-                learning_rate = set_learning_rates(optimiser, state.step, stage)
-                with log.waiting():
-                    parts = next(batches)
-                optimiser.zero_grad(set_to_none=True)
-                terms = backward(model, parts, accelerator, state.step, folder)
-                hold_frozen(optimiser, state.step)
-                if settings.clip_norm:
-                    accelerator.clip_grad_norm_(model.parameters(), settings.clip_norm)
-                optimiser.step()
-                if state.average is not None:
-                    state.average.update_parameters(network)
-                state.step += 1
-                log.step(state.step, terms, learning_rate)
-
-                last = state.step == settings.steps
-                if state.step % config.validation.every == 0 or last:
-                    scores = validator.run(state.saved_network, accelerator)
-                    log.validation(state.step, scores)
-                    if scores.score > state.best_score:
-                        state.best_score = scores.score
-                        save_best(config, stage, state, scores, folder, accelerator)
-                if state.step % settings.checkpoint_every == 0 or last:
-                    save_state(state, folder, accelerator)
-        except KeyboardInterrupt:
-            save_state(state, folder, accelerator)
-            raise
+            while (piece := run.next_piece) != "nothing":
+                if stop.before(piece):
+                    save_state(run)
+                    stop.end(f"step {state.step:,} of {settings.steps:,} of stage {index + 1} ({stage.kind})")
+                if piece == "step":
+                    take_step(run, batches)
+                else:
+                    validate(run)
+                if run.next_piece != "validation" and (
+                    state.step % settings.checkpoint_every == 0 or state.step == settings.steps
+                ):
+                    save_state(run)
         finally:
             log.close()
-    return StageReport(
+    report = StageReport(
         stage.kind,
         state.step,
         folder / BEST,
@@ -144,6 +174,42 @@ def run_stage(
         log.wait_ratio,
         data.sampler.describe(),
     )
+    if accelerator.is_main_process:
+        note_finished(folder, {name: value for name, value in asdict(report).items() if name != "best"})
+    return report
+
+
+def take_step(run: _Running, batches: Iterator[list[AnyBatch]]) -> None:
+    """One step of the optimiser, on all processes."""
+    state, settings = run.state, run.stage.optimisation
+    with run.stop.timed("step"):
+        learning_rate = set_learning_rates(state.optimiser, state.step, run.stage)
+        with run.log.waiting():
+            parts = next(batches)
+        state.optimiser.zero_grad(set_to_none=True)
+        terms = backward(run.model, parts, run.accelerator, state.step, run.folder)
+        hold_frozen(state.optimiser, state.step)
+        if settings.clip_norm:
+            run.accelerator.clip_grad_norm_(run.model.parameters(), settings.clip_norm)
+        state.optimiser.step()
+        if state.average is not None:
+            state.average.update_parameters(state.network)
+        state.step += 1
+        run.log.step(state.step, terms, learning_rate)
+
+
+def validate(run: _Running) -> None:
+    """Score the weights that are saved, and keep them where they are the best so far."""
+    state = run.state
+    if run.stop.surprised_by("validation"):
+        save_state(run)
+    with run.stop.timed("validation"):
+        scores = run.validator.run(state.saved_network, run.accelerator)
+        run.log.validation(state.step, scores)
+        if scores.score > state.best_score:
+            state.best_score = scores.score
+            save_best(run, scores)
+        state.validated = state.step
 
 
 def backward(
@@ -187,29 +253,29 @@ def make_accelerator(config: TrainingConfig, *, cpu: bool) -> Accelerator:
     return Accelerator(cpu=cpu, mixed_precision="no" if config.precision == "fp32" else config.precision)
 
 
-def save_best(
-    config: TrainingConfig, stage: Stage, state: StageState, scores: Scores, folder: Path, accelerator: Accelerator
-) -> None:
+def save_best(run: _Running, scores: Scores) -> None:
     """Write the model that was just validated as a model folder."""
-    if not accelerator.is_main_process:
+    if not run.accelerator.is_main_process:
         return
-    network = state.saved_network
+    network = run.state.saved_network
     provenance = {
-        "run": config.name,
-        "stage": stage.kind,
-        "iterations": state.step,
+        "run": run.config.name,
+        "stage": run.stage.kind,
+        "iterations": run.state.step,
         "validation": scores.means,
-        "settings": asdict(config),
+        "settings": asdict(run.config),
     }
     weights = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
-    save_folder(Checkpoint(network.config, weights, provenance), folder / BEST, overwrite=True)
+    save_folder(Checkpoint(network.config, weights, provenance), run.folder / BEST, overwrite=True)
 
 
-def save_state(state: StageState, folder: Path, accelerator: Accelerator) -> None:
+def save_state(run: _Running) -> None:
     """Write the checkpoint to go on from, on the main process; the others wait for it."""
-    if accelerator.is_main_process:
-        state.save(folder)
-    accelerator.wait_for_everyone()
+    with run.stop.timed("checkpoint"):
+        run.state.unwritten = run.log.unwritten
+        if run.accelerator.is_main_process:
+            run.state.save(run.folder)
+        run.accelerator.wait_for_everyone()
 
 
 def _mean_over_processes(value: Tensor, accelerator: Accelerator) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,25 @@ from torch.optim.swa_utils import AveragedModel
 from skipvsr.errors import ConfigError, TrainingError
 from skipvsr.models.vsr import SkipVSR
 from skipvsr.training.config import TrainingConfig
-from skipvsr.video.files import whole_file
+from skipvsr.video.files import whole_file, write_whole
 
 RUN = "run.json"
 LAST = "last.pt"
+FINISHED = "finished.json"
 
 
 @dataclass
 class StageState:
-    """Everything that a stage changes as it goes; `scaler` scales losses where fp16 needs it."""
+    """Everything that a stage changes as it goes.
+
+    Args:
+        network, average, optimiser: what is trained, its averaged weights, and Adam.
+        scaler: scales losses where fp16 needs it.
+        step: steps done.
+        best_score: of the validations so far.
+        validated: the step of the last one.
+        unwritten: what the log has not written yet.
+    """
 
     network: SkipVSR
     average: AveragedModel | None
@@ -29,6 +39,8 @@ class StageState:
     scaler: torch.amp.GradScaler | None = None
     step: int = 0
     best_score: float = float("-inf")
+    validated: int = 0
+    unwritten: dict[str, Any] = field(default_factory=lambda: {"sums": {}, "counted": 0})
 
     @property
     def saved_network(self) -> SkipVSR:
@@ -47,18 +59,20 @@ class StageState:
             "scaler": None if self.scaler is None else self.scaler.state_dict(),
             "step": self.step,
             "best_score": self.best_score,
+            "validated": self.validated,
+            "unwritten": self.unwritten,
         }
         folder.mkdir(parents=True, exist_ok=True)
         with whole_file(folder / LAST) as file:
             torch.save(content, file)
 
-    def load(self, folder: Path, device: torch.device) -> bool:
+    def load(self, folder: Path) -> bool:
         """Go on from `last.pt`; False where there is none. Raises TrainingError where it is damaged."""
         path = folder / LAST
         if not path.exists():
             return False
         try:
-            content = torch.load(path, map_location=device, weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True)  # what loads it moves it
             self.network.load_state_dict(content["network"])
             if self.average is not None:
                 self.average.load_state_dict(content["average"])
@@ -66,6 +80,10 @@ class StageState:
             if self.scaler is not None and content["scaler"] is not None:
                 self.scaler.load_state_dict(content["scaler"])
             self.step, self.best_score = content["step"], content["best_score"]
+            self.validated = content.get(
+                "validated", self.step
+            )  # not in older checkpoints, which came after validation
+            self.unwritten = content.get("unwritten", self.unwritten)
         except (OSError, RuntimeError, ValueError, KeyError, EOFError) as error:
             raise TrainingError(
                 f"{path} cannot be continued from ({error}); remove it to start the stage again"
@@ -96,6 +114,22 @@ def note_run(out: Path, config: TrainingConfig) -> None:
     """Store the configuration of the run in its folder."""
     out.mkdir(parents=True, exist_ok=True)
     (out / RUN).write_text(json.dumps(_settings(config), indent=2) + "\n")
+
+
+def note_finished(folder: Path, facts: dict[str, Any]) -> None:
+    """Leave a file that says how the stage in this folder ended."""
+    write_whole(folder / FINISHED, json.dumps(facts, indent=2) + "\n")
+
+
+def read_finished(folder: Path) -> dict[str, Any] | None:
+    """What `note_finished` left; None where the stage is not done. Raises TrainingError where it is damaged."""
+    path = folder / FINISHED
+    if not path.exists():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"{path} cannot be read ({error}); remove it to go on from {LAST}") from error
 
 
 def _settings(config: TrainingConfig) -> dict[str, Any]:
