@@ -217,6 +217,17 @@ def test_accumulation_changes_nothing(tmp_path: Path, data: Path):
     assert runs[2] == pytest.approx(runs[0], rel=1e-4)
 
 
+def test_threads_change_nothing(tmp_path: Path, data: Path):
+    """Also those of a run that goes on, on a machine with more cores."""
+    log = "stages.1.optimisation.log_every=1"
+    config = only(smoke(data, log), "backbone")
+    train(config, tmp_path / "one", cpu=True)
+    several = replace(config, data=replace(config.data, threads=3, cache_bytes=1))
+    train(several, tmp_path / "three", cpu=True)
+    assert losses(tmp_path / "three" / "0-backbone") == losses(tmp_path / "one" / "0-backbone")
+    train(several, tmp_path / "one", resume=True, cpu=True)
+
+
 def test_what_is_saved_is_what_was_validated(tmp_path: Path, data: Path):
     """With averaging on, the averaged weights: their score, measured anew, is the one in the log."""
     config = only(smoke(data), "backbone")

@@ -13,6 +13,7 @@ from skipvsr.errors import ConfigError
 from skipvsr.models.router import MaskGenerator
 from skipvsr.training.backbone import BackboneStage
 from skipvsr.training.config import TrainingConfig, read_config
+from skipvsr.training.flow import FlowStage
 from skipvsr.training.loop import train
 from skipvsr.training.paper_method import PaperMethod
 from skipvsr.training.paper_skip import PaperSkipStage
@@ -51,6 +52,20 @@ def test_every_committed_configuration_is_valid(path: Path):
     assert read_config(path).stages
 
 
+@pytest.mark.parametrize("name", ["base/base-bi", "compact/gpu"])
+def test_what_is_meant_for_a_lent_gpu_is_complete(name: str):
+    """Backbone, skipping and router in bf16; clips small enough to be carried; data drawn by several threads."""
+    config = read_config(ROOT / "configs" / f"{name}.toml")
+    stages = [stage.kind for stage in config.stages]
+    assert stages[-3:] == ["backbone", "skip", "router"]
+    assert stages[:-3] == (["flow"] if name == "base/base-bi" else [])
+    assert config.precision == "bf16"
+    assert config.data.threads > 4
+    for stage in config.stages[-2:]:
+        assert not isinstance(stage, FlowStage | BackboneStage | PaperSkipStage)
+        assert stage.optimisation.crop % stage.tile_px == 0
+
+
 def reduced(path: Path, data: Path, spynet: Path) -> TrainingConfig:
     """A configuration with its own stages, precision and methods, on other clips and as small as can be."""
     sets = ["network.channels=8", "network.blocks=2", "data.stills=", "validation.frames=2", "data.degradation=bi"]
@@ -58,7 +73,7 @@ def reduced(path: Path, data: Path, spynet: Path) -> TrainingConfig:
         sets += [f"{key}.0.dataset=folder", f"{key}.0.root={data}"]
     for index, stage in enumerate(read_config(path).stages):
         sets += [f"stages.{index}.optimisation.{key}" for key in ("steps=2", "batch=1", "crop=16", "warmup=0")]
-        sets += [] if stage.kind == "flow" else [f"stages.{index}.frames=3"]
+        sets += [] if stage.kind == "flow" else [f"stages.{index}.frames=3", f"stages.{index}.init="]
         if stage.kind == "backbone":
             sets += [f"stages.{index}.flow_frozen_steps=0"]
             sets += [f"stages.{index}.flow_init={spynet}"] if "/paper/" in str(path) else []
@@ -69,6 +84,7 @@ def reduced(path: Path, data: Path, spynet: Path) -> TrainingConfig:
     "path",
     [
         ROOT / "configs/compact/compact.toml",
+        ROOT / "configs/compact/gpu.toml",
         ROOT / "configs/base/base-bi.toml",
         *sorted((ROOT / "configs/paper").iterdir()),
     ],

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,7 +118,7 @@ class FootagePool:
         frames = (lr * 255).round().byte().numpy()
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            work = path.with_name(f".{path.name}.{os.getpid()}.part")
+            work = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
             with work.open("wb") as file:
                 np.save(file, frames)
             work.replace(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from pathlib import Path
@@ -14,7 +15,6 @@ from skipvsr.errors import ConfigError
 from skipvsr.training.config import TrainingConfig
 from skipvsr.training.settings import Source
 from skipvsr.training.stage import AnyBatch, Stage
-from skipvsr.video.prefetch import read_ahead
 
 # Most clips that an objective is fitted on before the first step.
 FIT_CLIPS = 8
@@ -62,6 +62,7 @@ class StageData:
         stills = find_clips("stills", config.data.stills) if config.data.stills else []
         self.sampler = CropSampler(gather_clips(config.data.train), crops, stills)
         self._draw = stage.draw(self.sampler)
+        self._threads = config.data.threads
         each = settings.batch // parts
         mine = range(process * each * settings.accumulation, (process + 1) * each * settings.accumulation)
         self._fit = range(min(settings.batch, FIT_CLIPS))
@@ -73,8 +74,16 @@ class StageData:
 
     def batches(self, start: int, stop: int, executor: Executor) -> Iterator[list[AnyBatch]]:
         """This process's part of steps `start` to `stop`, drawn ahead in the executor: one part per accumulation step."""
-        steps = ([self._draw(step, part) for part in self._positions] for step in range(start, stop))
-        return read_ahead(steps, executor, depth=2)
+        ahead = self._threads + 1
+        pending = deque(executor.submit(self._parts, step) for step in range(start, min(start + ahead, stop)))
+        for step in range(start, stop):
+            parts = pending.popleft().result()
+            if step + ahead < stop:
+                pending.append(executor.submit(self._parts, step + ahead))
+            yield parts
+
+    def _parts(self, step: int) -> list[AnyBatch]:
+        return [self._draw(step, part) for part in self._positions]
 
 
 def gather_clips(sources: list[Source]) -> list[Clip]:

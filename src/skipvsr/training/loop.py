@@ -93,8 +93,8 @@ def train(
         torch.manual_seed(config.seed)
         network = SkipVSR(config.network.to_vsr())
         reports: list[StageReport] = []
-        for index in range(len(config.stages)):
-            report = run_stage(config, index, network, Path(out), accelerator, stop)
+        for index, stage in enumerate(config.stages):
+            report = run_stage(config, stage, network, Path(out) / f"{index}-{stage.kind}", accelerator, stop)
             reports.append(report)
             network = load_model(report.best)
         return reports
@@ -124,11 +124,10 @@ class _Running:
 
 
 def run_stage(
-    config: TrainingConfig, index: int, before: SkipVSR, out: Path, accelerator: Accelerator, stop: Stop
+    config: TrainingConfig, stage: Stage, before: SkipVSR, folder: Path, accelerator: Accelerator, stop: Stop
 ) -> StageReport:
     """Train one stage to its end, from its last checkpoint where there is one; `before` is what the stages before left."""
-    stage, settings = config.stages[index], config.stages[index].optimisation
-    folder = out / f"{index}-{stage.kind}"
+    settings = stage.optimisation
     finished = read_finished(folder)
     if finished is not None:
         return StageReport(best=folder / BEST, **finished)
@@ -148,13 +147,13 @@ def run_stage(
     log.go_on(state.unwritten)
     run = _Running(config, stage, folder, accelerator, stop, state, model, Validator(config, objective), log)
     model.train()
-    with ThreadPoolExecutor(1, "batches") as executor:
+    with ThreadPoolExecutor(config.data.threads, "batches") as executor:
         batches = data.batches(state.step, settings.steps, executor)
         try:
             while (piece := run.next_piece) != "nothing":
                 if stop.before(piece):
                     save_state(run)
-                    stop.end(f"step {state.step:,} of {settings.steps:,} of stage {index + 1} ({stage.kind})")
+                    stop.end(f"step {state.step:,} of {settings.steps:,} of stage {folder.name}")
                 if piece == "step":
                     take_step(run, batches)
                 else:

@@ -52,6 +52,7 @@ class Data:
         stills_ratio: ratio of crops made from the stills.
         degradation: "bi", "bd", "bd-duf" or "video".
         cache_bytes: decoded frames kept in memory at most.
+        threads: that decode, cut and degrade beside the network, on each process; more where a GPU waits for data.
         pool: folder of the degraded clips for "video"; in the folder for temporary files where empty.
         pool_versions: of every clip, kept at a time.
         pool_renew_steps: steps after which every clip has one new version.
@@ -63,6 +64,7 @@ class Data:
     stills: str = ""
     stills_ratio: Ratio = 0.0
     cache_bytes: Positive = 2 << 30
+    threads: Positive = 1
     pool: str = ""
     pool_versions: Positive = 4
     pool_renew_steps: Positive = 500

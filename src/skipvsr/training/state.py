@@ -18,6 +18,7 @@ from skipvsr.video.files import whole_file, write_whole
 RUN = "run.json"
 LAST = "last.pt"
 FINISHED = "finished.json"
+_OF_THE_MACHINE = ("cache_bytes", "threads")
 
 
 @dataclass
@@ -102,7 +103,7 @@ def check_run(out: Path, config: TrainingConfig, *, resume: bool) -> None:
         return
     if not resume:
         raise ConfigError(f"{out} holds a run already; go on with --resume, or choose another --out")
-    before, settings = json.loads(path.read_text()), _settings(config)
+    before, settings = _decisive(json.loads(path.read_text())), _decisive(_settings(config))
     if before != settings:
         key = _first_difference(before, settings)
         raise ConfigError(
@@ -134,6 +135,11 @@ def read_finished(folder: Path) -> dict[str, Any] | None:
 
 def _settings(config: TrainingConfig) -> dict[str, Any]:
     return json.loads(json.dumps(asdict(config)))
+
+
+def _decisive(settings: dict[str, Any]) -> dict[str, Any]:
+    """Those of the settings that change what is trained; another machine may have more memory and more cores."""
+    return settings | {"data": {key: value for key, value in settings["data"].items() if key not in _OF_THE_MACHINE}}
 
 
 def _first_difference(before: Any, after: Any, key: str = "") -> str:
