@@ -7,7 +7,7 @@ import torch
 import skipvsr
 from skipvsr.inference import precision
 from skipvsr.inference.options import ComputeOptions, StreamOptions
-from skipvsr.inference.precision import fastest_precision, or_auto, settled
+from skipvsr.inference.precision import fastest, fastest_precision, or_auto, settled
 from skipvsr.inference.upscaler import Upscaler
 from skipvsr.models.bicubic import Bicubic
 from skipvsr.models.vsr import SkipVSR, VSRConfig
@@ -33,6 +33,19 @@ def test_auto_takes_half_precision_only_where_it_is_clearly_faster(monkeypatch, 
         monkeypatch.setattr(precision, "_measured_here", {})
         monkeypatch.setattr(precision, "speed_up", lambda *_, ratio=ratio: ratio)
         assert fastest_precision(model) == chosen
+
+
+def test_of_two_half_precisions_the_finer_unless_the_other_is_clearly_faster(monkeypatch):
+    assert fastest({"fp16": 2.0, "bf16": 2.05}) == "fp16"
+    assert fastest({"fp16": 2.0, "bf16": 2.2}) == "bf16"
+    assert fastest({"fp16": 0.5, "bf16": 1.5}) == "bf16"
+    assert fastest({"fp16": 1.1, "bf16": 1.1}) == "fp32"
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    assert precision._candidates(torch.device("cuda")) == ("fp16",)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    assert precision._candidates(torch.device("cuda")) == ("fp16", "bf16")
+    assert precision._candidates(torch.device("cpu")) == ("bf16",)
+    assert precision._candidates(torch.device("mps")) == ()
 
 
 def test_what_was_measured_is_remembered_on_disk_or_else_in_the_process(monkeypatch, tmp_path):

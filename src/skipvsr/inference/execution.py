@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from functools import lru_cache, partial
 
 import torch
 
 from skipvsr.inference import masked, tiled
+from skipvsr.inference.graphs import StepGraphs
 from skipvsr.inference.remembered import recall
 from skipvsr.inference.routed import RunBlocks
 from skipvsr.inference.triton_blocks import LaunchSettings, TritonBlocks
@@ -24,7 +26,11 @@ _MOST_CHANNELS = 128
 
 
 def choose_execution(
-    device: torch.device, dtype: torch.dtype, channels: int, patch_batch_size: int | None = None
+    device: torch.device,
+    dtype: torch.dtype,
+    channels: int,
+    patch_batch_size: int | None = None,
+    graphs: StepGraphs | None = None,
 ) -> RunBlocks:
     """How blocks of a width are run in a type on a device.
 
@@ -35,11 +41,12 @@ def choose_execution(
         device, dtype: of the state.
         channels: C.
         patch_batch_size: for `tiled.run_blocks`, where it is used.
+        graphs: for the kernels.
     """
     if device.type == "cuda":  # NVIDIA's, and AMD's under the same name
         reason = why_no_kernels(device, dtype, channels)
         if reason is None:
-            return remembered_kernels(device, dtype, channels)
+            return replace(remembered_kernels(device, dtype, channels), graphs=graphs)
         _note(reason)
     return partial(tiled.run_blocks, patch_batch_size=patch_batch_size) if patch_batch_size else tiled.run_blocks
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from skipvsr.inference.budget import BudgetAccount
 from skipvsr.inference.controllers import SpeedController
+from skipvsr.inference.graphs import graphed_gains
 from skipvsr.inference.memory import MemoryFallback
 from skipvsr.inference.patched import PATCH_PX, Patched
 from skipvsr.inference.policies import ThresholdPolicy
@@ -21,6 +22,7 @@ from skipvsr.inference.scenes import SceneCuts
 from skipvsr.inference.streaming import OnStep, Position, upscale_stream
 from skipvsr.inference.windows import Windows
 from skipvsr.models.recurrence import Recurrence, check_clip
+from skipvsr.routing.learned import GainThreshold
 from skipvsr.routing.policies import RememberingPolicy
 from skipvsr.routing.trace import Tally, Trace, Traces
 
@@ -105,6 +107,8 @@ class FrameStream(Iterator[Tensor]):
         policy, calibration = upscaler.make_policy(), upscaler.model.calibration
         if compute.budget is not None and calibration is not None and isinstance(policy, ThresholdPolicy):
             policy.account = self._account = BudgetAccount(calibration, compute.budget, self.tally)
+        if upscaler.graphs is not None and isinstance(policy, GainThreshold):
+            policy.gains = graphed_gains(policy.gains, upscaler.graphs)
         counted = self._account or self.tally
         traces = Traces((counted,) if self._trace is None else (counted, self._trace))
         if compute.tiling == "patch":

@@ -19,6 +19,7 @@ from skipvsr.errors import ShapeError
 from skipvsr.inference.patched import Patched
 from skipvsr.inference.routed import RoutedTrunks
 from skipvsr.inference.strips import reconstruct_in_strips
+from skipvsr.inference.transfer import to_device
 from skipvsr.inference.windows import Windows
 from skipvsr.models.recurrence import Recurrence, check_clip
 
@@ -48,11 +49,12 @@ class Position:
 class _Pending:
     """A frame whose result is still to come: (1, 3, H, W), its number, and its flows (1, 2, H, W) to its neighbours.
 
-    So many frames behind it are the same and get the same result: `repeats`.
+    So many frames behind it are the same and get the same result: `repeats`. `given` is the frame as it came, where it came.
     """
 
     frame: Tensor
     number: int
+    given: Tensor
     repeats: int = 0
     to_previous: Tensor | None = None
     to_next: Tensor | None = None
@@ -136,7 +138,8 @@ class _Stream:
         last: Tensor | None = None
         for number, frame in enumerate(frames):
             current = _as_batch(frame, like=parameter, last=last)
-            cut = starts_scene is not None and starts_scene(current[0]) and last is not None
+            # Looked at where it came: on a GPU, the answer would have to be waited for.
+            cut = starts_scene is not None and starts_scene(frame) and last is not None
             if number < self._start.number:
                 last = current
                 self._on_step("read", number)
@@ -144,10 +147,10 @@ class _Stream:
             if cut:
                 yield from self._finish_scene()
                 last = None
-            if repeat_detection and self._repeats(current):
+            if repeat_detection and self._repeats(frame):
                 self._on_step("read", number)
                 continue
-            self._append(current, number, last)
+            self._append(current, number, last, frame)
             self._on_step("read", number)
             last = current
             # More frames than a window and its lookahead: the scene goes on, as the newest frame shows.
@@ -161,12 +164,12 @@ class _Stream:
         if not self._pending or self._pending[-1].repeats == MOST_REPEATS:
             return False
         newest = self._pending[-1]
-        same = torch.equal(newest.frame, frame)
+        same = torch.equal(newest.given, frame)
         newest.repeats += same
         return same
 
-    def _append(self, frame: Tensor, number: int, last: Tensor | None) -> None:
-        entry = _Pending(frame, number)
+    def _append(self, frame: Tensor, number: int, last: Tensor | None, given: Tensor) -> None:
+        entry = _Pending(frame, number, given)
         if last is not None:
             to_next, entry.to_previous = self._retry(lambda: _flows(self._model, last, frame))
             if self._pending:
@@ -277,7 +280,7 @@ def _as_batch(frame: Tensor, like: Tensor, last: Tensor | None) -> Tensor:
         raise ShapeError(f"a frame has shape {tuple(frame.shape)}; it must be (3, height, width), RGB in [0, 1]")
     check_clip(frame[None, None])
     dtype = torch.float32 if like.dtype in (torch.bfloat16, torch.float16) else like.dtype
-    return frame[None].to(device=like.device, dtype=dtype)
+    return to_device(frame[None], like.device, dtype)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -13,10 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from skipvsr.inference.graphs import StepGraphs
 from skipvsr.inference.tiled import DENSE_RATIO
 from skipvsr.models.blocks import ResidualBlock
 from skipvsr.routing.grid import TileGrid
@@ -60,16 +62,50 @@ def active_tiles(depth: Tensor, blocks: int) -> ActiveTiles:
 
 
 @dataclass(frozen=True)
+class Plan:
+    """What the CPU knows of a trunk's step whose depths are settled. Active tiles never grow in number along the blocks.
+
+    Args:
+        full: the first blocks, which are active everywhere.
+        dense: the first blocks, which run on the whole frame through torch.
+        last: the first block that is active nowhere, as are those after it.
+        launched: tiles to launch for, at least as many as are active, for each block up to `last`.
+    """
+
+    full: int
+    dense: int
+    last: int
+    launched: tuple[int, ...]
+
+    @classmethod
+    def of(cls, counts: Sequence[int], tiles: int, dense_ratio: float) -> Plan:
+        """The plan for so many active tiles of each block."""
+        full = sum(count == tiles for count in counts)
+        dense = sum(count >= dense_ratio * tiles for count in counts)
+        last = sum(count > 0 for count in counts)
+        return cls(full, dense, last, tuple(counts[:last]))
+
+    def rounded(self, blocks: int, tiles: int) -> Plan:
+        """One of few plans that is right where this one is: each is recorded as a graph of its own."""
+        step = max(1, blocks // 8)
+        full, dense = (value if value == blocks else value // step * step for value in (self.full, self.dense))
+        last = min(-(-self.last // step) * step, blocks)
+        return Plan(full, dense, last, (tiles,) * last)
+
+
+@dataclass(frozen=True)
 class TritonBlocks:
     """Does what `masked.run_blocks` does, on a GPU (or, in Triton's interpreter, on a CPU), without computing skipped tiles.
 
     Args:
         dense_ratio: ratio of active tiles from which a block runs on the whole frame; above 1: never.
         settings: of the kernels.
+        graphs: through which steps run whose depths are settled; None: kernel by kernel.
     """
 
     dense_ratio: float = DENSE_RATIO
     settings: LaunchSettings = field(default_factory=LaunchSettings)
+    graphs: StepGraphs | None = None
 
     @torch.no_grad()
     def __call__(
@@ -95,39 +131,46 @@ class TritonBlocks:
     ) -> tuple[Tensor, Tensor]:
         known = decide.on_cpu()
         masks = known > torch.arange(len(blocks)).view(-1, 1, 1, 1)
-        counts: list[int] = masks.flatten(1).sum(dim=1).tolist()
-        # Counts fall from block to block: the first ones run on the whole frame, the others on tiles.
-        dense = sum(count >= self.dense_ratio * known.numel() for count in counts)
-        state = self._run_dense(blocks[:dense], state, decide.depth, counts, grid)
-        if not any(counts[dense:]):
+        plan = Plan.of(masks.flatten(1).sum(dim=1).tolist(), known.numel(), self.dense_ratio)
+        if plan.last == 0:
             return state, masks
+        if self.graphs is None:
+            return self._follow(plan, blocks, grid, state, decide.depth), masks
+        plan = plan.rounded(len(blocks), known.numel())
+        name = ("blocks", blocks[0], grid, self.settings, plan)
+        return self.graphs.run(name, partial(self._follow, plan, blocks, grid), state, decide.depth), masks
+
+    def _follow(
+        self, plan: Plan, blocks: Sequence[ResidualBlock], grid: TileGrid, state: Tensor, depth: Tensor
+    ) -> Tensor:
+        """The state after all blocks. Whatever the plan leaves open is read on the device."""
+        state = self._run_dense(plan, blocks, grid, state, depth)
+        if plan.last <= plan.dense:
+            return state
         pixels = _copied(state)
-        # Where the whole frame never costs less, it is one large tile while everything is active: no border is computed twice.
-        whole = max(dense, sum(count == known.numel() for count in counts))
-        if whole > dense:
+        start = max(plan.dense, plan.full)
+        if start > plan.dense:
+            # The whole frame is one large tile, so that no border between tiles is computed twice.
             frames = pixels.shape[0]
             everything = TileGrid(grid.height, grid.width, grid.height, grid.width)
             active = active_tiles(torch.ones(frames, 1, 1, dtype=torch.bool, device=pixels.device), 1)
             hidden = _scratch(pixels, everything, frames)
-            for block in blocks[dense:whole]:
+            for block in blocks[plan.dense : start]:
                 self._add(block, 0, pixels, hidden, active, frames, everything)
-        active = active_tiles(decide.depth, len(blocks))
-        hidden = _scratch(pixels, grid, max(counts[whole:], default=0))
-        for number in range(whole, sum(count > 0 for count in counts)):
-            self._add(blocks[number], number, pixels, hidden, active, counts[number], grid)
-        return pixels.permute(0, 3, 1, 2), masks
+        active = active_tiles(depth, len(blocks))
+        hidden = _scratch(pixels, grid, max(plan.launched[start : plan.last], default=0))
+        for number in range(start, plan.last):
+            self._add(blocks[number], number, pixels, hidden, active, plan.launched[number], grid)
+        return pixels.permute(0, 3, 1, 2)
 
     def _run_dense(
-        self, blocks: Sequence[ResidualBlock], state: Tensor, depth: Tensor, counts: list[int], grid: TileGrid
+        self, plan: Plan, blocks: Sequence[ResidualBlock], grid: TileGrid, state: Tensor, depth: Tensor
     ) -> Tensor:
         """The first blocks on the whole frame; what tiles at rest would have become is dropped."""
-        spread: Tensor | None = None
-        for number, block in enumerate(blocks):
+        spread = grid.expand(depth) if plan.full < plan.dense else None
+        for number, block in enumerate(blocks[: plan.dense]):
             after = block(state)
-            if counts[number] < depth.numel():
-                spread = grid.expand(depth) if spread is None else spread
-                after = torch.where(spread > number, after, state)
-            state = after
+            state = after if spread is None or number < plan.full else torch.where(spread > number, after, state)
         return state
 
     def _add(

@@ -12,6 +12,7 @@ from skipvsr.errors import ConfigError
 from skipvsr.inference.device import DTYPES, prepare_model
 from skipvsr.inference.execution import choose_execution
 from skipvsr.inference.frame_stream import AtPosition, FrameStream, Instrument, StreamState
+from skipvsr.inference.graphs import GraphedNetwork, make_graphs
 from skipvsr.inference.openvino_network import OpenVINONetwork
 from skipvsr.inference.options import ComputeOptions, StreamOptions
 from skipvsr.inference.patched import PatchGrid
@@ -42,6 +43,7 @@ class Upscaler:
         compute: how much of it runs, and where; None: every block, where the model is.
         stream: how streams are cut; None: by default.
         policy: makes a policy for each stream, in the place of the one that asks the model's router; for experiments.
+        graphs: run steps of small frames through CUDA graphs, on a GPU.
 
     Raises:
         ConfigError: the device is not there, or the model cannot follow the options.
@@ -54,6 +56,7 @@ class Upscaler:
         stream: StreamOptions | None = None,
         *,
         policy: Callable[[], Policy] | None = None,
+        graphs: bool = True,
     ) -> None:
         self.compute = compute or ComputeOptions()
         self.stream_options = stream or StreamOptions()
@@ -76,6 +79,9 @@ class Upscaler:
             model = prepare_model(model, precision=self.compute.precision)
             self.network = model
         self.model = model
+        self.graphs = make_graphs(self.device) if graphs and isinstance(model, SkipVSR) else None
+        if self.graphs is not None:
+            self.network = GraphedNetwork(self.network, self.graphs)
         self.routes = policy is not None or self.compute.skips
         self.make_policy = policy or partial(make_policy, self.model, self.compute)
         if policy is None:
@@ -118,7 +124,9 @@ class Upscaler:
         """How the residual blocks run on the model's device; see `choose_execution`."""
         assert isinstance(self.model, SkipVSR)
         weights = next(self.model.parameters())
-        return choose_execution(weights.device, weights.dtype, self.model.config.channels, patch_batch_size)
+        return choose_execution(
+            weights.device, weights.dtype, self.model.config.channels, patch_batch_size, self.graphs
+        )  # fmt: skip
 
     def windows(self, height: int, width: int) -> Windows:
         """How a stream of frames of this size is cut."""

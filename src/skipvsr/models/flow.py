@@ -76,7 +76,8 @@ class PyramidFlow(nn.Module):
         padded_height, padded_width = flow.shape[-2:]
         if (padded_height, padded_width) != (height, width):
             flow = F.interpolate(flow, size=(height, width), mode="bilinear", align_corners=False)
-            flow = flow * flow.new_tensor((width / padded_width, height / padded_height)).view(1, 2, 1, 1)
+            # By numbers, not by a tensor of them: on a GPU, bringing one there would wait for all that it is doing.
+            flow = torch.cat((flow[:, :1] * (width / padded_width), flow[:, 1:] * (height / padded_height)), dim=1)
         return flow
 
     def level_flows(self, reference: Tensor, support: Tensor) -> list[Tensor]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any, Literal, Protocol
 
@@ -165,7 +166,7 @@ class GainRouter(nn.Module):
         Per tile: mean and root mean square of the luma's slope, mean curvature, luma; mean length of the flow, and whether
         there is one; mean magnitude of each channel of the state, sampled at every other pixel.
         """
-        luma = (frame * frame.new_tensor(LUMA_WEIGHTS).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
+        luma = (frame * _luma_weights(frame.device, frame.dtype)).sum(dim=1, keepdim=True)
         padded = F.pad(luma, (1, 1, 1, 1), mode="replicate")
         centre = padded[..., 1:-1, 1:-1]
         right, below = padded[..., 1:-1, 2:] - centre, padded[..., 2:, 1:-1] - centre
@@ -260,6 +261,13 @@ class _Look(nn.Sequential):
         for layer in rest:
             seen = layer(seen)
         return seen
+
+
+@lru_cache(maxsize=16)
+def _luma_weights(device: torch.device, dtype: torch.dtype) -> Tensor:
+    """(1, 3, 1, 1), kept: bringing it to a GPU for every frame would wait for all that the GPU is doing."""
+    with torch.inference_mode(mode=False):  # training may be next
+        return torch.tensor(LUMA_WEIGHTS, device=device, dtype=dtype).view(1, 3, 1, 1)
 
 
 def _head(channels: int, blocks: int, width: int) -> nn.Sequential:

@@ -139,9 +139,12 @@ def from_tensor(result: Tensor, like: AnyFrame) -> AnyFrame:
 
 def to_array(result: Tensor, dtype: np.dtype) -> np.ndarray:
     """A result (3, H, W) as an array (H, W, 3), clamped; rounded to the full range of an integer dtype."""
+    return scaled(result, dtype).cpu().numpy().astype(dtype, copy=False)
+
+
+def scaled(result: Tensor, dtype: np.dtype) -> Tensor:
+    """The numbers of `to_array`, where the result is: (H, W, 3), uint8, int32 for uint16, or floating point."""
     result = result.clamp(0, 1).permute(1, 2, 0)
     if dtype not in _PEAK:
-        return result.contiguous().cpu().numpy().astype(dtype)
-    scaled = (result * _PEAK[dtype]).round_()
-    integers = scaled.to(torch.uint8 if dtype == np.uint8 else torch.int32).contiguous()
-    return integers.cpu().numpy().astype(dtype, copy=False)
+        return result.contiguous()
+    return (result * _PEAK[dtype]).round_().to(torch.uint8 if dtype == np.uint8 else torch.int32).contiguous()

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from skipvsr.errors import DecodeError
+from skipvsr.inference.transfer import make_fetch
 from skipvsr.inference.upscaler import FrameStream, StreamState, Upscaler
 from skipvsr.models.resize import bicubic_upsample
 from skipvsr.routing.trace import Trace
 from skipvsr.upscale.checkpoint import Checkpoint, UnfinishedJob
-from skipvsr.upscale.frames import to_array, to_tensor
+from skipvsr.upscale.frames import scaled, to_array, to_tensor
 from skipvsr.upscale.overlay import LatestDepths, draw_depth
 from skipvsr.upscale.progress import ProgressMeter
 from skipvsr.upscale.size import resize
@@ -112,6 +113,7 @@ class Pipeline:
         self._scale = upscaler.model.scale
         self._overlay, self._keeper, self._meter = overlay, keeper, meter
         self._snapshot = snapshot
+        self._fetch = make_fetch(upscaler.device)
         self._first = 0 if start is None else start.number
         self._waiting: deque[Frame] = deque()
         self._decoder = ThreadPoolExecutor(1, "decode")
@@ -127,7 +129,8 @@ class Pipeline:
         with self._decoder, self._encoder:
             for number, result in enumerate(self.stream, self._first):
                 depth = None if self._overlay is None else self._overlay.depths.take(number)
-                self._behind.put((result, self._waiting.popleft(), depth))
+                frame = self._waiting.popleft()
+                self._behind.put((result, self._pixels(result, frame.pixels.dtype), frame, depth))
                 self._meter.frame_done()
             self._behind.put(_END)
             while not self._behind.finish(_LOOK_SECONDS):
@@ -155,7 +158,16 @@ class Pipeline:
         except DecodeError as error:
             self.stopped = error
 
-    def _take(self, item: Checkpoint | tuple[Tensor, Frame, Tensor | None] | None) -> None:
+    def _pixels(self, result: Tensor, dtype: np.dtype) -> Callable[[], np.ndarray]:
+        """What makes the pixels that are written. From a GPU they start on their way now, small and without anybody waiting."""
+        if self._fetch is None:
+            return lambda: to_array(resize(result, *self._size), dtype)
+        arriving = self._fetch(scaled(resize(result, *self._size), dtype))
+        return lambda: arriving.get().numpy().astype(dtype, copy=False)
+
+    def _take(
+        self, item: Checkpoint | tuple[Tensor, Callable[[], np.ndarray], Frame, Tensor | None] | None
+    ) -> None:  # fmt: skip
         """Encode, in the encoder's thread: a result, or (None, or a checkpoint) all that the encoder still holds."""
         started = time.perf_counter()
         if isinstance(item, Checkpoint):
@@ -168,16 +180,17 @@ class Pipeline:
             self._write(*item)
         self._meter.encoded(time.perf_counter() - started, flushed=not isinstance(item, tuple))
 
-    def _write(self, result: Tensor, frame: Frame, depth: Tensor | None) -> None:
-        dtype = frame.pixels.dtype
+    def _write(
+        self, result: Tensor, make_pixels: Callable[[], np.ndarray], frame: Frame, depth: Tensor | None
+    ) -> None:  # fmt: skip
         alpha = None if frame.alpha is None else enlarged_alpha(frame.alpha, self._scale, *self._size)
-        pixels = to_array(resize(result, *self._size), dtype)
+        pixels = make_pixels()
         self._writer.write(replace(frame, pixels=pixels, alpha=alpha))
         if self._snapshot is not None:
             self._snapshot.take(pixels)
         if self._overlay is not None and depth is not None:
             drawn = resize(draw_depth(result, depth), *self._size)
-            self._overlay.writer.write(replace(frame, pixels=to_array(drawn, dtype), alpha=None))
+            self._overlay.writer.write(replace(frame, pixels=to_array(drawn, frame.pixels.dtype), alpha=None))
 
 
 def enlarged_alpha(alpha: np.ndarray, scale: int, height: int, width: int) -> np.ndarray:

@@ -1,0 +1,202 @@
+"""Steps of fixed shapes as CUDA graphs: recorded once, then started by one call instead of a hundred.
+
+On a fast GPU a step of a small frame takes less time than giving the GPU its kernels one by one. A graph is recorded where a
+step is asked for the second time with tensors of the same shapes, on tensors of its own, into which inputs are copied and from
+which results are copied: nobody holds memory that the next start overwrites. All graphs take their working memory from one
+pool, because never more than one of them runs, and none keeps anything there. What a graph gives is compared with the step
+itself before it is used. Where recording fails, or memory runs out in it, steps go on as they are, and a note says why.
+
+Convolutions are those that cuDNN chooses by its rules, with and without graphs, so that going on with a job gives identical
+frames. (cuDNN's own trials, `torch.backends.cudnn.benchmark`, may choose others each time.)
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from threading import Lock
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from skipvsr.models.recurrence import Recurrence, RunTrunk, WrappedNetwork
+from skipvsr.routing.learned import Gains
+from skipvsr.routing.policies import TrunkStep
+from skipvsr.terms import Direction
+
+_LOG = logging.getLogger("skipvsr")
+# Graphs that are kept; further steps run without one.
+MOST_GRAPHS = 96
+# Pixels of a step's first input, of all its images, from which it keeps the GPU busy anyway; memory of graphs is theirs alone.
+MOST_PIXELS = 1 << 18
+# Relative difference up to which a graph gives what the step gives: the order of sums may differ, no more.
+_TOLERANCE = 2e-3
+
+
+class Record(Protocol):
+    """Records what a step does on the device."""
+
+    def __call__(self, step: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], object]]:
+        """Run the step to warm up, and record it: the tensor that holds its result, and what does it all again."""
+        ...
+
+
+class CudaRecord:
+    """Records CUDA graphs (HIP graphs on AMD's GPUs) on one stream and in one pool of memory."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        # Libraries make their handles for a stream when it is first used, which must not happen while it is recorded.
+        self._stream = torch.cuda.Stream(device)
+        self._pool: Any = None
+
+    def __call__(self, step: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], object]]:
+        """See `Record`."""
+        with torch.cuda.device(self._device):
+            self._stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self._stream):
+                for _ in range(2):
+                    step()
+            torch.cuda.current_stream().wait_stream(self._stream)
+            graph = torch.cuda.CUDAGraph()
+            # Other threads of ours fetch results meanwhile: what they do is no part of it, and no mistake either.
+            with torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"):
+                result = step()
+            self._pool = self._pool or graph.pool()
+        return result, graph.replay
+
+
+@dataclass(frozen=True)
+class _Graph:
+    inputs: tuple[Tensor, ...]
+    result: Tensor
+    replay: Callable[[], object]
+
+    def run(self, *inputs: Tensor) -> Tensor:
+        for static, values in zip(self.inputs, inputs, strict=True):
+            static.copy_(values)
+        self.replay()
+        return self.result.clone()
+
+
+@dataclass
+class StepGraphs:
+    """Runs steps, from the second time on through graphs.
+
+    Args:
+        record: how a step is recorded.
+        most: graphs that are kept.
+    """
+
+    record: Record
+    most: int = MOST_GRAPHS
+    _graphs: dict[Hashable, _Graph | None] = field(default_factory=dict, init=False, repr=False)
+    _given_up: bool = field(default=False, init=False)
+    # Streams in several threads may share the graphs, whose inputs and results are one tensor each.
+    _lock: Lock = field(default_factory=Lock, init=False, repr=False)
+
+    def run(self, name: Hashable, step: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+        """What the step makes of the inputs; a new tensor.
+
+        Args:
+            name: of the step; the same name must always mean the same step. All that it depends on beside the inputs'
+                numbers, their shapes, types and strides belongs into it.
+            step: gives one tensor. It neither waits for the device nor looks at numbers there.
+            inputs: on the device; the first is (N, C, H, W).
+        """
+        key = (name, *((each.shape, each.stride(), each.dtype) for each in inputs))
+        count, _, height, width = inputs[0].shape
+        if count * height * width > MOST_PIXELS:
+            return step(*inputs)
+        with self._lock:
+            if self._given_up or (key not in self._graphs and len(self._graphs) >= self.most):
+                return step(*inputs)
+            graph = self._graphs.get(key)
+            if graph is not None:
+                return graph.run(*inputs)
+            result = step(*inputs)
+            if key in self._graphs:
+                self._keep(key, step, inputs, result)
+            else:
+                self._graphs[key] = None  # seen once
+            return result
+
+    def _keep(self, key: Hashable, step: Callable[..., Tensor], inputs: tuple[Tensor, ...], expected: Tensor) -> None:
+        try:
+            static = tuple(each.clone() for each in inputs)
+            graph = _Graph(static, *self.record(partial(step, *static)))
+            found = graph.run(*inputs)
+        except (RuntimeError, MemoryError) as error:
+            self._give_up(str(error).partition("\n")[0])
+            return
+        scale = expected.float().norm().clamp(min=1e-12)
+        difference = ((found.float() - expected.float()).norm() / scale).item()
+        if not difference <= _TOLERANCE:  # NaN is no number that is less
+            self._give_up(f"a graph differs from what it was recorded from by {difference:.2g}")
+            return
+        self._graphs[key] = graph
+
+    def _give_up(self, reason: str) -> None:
+        self._given_up = True
+        self._graphs.clear()
+        _LOG.warning("steps run without CUDA graphs: %s", reason)
+
+
+@dataclass(frozen=True)
+class GraphedNetwork(WrappedNetwork):
+    """A network whose steps run through graphs. Trunks that are routed do so in their own way (`RunTrunk`).
+
+    Args:
+        network: whole frames, not patches.
+        graphs: of this network alone.
+    """
+
+    network: Recurrence
+    graphs: StepGraphs
+
+    def estimate_flow(self, reference: Tensor, support: Tensor) -> Tensor:
+        """As the network's."""
+        return self.graphs.run("flow", self.network.estimate_flow, reference, support)
+
+    def propagate(
+        self,
+        direction: Direction,
+        frame: Tensor,
+        state: Tensor | None,
+        flow: Tensor | None,
+        run: RunTrunk | None = None,
+        number: int = -1,
+    ) -> Tensor:
+        """As the network's."""
+        if run is not None:
+            return self.network.propagate(direction, frame, state, flow, run, number)
+        if state is None or flow is None:
+            return self.graphs.run(
+                (direction, "first"), lambda frame: self.network.propagate(direction, frame, None, None), frame
+            )
+        return self.graphs.run(direction, partial(self.network.propagate, direction), frame, state, flow)
+
+    def reconstruct(self, frame: Tensor, backward: Tensor, forward: Tensor) -> Tensor:
+        """As the network's."""
+        return self.graphs.run("reconstruction", self.network.reconstruct, frame, backward, forward)
+
+
+def graphed_gains(gains: Gains, graphs: StepGraphs) -> Gains:
+    """The gains that a router predicts, through graphs."""
+
+    def of_step(step: TrunkStep) -> Tensor:
+        def predict(frame: Tensor, state: Tensor, flow: Tensor | None = None) -> Tensor:
+            return gains(replace(step, frame=frame, state=state, flow=flow))
+
+        inputs = (step.frame, step.state) if step.flow is None else (step.frame, step.state, step.flow)
+        return graphs.run(("gains", step.direction, step.grid, step.blocks), predict, *inputs)
+
+    return of_step
+
+
+def make_graphs(device: torch.device) -> StepGraphs | None:
+    """Graphs for steps on a device; None where there is no such thing."""
+    return StepGraphs(CudaRecord(device)) if device.type == "cuda" else None

@@ -1,0 +1,193 @@
+"""Steps through graphs: when they are recorded, that results are the step's, and what happens where recording fails."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor
+
+import skipvsr
+from skipvsr import ComputeOptions, StreamOptions, Upscaler
+from skipvsr.inference import graphs, triton_blocks, upscaler
+from skipvsr.inference.graphs import StepGraphs
+from skipvsr.inference.routed import RunBlocks
+from skipvsr.inference.triton_blocks import LaunchSettings, Plan, TritonBlocks
+from skipvsr.models.vsr import SkipVSR
+from skipvsr.routing.grid import TileGrid
+from skipvsr.routing.policies import ByDepth
+
+
+class Recorder:
+    """Records as a GPU would: what is started later does the same again, on the same tensors."""
+
+    def __init__(self) -> None:
+        self.recorded = self.started = 0
+
+    def __call__(self, step: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], object]]:
+        self.recorded += 1
+        result = step().clone()
+
+        def replay() -> None:
+            self.started += 1
+            result.copy_(step())
+
+        result.fill_(torch.nan)  # nothing is computed before the first start
+        return result, replay
+
+
+def double(values: Tensor) -> Tensor:
+    return 2 * values
+
+
+def images(*values: float, height: int = 2) -> list[Tensor]:
+    return [torch.full((1, 1, height, 2), float(value)) for value in values]
+
+
+def test_a_step_is_recorded_the_second_time_and_started_from_then_on():
+    recorder = Recorder()
+    steps = StepGraphs(recorder)
+    results = [steps.run("double", double, image) for image in images(1, 2, 3, 4)]
+    assert [result[0, 0, 0, 0].item() for result in results] == [2, 4, 6, 8]  # none was overwritten by the next
+    # Once to be compared, and twice in earnest.
+    assert (recorder.recorded, recorder.started) == (1, 3)
+
+
+def test_another_shape_or_name_is_another_graph():
+    recorder = Recorder()
+    steps = StepGraphs(recorder, most=3)
+    for _ in range(3):
+        assert steps.run("double", double, *images(5))[0, 0, 0, 0] == 10
+        assert steps.run("double", double, *images(5, height=3)).shape == (1, 1, 3, 2)
+        assert steps.run("triple", lambda image: 3 * image, *images(5))[0, 0, 0, 0] == 15
+        assert steps.run("one too many", double, *images(6))[0, 0, 0, 0] == 12
+    assert recorder.recorded == 3
+    large = torch.zeros(1, 1, 1, graphs.MOST_PIXELS + 1)
+    for _ in range(3):
+        StepGraphs(recorder).run("large", double, large)
+    assert recorder.recorded == 3
+
+
+@pytest.mark.parametrize("fault", ["raises", "wrong", "nan"])
+def test_where_recording_fails_steps_go_on_and_a_note_says_so(fault: str, caplog: pytest.LogCaptureFixture):
+    def record(step: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], object]]:
+        if fault == "raises":
+            raise RuntimeError("operation not permitted when stream is capturing\nmore")
+        return step() * (1.01 if fault == "wrong" else torch.nan), lambda: None
+
+    steps = StepGraphs(record)
+    with caplog.at_level(logging.WARNING, "skipvsr"):
+        for name in ("double", "double", "other", "other", "double"):
+            assert steps.run(name, double, *images(7))[0, 0, 0, 0] == 14
+    reasons = {"raises": "not permitted", "wrong": "differs from what it was recorded from by 0.01", "nan": "by nan"}
+    assert len(caplog.records) == 1
+    assert reasons[fault] in caplog.records[0].message
+
+
+@pytest.fixture
+def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    """Every upscaler runs its steps through graphs of this."""
+    recorder = Recorder()
+    monkeypatch.setattr(upscaler, "make_graphs", lambda device: StepGraphs(recorder))
+    return recorder
+
+
+def moving(count: int) -> Tensor:
+    canvas = torch.nn.functional.interpolate(
+        torch.rand(1, 3, 10, 14, generator=torch.Generator().manual_seed(3)), size=(40, 60), mode="bicubic"
+    )[0].clamp(0, 1)
+    return torch.stack([canvas[:, :, number : number + 48] for number in range(count)])
+
+
+def test_a_stream_through_graphs_is_the_same(tiny: SkipVSR, recorder: Recorder):
+    frames, stream = moving(8), StreamOptions(window=3, lookahead=2)
+    plain = torch.stack(list(Upscaler(tiny, stream=stream, graphs=False).stream(frames)))
+    assert recorder.recorded == 0
+    through = Upscaler(tiny, stream=stream)
+    assert torch.equal(torch.stack(list(through.stream(frames))), plain)
+    # Flow, both directions, the first step of the backward one, and reconstruction; the first forward step came once.
+    assert recorder.recorded == 5
+    assert torch.equal(torch.stack(list(through.stream(frames))), plain)
+    assert recorder.recorded == 6
+    assert recorder.started > 60
+
+
+def test_a_routers_gains_come_through_graphs(recorder: Recorder):
+    model, frames = skipvsr.load_model("compact"), moving(6)
+    compute = ComputeOptions(budget=0.5)
+    plain = torch.stack(list(Upscaler(model, compute, graphs=False).stream(frames)))
+    assert torch.equal(torch.stack(list(Upscaler(model, compute).stream(frames))), plain)
+    assert recorder.recorded >= 3
+
+
+def test_a_plan_says_what_runs_where():
+    plan = Plan.of([20, 20, 18, 5, 0, 0], 20, 0.85)
+    assert plan == Plan(full=2, dense=3, last=4, launched=(20, 20, 18, 5))
+    assert Plan.of([20, 18, 0], 20, 2.0) == Plan(1, 0, 2, (20, 18))
+    assert plan.rounded(6, 20) == Plan(2, 3, 4, (20,) * 4)
+    # Of 30 blocks: multiples of three. Fewer run on the whole frame, more are launched for.
+    rounded = Plan(full=8, dense=11, last=17, launched=tuple(range(17))).rounded(30, 99)
+    assert rounded == Plan(6, 9, 18, (99,) * 18)
+    assert Plan(30, 30, 30, (99,) * 30).rounded(30, 99) == Plan(30, 30, 30, (99,) * 30)
+    assert Plan(28, 30, 30, (99,) * 30).rounded(30, 99) == Plan(27, 30, 30, (99,) * 30)
+
+
+def test_settled_depths_run_through_graphs(monkeypatch: pytest.MonkeyPatch):
+    """In Triton's interpreter: depths that change from step to step within the same graph."""
+    pytest.importorskip("triton")
+    from tests.test_triton_blocks import DEVICE, make_blocks
+
+    recorder = Recorder()
+    blocks = [block.to(DEVICE) for block in make_blocks(4, 2, torch.float32)]
+    grid, state = TileGrid(5, 10, 5, 5), torch.randn(1, 4, 5, 10, device=DEVICE)
+    run: RunBlocks = TritonBlocks(2.0, LaunchSettings(64), StepGraphs(recorder))
+    plain: RunBlocks = TritonBlocks(2.0, LaunchSettings(64))
+    depths = [torch.tensor(depth, device=DEVICE).view(1, 1, 2) for depth in ([1, 0], [0, 1], [0, 1], [0, 0])]
+    with torch.inference_mode():
+        for depth in depths:
+            found, masks = run(blocks, state, ByDepth(depth), grid)
+            assert torch.equal(masks.cpu(), torch.stack([depth > 0, depth > 1]).cpu())
+            assert torch.equal(found, plain(blocks, state, ByDepth(depth), grid)[0])
+    assert (recorder.recorded, recorder.started) == (1, 2)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("budget", [None, 0.5])
+def test_graphs_on_a_gpu_give_what_the_steps_give(budget: float | None, caplog: pytest.LogCaptureFixture):
+    model = skipvsr.load_model("compact", device="cuda")
+    compute = ComputeOptions(budget=budget, precision="fp16")
+    frames = moving(12)
+    plain = torch.stack(list(Upscaler(model, compute, graphs=False).stream(frames))).cpu()
+    with caplog.at_level(logging.WARNING, "skipvsr"):
+        through = Upscaler(model, compute)
+        results = [torch.stack(list(through.stream(frames))).cpu() for _ in range(3)]
+    assert not caplog.records  # neither graphs nor kernels were given up
+    assert through.graphs is not None
+    assert sum(graph is not None for graph in through.graphs._graphs.values()) >= 5
+    for one, two in pairwise(results):
+        assert torch.equal(one, two)
+    torch.testing.assert_close(results[0], plain, atol=2e-3, rtol=0)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("channels", [24, 32, 64])
+def test_the_kernels_on_a_gpu_at_full_size(channels: int, dtype: torch.dtype):
+    """Frames of 180x320, and of an odd size, in tiles of 24 pixels: depths of all kinds, through graphs and without."""
+    from tests.test_triton_blocks import TOLERANCES, make_blocks, relative_error
+
+    assert not triton_blocks.__dict__.get("INTERPRETED")
+    for height, width in ((180, 320), (101, 77)):
+        grid = TileGrid.of(height, width, 24)
+        generator = torch.Generator().manual_seed(height)
+        state = torch.randn(2, channels, height, width, generator=generator).to(dtype)
+        masks = torch.rand(1, 2, grid.rows, grid.columns, generator=generator) < torch.tensor([0.7, 0.4]).view(
+            2, 1, 1, 1
+        )
+        blocks = make_blocks(channels, 2, dtype)
+        for settled in (True, False):
+            error = relative_error(TritonBlocks(2.0), blocks, state, masks, grid, settled=settled)
+            assert error < TOLERANCES[dtype]
