@@ -337,19 +337,30 @@ def test_from_the_command_line(clips: list[Clip], tmp_path: Path, capsys: pytest
         return int(ended.value.code or 0), captured.out + captured.err
 
     words = [word for name, path in files.items() for word in (f"--{name}", path)]
-    words += ["--budget", 0.5, "--policy", "full", "oracle:0.5", "--tiling", "frame", "--frames", 3]
+    words += [
+        "--budget",
+        0.5,
+        "--policy",
+        "full",
+        "oracle:0.5",
+        "oracle-blocks:0.5",
+        "--tiling",
+        "frame",
+        "--frames",
+        3,
+    ]
     code, shown = run(*words)
     assert code == 0, shown
     assert "budget 0.5" in shown
     result = json.loads(files["output"].read_text())
-    assert [row["policy"] for row in result["rows"]] == ["budget", "full", "oracle"]
+    assert [row["policy"] for row in result["rows"]] == ["budget", "full", "oracle", "oracle-blocks"]
     assert all(len(clip["psnr_rgb"]) == 3 for row in result["rows"] for clip in row["clips"])
     full = evaluate(model, clips, Pairs("bi"), [Setting("full")], Measures(frames=3))[0]
     assert result["rows"][1]["psnr_rgb"] == pytest.approx(full.psnr_rgb, abs=1e-3)
     assert result["rows"][1]["active_ratio"] == 1
     assert result["machine"]["torch"] == torch.__version__
     assert f"| {result['rows'][0]['psnr_rgb']:.3f} |" in files["markdown"].read_text()
-    assert len(list(csv.reader(files["csv"].open()))) == 1 + 3 * 2
+    assert len(list(csv.reader(files["csv"].open()))) == 1 + 4 * 2
 
     # Resume: what is there is not computed again, and what is new joins it.
     result["rows"][1]["clips"][0]["psnr_rgb"] = [99.0] * 3
@@ -359,7 +370,7 @@ def test_from_the_command_line(clips: list[Clip], tmp_path: Path, capsys: pytest
     assert code == 0
     again = json.loads(files["output"].read_text())
     assert again["rows"][1]["clips"][0]["psnr_rgb"] == [99.0] * 3
-    assert len(again["rows"]) == 3
+    assert len(again["rows"]) == 4
     code, shown = run(*words, "--crop-border", 2)
     assert code
     assert "another" in shown

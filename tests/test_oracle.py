@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skipvsr.evaluation.oracle import OracleGains, falling_gains
+from skipvsr.evaluation.oracle import OracleBlocks, OracleGains, falling_gains
 from skipvsr.inference.routed import RoutedTrunks
 from skipvsr.models.vsr import VSRConfig
 from skipvsr.routing.grid import TileGrid
@@ -77,3 +77,59 @@ def test_the_oracle_knows_what_a_block_brings():
         assert ratio == pytest.approx(0.67, abs=0.03)
         for kind in ("uniform", "deep", "shallow"):
             assert best < error(FixedBlocks(kind, 0.67))[0]
+
+
+def idle(block: torch.nn.Module) -> None:
+    """Make a block one that changes nothing."""
+    torch.nn.init.zeros_(block.conv2.weight)  # pyright: ignore[reportArgumentType, reportAttributeAccessIssue]
+    torch.nn.init.zeros_(block.conv2.bias)  # pyright: ignore[reportArgumentType, reportAttributeAccessIssue]
+
+
+def test_the_block_oracle_finds_the_block_that_matters():
+    """Where only the last block changes anything, a third of the blocks is all of the result; depths cannot do that."""
+    network = make_network(VSRConfig(6, 3, "light", "light"), seed=4)
+    with torch.no_grad():
+        for trunk in (network.backward_trunk, network.forward_trunk):
+            idle(trunk.blocks[0])
+            idle(trunk.blocks[1])
+    lr = torch.rand(3, 3, 24, 32)
+    with torch.inference_mode():
+        full = network(lr[None])[0]
+        oracle = OracleGains(network, lr[None], full[None])
+
+        def left(policy) -> tuple[float, float]:
+            trace = RoutingTrace()
+            result = network(lr[None], RoutedTrunks(policy, 8, trace=trace))[0]
+            return (result - full).abs().max().item(), trace.active_ratio
+
+        error, ratio = left(OracleBlocks(oracle, 0.34))
+        assert ratio == pytest.approx(1 / 3, abs=0.01)
+        assert error < 1e-6
+        assert left(GainBudget(oracle, 0.34))[0] > 1e-3
+
+
+def test_ranks_of_blocks_by_brute_force():
+    """On one tile: the block taken away first, and what each number of blocks leaves, are those of all trials."""
+    network = make_network(VSRConfig(6, 4, "light", "light"), seed=5)
+    lr, gt = torch.rand(1, 2, 3, 16, 16), torch.rand(1, 2, 3, 64, 64)
+    with torch.inference_mode():
+        oracle = OracleGains(network, lr, gt)
+        trunk = network.forward_trunk
+        entering = trunk.enter(lr[:, 0], torch.zeros(1, 6, 16, 16))
+        step = TrunkStep("forward", lr[:, 0], entering, None, TileGrid.of(16, 16, 16), 4, number=0)
+        rank, gains = OracleBlocks(oracle, 1.0).ranks(step)
+
+        def error(running: set[int]) -> float:
+            state = entering
+            for number, block in enumerate(trunk.blocks):
+                state = block(state) if number in running else state
+            return oracle.errors(step, state).item()
+
+        running, order, errors = {0, 1, 2, 3}, [], []
+        while running:
+            errors.insert(0, error(running))
+            order.insert(0, min(running, key=lambda block: error(running - {block})))
+            running.remove(order[0])
+        errors.insert(0, error(running))
+    assert [rank[0, block].item() for block in order] == [0, 1, 2, 3]
+    torch.testing.assert_close(gains[0, :, 0, 0], falling_gains(torch.tensor(errors)))

@@ -87,7 +87,8 @@ def _add_settings(group: Any) -> None:
     )
     group.add_argument(
         "--policy", nargs="+", default=[], metavar="NAME:RATIO",
-        help="full, budget-frame:0.5, gradient:0.5, random:0.5, uniform:0.5, shallow:0.5, deep:0.5, oracle:0.5",
+        help="full, budget-frame:0.5, gradient:0.5, random:0.5, uniform:0.5, shallow:0.5, deep:0.5, oracle:0.5, "
+        "oracle-blocks:0.5",
     )  # fmt: skip
     group.add_argument(
         "--tiling", nargs="+", choices=TILINGS, default=["frame"], help="tiles of whole frames, or isolated patches"

@@ -15,7 +15,7 @@ from skipvsr.evaluation.clock import PartTimes
 from skipvsr.evaluation.cost import cost_per_frame
 from skipvsr.evaluation.measures import WINDOW, Measures
 from skipvsr.evaluation.oracle import OracleGains
-from skipvsr.evaluation.settings import Setting
+from skipvsr.evaluation.settings import ORACLES, Setting
 from skipvsr.inference.options import StreamOptions
 from skipvsr.inference.patched import PatchGrid
 from skipvsr.inference.tiled import extra_macs
@@ -59,9 +59,9 @@ class ClipRun:
         stream = StreamOptions(
             self._measures.window, self._measures.lookahead, scene_detection=False, repeat_detection=False
         )
-        gains = oracle() if self._setting.policy == "oracle" else None
+        truth = oracle() if self._setting.policy in ORACLES else None
         upscaler = self._setting.upscaler(
-            model, stream, self._measures.tile_size, lambda: gains, self._measures.runtime, self._measures.precision
+            model, stream, self._measures.tile_size, lambda: truth, self._measures.runtime, self._measures.precision
         )
         source = iter(known or frames)
         first = next(source, None)

@@ -9,17 +9,20 @@ from typing import Literal, get_args
 import torch
 
 from skipvsr.errors import ConfigError
+from skipvsr.evaluation.oracle import OracleBlocks, OracleGains
 from skipvsr.inference.options import ComputeOptions, Precision, Runtime, StreamOptions, Tiling
 from skipvsr.inference.policies import budget_policy
 from skipvsr.inference.upscaler import Upscaler
 from skipvsr.models.any_model import AnyModel
-from skipvsr.routing.learned import GainBudget, Gains
+from skipvsr.routing.learned import GainBudget
 from skipvsr.routing.policies import FixedBlocks, GradientRank, Policy, RandomBlocks
 
 PolicyName = Literal[
-    "full", "threshold", "budget", "budget-frame", "gradient", "random", "uniform", "shallow", "deep", "oracle"
-]
+    "full", "threshold", "budget", "budget-frame", "gradient", "random", "uniform", "shallow", "deep", "oracle", "oracle-blocks"
+]  # fmt: skip
 POLICIES: tuple[str, ...] = get_args(PolicyName)
+# Those that know the ground truth.
+ORACLES = ("oracle", "oracle-blocks")
 
 
 @dataclass(frozen=True)
@@ -29,8 +32,8 @@ class Setting:
     Args:
         policy: "full": everything; "threshold": the model's router; "budget": the same at the threshold that the model's
             table gives; "budget-frame": our router's highest gains, exactly the ratio in each frame; "gradient": depth by
-            rank of the luma gradient; "random", "uniform", "shallow", "deep": as in the paper; "oracle": gains measured
-            against the ground truth.
+            rank of the luma gradient; "random", "uniform", "shallow", "deep": as in the paper; "oracle": depths by gains
+            measured against the ground truth; "oracle-blocks": any block of any tile, likewise.
         value: the threshold, or the ratio of blocks; of "full" nothing.
         tiling: "frame" or "patch".
 
@@ -48,7 +51,7 @@ class Setting:
         self.compute()
         if self.policy not in ("full", "threshold") and not 0 < self.value <= 1:
             raise ConfigError(f"{self.policy}: the ratio is {self.value}; it must be above 0 and at most 1")
-        if self.policy == "oracle" and self.tiling == "patch":
+        if self.policy in ORACLES and self.tiling == "patch":
             raise ConfigError("the oracle works on whole frames only; leave the patch tiling out")
 
     @property
@@ -77,7 +80,7 @@ class Setting:
         model: AnyModel,
         stream: StreamOptions,
         tile_size: int | None,
-        oracle: Callable[[], Gains | None],
+        oracle: Callable[[], OracleGains | None],
         runtime: Runtime = "torch",
         precision: Precision | None = None,
     ) -> Upscaler:
@@ -87,7 +90,7 @@ class Setting:
             model: as it is to run.
             stream: how clips are cut.
             tile_size: longest side of a tile; None: as the model was calibrated.
-            oracle: makes the true gains of the clip.
+            oracle: of the clip, with its ground truth.
             runtime, precision: see `ComputeOptions`.
 
         Raises:
@@ -96,7 +99,7 @@ class Setting:
         make = None if self.policy in ("full", "threshold", "budget") else lambda: self._policy(model, oracle)
         return Upscaler(model, self.compute(tile_size, runtime, precision), stream, policy=make)
 
-    def _policy(self, model: AnyModel, oracle: Callable[[], Gains | None]) -> Policy:
+    def _policy(self, model: AnyModel, oracle: Callable[[], OracleGains | None]) -> Policy:
         match self.policy:
             case "budget-frame":
                 return budget_policy(model, self.value)
@@ -107,10 +110,15 @@ class Setting:
             case "uniform" | "shallow" | "deep":
                 return FixedBlocks(self.policy, self.value)
             case "oracle":
-                gains = oracle()
-                assert gains is not None
-                return GainBudget(gains, self.value)
+                return GainBudget(_known(oracle()), self.value)
+            case "oracle-blocks":
+                return OracleBlocks(_known(oracle()), self.value)
         raise AssertionError(self.policy)
+
+
+def _known(oracle: OracleGains | None) -> OracleGains:
+    assert oracle is not None
+    return oracle
 
 
 def parse_setting(text: str, tiling: Tiling = "frame") -> Setting:

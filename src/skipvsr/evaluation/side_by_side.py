@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from skipvsr.errors import ConfigError
+from skipvsr.evaluation.oracle import OracleGains
 from skipvsr.evaluation.settings import Setting
 from skipvsr.inference.options import StreamOptions
 from skipvsr.models.any_model import AnyModel
-from skipvsr.routing.learned import Gains
 
 ROUNDS = 5
 
@@ -51,5 +51,5 @@ def _seconds(model: AnyModel, setting: Setting, clip: Tensor) -> float:
     return time.perf_counter() - started
 
 
-def _no_oracle() -> Gains:
+def _no_oracle() -> OracleGains:
     raise ConfigError("the oracle knows the ground truth, and its time means nothing")

@@ -13,7 +13,7 @@ from torch import Tensor
 from skipvsr.errors import ConfigError
 from skipvsr.evaluation.metrics import psnr
 from skipvsr.evaluation.scores import Row
-from skipvsr.evaluation.settings import Setting
+from skipvsr.evaluation.settings import PolicyName, Setting
 from skipvsr.inference.options import ComputeOptions
 from skipvsr.models.blocks import SCALE
 from skipvsr.models.resize import bicubic_upsample
@@ -33,7 +33,7 @@ from skipvsr.report.tables import TABLES
 from skipvsr.report.variants import variants
 
 _CURVE_RATIOS = (0.24, 0.507, 0.707)
-_FIXED = ("gradient", "random", "uniform", "deep")
+_FIXED: tuple[PolicyName, ...] = ("gradient", "random", "uniform", "deep")
 
 
 def fig1(experiment: Experiment, stem: Path) -> list[Path]:
@@ -46,7 +46,7 @@ def fig1(experiment: Experiment, stem: Path) -> list[Path]:
 
 
 def fig4(experiment: Experiment, stem: Path) -> list[Path]:
-    """Quality against cost and time on whole frames: both routers, the oracle, policies without a router, static networks."""
+    """Quality against cost and time on whole frames: both routers, oracles, policies without a router, static networks."""
     test = experiment.preset.tests[0]
     full = Setting("full")
     lines: dict[str, list[tuple[str, Setting]]] = {}
@@ -54,29 +54,34 @@ def fig4(experiment: Experiment, stem: Path) -> list[Path]:
         settings = [Setting("threshold", experiment.threshold_at(variant, ratio)) for ratio in _CURVE_RATIOS]
         lines[name] = [*((variant, setting) for setting in settings), (variant, full)]
     for policy in _FIXED:
-        lines[policy] = [*(("ours", Setting(policy, ratio)) for ratio in _CURVE_RATIOS), ("ours", full)]  # pyright: ignore[reportArgumentType]
+        lines[policy] = _at_ratios(policy)
     lines["static networks"] = [
         *((f"static-{blocks}", full) for blocks in experiment.preset.static),
         ("backbone", full),
     ]
-    oracle = [*(("ours", Setting("oracle", ratio)) for ratio in _CURVE_RATIOS), ("ours", full)]
     timed = list(dict.fromkeys(point for line in lines.values() for point in line))
     seconds = dict(zip(timed, experiment.seconds(timed, test), strict=True))
-    lines["oracle (of depths)"] = oracle
-    points = list(dict.fromkeys(point for line in lines.values() for point in line))
+    # Their time means nothing.
+    oracles = {"oracle of depths": _at_ratios("oracle"), "oracle of blocks": _at_ratios("oracle-blocks")}
+    points = list(dict.fromkeys(point for line in (lines | oracles).values() for point in line))
     rows = {point: experiment.rows(*point, test, with_ssim=False)[0] for point in points}
     curves = []
-    for name, line in lines.items():
+    for name, line in (lines | oracles).items():
         ordered = sorted(line, key=lambda point: rows[point].gmacs_per_frame)
-        # The oracle's time means nothing.
-        times = [] if line is oracle else [seconds[point] for point in ordered]
         curves.append(
             Curve(
-                name, [rows[point].gmacs_per_frame for point in ordered], times,
+                name,
+                [rows[point].gmacs_per_frame for point in ordered],
+                [seconds[point] for point in ordered] if name in lines else [],
                 [rows[point].psnr_rgb for point in ordered],
             )
-        )  # fmt: skip
+        )
     return trade_off(stem, curves, f"RGB PSNR on {test.name} (dB)")
+
+
+def _at_ratios(policy: PolicyName) -> list[tuple[str, Setting]]:
+    """Our network by a policy that keeps to a ratio in every frame, and with every block."""
+    return [*(("ours", Setting(policy, ratio)) for ratio in _CURVE_RATIOS), ("ours", Setting("full"))]
 
 
 def curves(experiment: Experiment, stem: Path) -> list[Path]:
