@@ -8,8 +8,10 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -26,6 +28,7 @@ from skipvsr.training.config import TrainingConfig, read_config
 from skipvsr.training.loop import train
 from skipvsr.training.schedule import learning_rate_at
 from skipvsr.video.images import write_image
+from skipvsr.video.prefetch import map_ahead
 from tests.conftest import make_network
 from tests.media import make_video, picture
 from tests.reference_basicvsr import random_weights
@@ -215,6 +218,25 @@ def test_accumulation_changes_nothing(tmp_path: Path, data: Path):
         runs.append(losses(tmp_path / str(parts) / "0-backbone"))
     assert runs[1] == pytest.approx(runs[0], rel=1e-4)
     assert runs[2] == pytest.approx(runs[0], rel=1e-4)
+
+
+def test_results_keep_their_order_and_errors_their_turn():
+    released = Event()
+
+    def slow_first(number: int) -> int:
+        if number == 0:
+            assert released.wait(10)
+        if number == 1:
+            released.set()
+        if number == 3:
+            raise DataError("the third")
+        return number
+
+    with ThreadPoolExecutor(2) as executor:
+        results = map_ahead(slow_first, range(6), executor, depth=2)
+        assert [next(results) for _ in range(3)] == [0, 1, 2]
+        with pytest.raises(DataError, match="the third"):
+            next(results)
 
 
 def test_threads_change_nothing(tmp_path: Path, data: Path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from pathlib import Path
@@ -15,6 +14,7 @@ from skipvsr.errors import ConfigError
 from skipvsr.training.config import TrainingConfig
 from skipvsr.training.settings import Source
 from skipvsr.training.stage import AnyBatch, Stage
+from skipvsr.video.prefetch import map_ahead
 
 # Most clips that an objective is fitted on before the first step.
 FIT_CLIPS = 8
@@ -74,13 +74,7 @@ class StageData:
 
     def batches(self, start: int, stop: int, executor: Executor) -> Iterator[list[AnyBatch]]:
         """This process's part of steps `start` to `stop`, drawn ahead in the executor: one part per accumulation step."""
-        ahead = self._threads + 1
-        pending = deque(executor.submit(self._parts, step) for step in range(start, min(start + ahead, stop)))
-        for step in range(start, stop):
-            parts = pending.popleft().result()
-            if step + ahead < stop:
-                pending.append(executor.submit(self._parts, step + ahead))
-            yield parts
+        return map_ahead(self._parts, range(start, stop), executor, depth=self._threads)
 
     def _parts(self, step: int) -> list[AnyBatch]:
         return [self._draw(step, part) for part in self._positions]

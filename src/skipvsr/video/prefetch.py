@@ -31,6 +31,29 @@ def read_ahead(source: Iterable[Item], executor: Executor, depth: int = DEPTH) -
         yield item
 
 
+def map_ahead(
+    function: Callable[[Any], Item], arguments: Iterable[Any], executor: Executor, depth: int = DEPTH
+) -> Iterator[Item]:
+    """The function of each argument, in order, computed in the executor, `depth` of them ahead.
+
+    Args:
+        function: called in the executor's threads, several at once where it has several.
+        arguments: iterated in the caller's thread.
+        executor: of any number of threads.
+        depth: results computed before they are asked for.
+
+    Raises:
+        Whatever the function raises, after all results that came before it.
+    """
+    pending: deque[Future[Item]] = deque()
+    for argument in arguments:
+        pending.append(executor.submit(function, argument))
+        if len(pending) > depth:
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()
+
+
 class WriteBehind:
     """Call `write` in the executor, at most `depth` items behind.
 
