@@ -65,7 +65,7 @@ def test_what_comes_with_a_frame_takes_no_memory(tmp_path: Path):
     bomb = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(100 << 20)))
     path.write_bytes(png(bomb + chunk(b"tEXt", b"Comment\0" + bytes(20 << 20)) + chunk(b"iTXt", bytes(1 << 20))))
     assert path.stat().st_size > 20 << 20
-    assert len(image_only(path).getvalue()) < 4000
+    assert len(image_only(path)) < 4000
     assert np.array_equal(read_image(path), PIXELS)
 
 

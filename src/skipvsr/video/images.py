@@ -27,8 +27,8 @@ from skipvsr.video.colour import (
     from_rgba,
     to_rgb,
 )
-from skipvsr.video.errors import OPEN_OPTIONS, SOURCE_OPTIONS, file_name, reading, writing
-from skipvsr.video.limits import MAX_IMAGE_BYTES, check_size, limit_decoder
+from skipvsr.video.errors import OPEN_OPTIONS, file_name, reading, writing
+from skipvsr.video.limits import MAX_IMAGE_BYTES, MAX_PIXELS, check_size, limit_decoder
 from skipvsr.video.png import image_only, is_png
 from skipvsr.video.probe import VideoInfo
 from skipvsr.video.properties import side_data
@@ -172,10 +172,9 @@ def _first_frame(path: Path) -> Iterator[av.VideoFrame]:
                 f"{path} has {path.stat().st_size:,} bytes; images of at most {MAX_IMAGE_BYTES:,} are read"
             )
         if is_png(path):
-            container = av.open(image_only(path), "r", format="png_pipe", options=SOURCE_OPTIONS)
-        else:
-            container = av.open(file_name(path), "r", options=OPEN_OPTIONS)
-        with container:
+            yield _decode_png(path)
+            return
+        with av.open(file_name(path), "r", options=OPEN_OPTIONS) as container:
             stream = next(iter(container.streams.video), None)
             if stream is None:
                 raise InputError(f"{path} holds no image; give an image file")
@@ -184,6 +183,16 @@ def _first_frame(path: Path) -> Iterator[av.VideoFrame]:
             if frame is None:
                 raise InputError(f"{path} holds no image; is it complete?")
             yield frame
+
+
+def _decode_png(path: Path) -> av.VideoFrame:
+    """Without a container: to open one decodes the image once more."""
+    decoder = CodecContext.create("png", "r")
+    decoder.options = {"max_pixels": str(MAX_PIXELS)}
+    frame = next(iter(decoder.decode(av.Packet(image_only(path)))), None)
+    if frame is None:
+        raise InputError(f"{path} holds no image; is it complete?")
+    return frame
 
 
 def _upright(pixels: np.ndarray, frame: av.VideoFrame) -> np.ndarray:

@@ -29,33 +29,44 @@ def is_png(path: Path) -> bool:
         return file.read(len(_SIGNATURE)) == _SIGNATURE
 
 
-def image_only(path: Path) -> io.BytesIO:
-    """A PNG file reduced to the chunks of the image.
+def image_only(path: Path) -> bytes:
+    """A PNG file reduced to the chunks of the image, whose data are inflated already.
+
+    They have to be inflated here to be counted, which is most of the work of decoding a PNG, so the decoder gets them stored.
 
     Args:
-        path: the file; of a damaged or cut-off file, all that is left is returned.
+        path: the file; of a damaged or cut-off file, all that is left is returned, as it is.
 
     Raises:
         InputError: its header says that it is too large or too small, or its data decompress to more than it says.
     """
-    kept = io.BytesIO()
-    kept.write(_SIGNATURE)
-    header, inflater, inflated = b"", zlib.decompressobj(), 0
+    before, data, after = [_SIGNATURE], [], []
+    header, inflater, inflated, most = b"", zlib.decompressobj(), [], 0
     for name, chunk in _chunks(path):
-        data = chunk[8:-4]
-        if name == b"IHDR" and len(data) == 13:
-            header = data
-            check_size(path, *struct.unpack(">II", data[:8]))
+        if name != b"IDAT":
+            (after if data else before).append(chunk)
+        if name == b"IHDR" and len(chunk) == 8 + 13 + 4:
+            header = chunk[8:-4]
+            check_size(path, *struct.unpack(">II", header[:8]))
+            most = _image_bytes(header)
+        if name == b"IDAT":
+            data.append(chunk)
         if name == b"IDAT" and header:
-            inflated += _inflated_bytes(inflater, data, _image_bytes(header) - inflated)
-            if inflated > _image_bytes(header):
+            most -= _inflate(inflater, chunk[8:-4], most, inflated)
+            if most < 0:
                 width, height = struct.unpack(">II", header[:8])
                 raise InputError(
                     f"{path} says that it is {width}x{height} and holds more data than that; it is damaged or malicious"
                 )
-        kept.write(chunk)
-    kept.seek(0)
-    return kept
+    if inflater.eof:
+        data = [_stored(b"".join(inflated))]
+    return b"".join([*before, *data, *after])
+
+
+def _stored(pixels: bytes) -> bytes:
+    """An IDAT chunk of data that are not compressed."""
+    body = b"IDAT" + zlib.compress(pixels, level=0)
+    return struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
 
 
 def _chunks(path: Path) -> Iterator[tuple[bytes, bytes]]:
@@ -88,12 +99,16 @@ def _image_bytes(header: bytes) -> int:
     return row * height + _PASSES * (height + width) + 64
 
 
-def _inflated_bytes(inflater: zlib._Decompress, data: bytes, limit: int) -> int:
-    """How many bytes more data decompress to; just over the limit where it is exceeded. Damage is the decoder's to find."""
+def _inflate(inflater: zlib._Decompress, data: bytes, limit: int, parts: list[bytes]) -> int:
+    """Add what data decompress to; returns how many bytes, just over the limit where it is exceeded.
+
+    Damage is the decoder's to find: nothing more comes of the data then, and the stream never ends.
+    """
     count = 0
     try:
         while data and not inflater.eof and count <= limit:
-            count += len(inflater.decompress(data, _STEP_BYTES))
+            parts.append(inflater.decompress(data, _STEP_BYTES))
+            count += len(parts[-1])
             data = inflater.unconsumed_tail
     except zlib.error:
         return count
