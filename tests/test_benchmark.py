@@ -9,14 +9,20 @@ import pytest
 import torch
 
 from skipvsr import ComputeOptions, ConfigError, Upscaler, load_model
-from skipvsr.benchmark import full, quick
+from skipvsr.benchmark import full, kernels, quick
 from skipvsr.benchmark.contenders import Contender
 from skipvsr.benchmark.full import benchmark, row
+from skipvsr.benchmark.kernels import KernelTimes, crossover, measure_kernels, spread_depth
 from skipvsr.benchmark.plain import PlainNetwork
 from skipvsr.benchmark.quick import SIZES, moving_frames, quick_benchmark
+from skipvsr.benchmark.spread import spread_depths
+from skipvsr.cli.benchmark import kernel_table
+from skipvsr.inference.execution import remembered_kernels
 from skipvsr.inference.options import PRESETS
+from skipvsr.inference.triton_blocks import LaunchSettings, TritonBlocks
 from skipvsr.models.vsr import SkipVSR, VSRConfig
 from skipvsr.report.waterfall import draw_waterfall
+from skipvsr.routing.grid import TileGrid
 from skipvsr.upscale.measure import remembered_steps
 from skipvsr.upscale.speed import StepSeconds
 from tests.conftest import make_network
@@ -154,6 +160,92 @@ def test_everything_runs_in_turn(monkeypatch: pytest.MonkeyPatch, tmp_path, caps
     assert lines[2].startswith("plain PyTorch")
     assert "1.00x" in lines[2]
     assert json.loads((tmp_path / "found.json").read_text())["rows"][0]["speed_up"] == 1.0
+
+
+def test_the_papers_size_is_measured_too(monkeypatch: pytest.MonkeyPatch, tmp_path, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setattr(full, "peak_gflops", lambda precision, device: 100.0)
+    words = ("--size", "16x16", "--frames", "2", "--rounds", "1", "--no-growth", "--precision", "fp32", "--paper-size")
+    output = tmp_path / "found.json"
+    assert run("benchmark", *words, "--output", output, "--figure", tmp_path / "figure.png") == 0
+    assert "64 channels, 30 blocks, random weights on " in capsys.readouterr().out
+    assert (tmp_path / "figure-paper-size.png").exists()
+    values = json.loads(output.read_text())
+    assert values["kernels"] == []  # there is no GPU
+    rows = {each["name"]: each for each in values["paper_size"]["rows"]}
+    assert rows["50% of the blocks"]["active_ratio"] == pytest.approx(0.5, abs=0.02)
+    assert rows["25% of the blocks"]["active_ratio"] == pytest.approx(0.25, abs=0.02)
+    assert rows["static, 15 blocks"]["gmacs"] < rows["one frame at a time, channels last"]["gmacs"]
+
+
+@pytest.mark.parametrize("ratio", [0.1, 0.25, 0.5, 0.85, 1.0])
+def test_depths_are_spread_over_the_tiles(ratio: float):
+    grid, generator = TileGrid.of(180, 320, 24), torch.Generator().manual_seed(1)
+    depths = spread_depths(grid, ratio, 30, generator)
+    assert depths.shape == (1, grid.rows, grid.columns)
+    assert depths.float().mean().item() == pytest.approx(30 * ratio, abs=0.3)
+    assert (int(depths.min()) == 0) == (ratio <= 0.5)
+    assert (int(depths.max()) == 30) == (ratio >= 0.5)
+    again = spread_depths(grid, ratio, 30, generator)
+    assert torch.equal(depths.flatten().sort()[0], again.flatten().sort()[0])
+    assert ratio == 1 or not torch.equal(depths, again)
+
+
+def test_from_which_ratio_everything_is_faster():
+    ratios, seconds = (0.25, 0.5, 0.85, 1.0), (2.0, 4.0, 6.8, 8.0)
+    assert crossover(ratios, seconds, dense=8.0) == 2.0
+    assert crossover(ratios, seconds, dense=6.8) == pytest.approx(0.85)
+    assert crossover(ratios, seconds, dense=3.0) == pytest.approx(0.375)
+    assert crossover(ratios, seconds, dense=1.0) == 0.25
+    # Times that fall are taken for noise.
+    assert crossover(ratios, (2.0, 4.0, 3.9, 8.0), dense=3.95) == pytest.approx(0.49375)
+
+
+def test_the_fastest_settings_of_the_kernels_are_remembered(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(kernels, "why_no_kernels", lambda *_: None)
+    cpu, slow, fast = torch.device("cpu"), LaunchSettings(128, 4, 3), LaunchSettings(64, 4, 4)
+    assert remembered_kernels(cpu, torch.float16, 16) == TritonBlocks()
+    # Everything through torch; half of the tiles with each of the settings; four ratios; the frame as one tile.
+    clock = iter([64.0, 48.0, 40.0, 24.0, 40.0, 60.0, 72.0, 56.0])
+    found = measure_kernels(
+        cpu, "fp16", 16, 48, 96, candidates=(slow, fast), seconds_of=lambda step: next(clock)
+    )  # fmt: skip
+    assert isinstance(found, KernelTimes)
+    assert (found.dense, found.whole, found.settings) == (8.0, 7.0, fast)
+    assert found.tiles == {"0.25": 3.0, "0.5": 5.0, "0.85": 7.5, "1": 9.0}
+    assert found.dense_ratio == pytest.approx(0.9)
+    assert remembered_kernels(cpu, torch.float16, 16) == TritonBlocks(found.dense_ratio, fast)
+    assert remembered_kernels(cpu, torch.float16, 32) == TritonBlocks()
+    title, row, best = kernel_table([found]).splitlines()
+    assert title.split() == ["microseconds", "a", "block", "torch", "one", "tile", "25%", "50%", "85%", "100%"]
+    assert row.split()[-6:] == ["8000000.0", "7000000.0", "3000000.0", "5000000.0", "7500000.0", "9000000.0"]
+    assert "64 pixels, 4 warps, 4 stages" in best
+    assert "from 90% of the tiles on" in best
+    monkeypatch.setattr(kernels, "why_no_kernels", lambda *_: "Triton is not installed")
+    reason = measure_kernels(cpu, "fp16", 16, 48, 96)
+    assert reason == "Triton is not installed"
+    assert kernel_table([reason]) == "no kernels: Triton is not installed"
+
+
+def test_the_ratio_of_tiles_that_is_measured_is_the_ratio_asked_for():
+    grid = TileGrid.of(180, 320, 24)
+    depth = spread_depth(grid, 0.25, 8)
+    assert set(depth.unique().tolist()) == {0, 8}
+    assert (depth > 0).float().mean().item() == pytest.approx(0.25, abs=0.005)
+
+
+@pytest.mark.gpu
+def test_kernels_are_measured_on_a_gpu():
+    gpu = torch.device("cuda")
+    found = measure_kernels(gpu, "fp16", 32, 180, 320, candidates=[LaunchSettings()])
+    assert isinstance(found, KernelTimes), found
+    assert 1e-7 < found.tiles["0.25"] < found.tiles["1"] < 1e-2
+    assert remembered_kernels(gpu, torch.float16, 32).dense_ratio == found.dense_ratio
+
+
+def test_8_bit_is_refused_in_words_that_fit(capsys: pytest.CaptureFixture[str]):
+    for more in ((), ("--quick",)):
+        assert run("benchmark", "--precision", "int8", *more) == 2
+        assert "runs 8 bit as a row of its own" in capsys.readouterr().err
 
 
 def test_wrong_sizes_are_refused(capsys: pytest.CaptureFixture[str]):

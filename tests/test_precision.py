@@ -41,11 +41,11 @@ def test_of_two_half_precisions_the_finer_unless_the_other_is_clearly_faster(mon
     assert fastest({"fp16": 0.5, "bf16": 1.5}) == "bf16"
     assert fastest({"fp16": 1.1, "bf16": 1.1}) == "fp32"
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
-    assert precision._candidates(torch.device("cuda")) == ("fp16",)
+    assert precision.half_precisions(torch.device("cuda")) == ("fp16",)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
-    assert precision._candidates(torch.device("cuda")) == ("fp16", "bf16")
-    assert precision._candidates(torch.device("cpu")) == ("bf16",)
-    assert precision._candidates(torch.device("mps")) == ()
+    assert precision.half_precisions(torch.device("cuda")) == ("fp16", "bf16")
+    assert precision.half_precisions(torch.device("cpu")) == ("bf16",)
+    assert precision.half_precisions(torch.device("mps")) == ()
 
 
 def test_what_was_measured_is_remembered_on_disk_or_else_in_the_process(monkeypatch, tmp_path):

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 
 import torch
 from torch import Tensor
 
 from skipvsr.benchmark.plain import PlainNetwork
+from skipvsr.benchmark.spread import SpreadDepths
 from skipvsr.evaluation.cost import stream_cost
 from skipvsr.inference.options import ComputeOptions, Precision, StreamOptions
+from skipvsr.inference.precision import half_precisions
 from skipvsr.inference.upscaler import Upscaler
 from skipvsr.models.vsr import SkipVSR
 
@@ -40,27 +43,38 @@ class Contender:
     upscaler: Upscaler | None = None
 
 
-def contenders(model: SkipVSR, device: str, precision: Precision) -> list[Contender]:
+def contenders(model: SkipVSR, device: str, precision: Precision, *, spread: bool = False) -> list[Contender]:
     """Plain execution first; then ours, one technique after the other; static networks; OpenVINO where it is installed.
 
     Args:
         model: whose weights run.
         device: "cpu", "cuda", ...
         precision: of the faster contenders.
+        spread: where the model has no router, skip blocks of tiles at random.
     """
-    dense = ours("one frame at a time, channels last", model, device, "fp32", step=True)
-    found = [plain(model, device, None), dense]
+    on_gpu = torch.device(device).type == "cuda"
+    # The others of half precision that there are stand beside the chosen one.
+    halves: tuple[Precision, ...] = half_precisions(torch.device(device)) if on_gpu else ()
+    others: list[Precision] = [half for half in halves if half != precision]
+    dense = ours("one frame at a time, channels last", model, device, "fp32", step=True, graphs=False)
+    found = [plain(model, device, None)]
     if precision != "fp32":
-        found.insert(1, plain(model, device, precision))
-        found.append(ours(f"in {precision}", model, device, precision, step=True))
-    if model.calibration is not None:
+        found.append(plain(model, device, precision))
+    found += [plain(model, device, half) for half in others]
+    found.append(dense)
+    if precision != "fp32":
+        found.append(ours(f"in {precision}", model, device, precision, step=True, graphs=False))
+    found += [ours(f"in {half}", model, device, half, graphs=False) for half in others]
+    if on_gpu:
+        found.append(ours("through CUDA graphs", model, device, precision, step=True))
+    if model.calibration is not None or spread:
         found += [
             ours(f"{budget:.0%} of the blocks", model, device, precision, budget, step=True) for budget in BUDGETS
         ]
-    halves = sorted(
+    fewer = sorted(
         {max(1, round(budget * model.config.blocks)) for budget in BUDGETS} - {model.config.blocks}, reverse=True
     )
-    found += [ours(f"static, {blocks} blocks", model.shortened(blocks), device, precision) for blocks in halves]
+    found += [ours(f"static, {blocks} blocks", model.shortened(blocks), device, precision) for blocks in fewer]
     if model.quantization is not None and device == "cpu" and find_spec("openvino") is not None:
         found.append(ours("OpenVINO, 8 bit", model, device, "int8"))
     return found
@@ -83,12 +97,24 @@ def plain(model: SkipVSR, device: str, precision: Precision | None) -> Contender
 
 
 def ours(
-    name: str, model: SkipVSR, device: str, precision: Precision, budget: float | None = None, *, step: bool = False
+    name: str,
+    model: SkipVSR,
+    device: str,
+    precision: Precision,
+    budget: float | None = None,
+    *,
+    step: bool = False,
+    graphs: bool = True,
 ) -> Contender:
-    """Through `Upscaler`, as files are."""
+    """Through `Upscaler`, as files are; a budget that no router can keep to by `SpreadDepths`."""
     runtime = "openvino" if precision == "int8" else "torch"
-    compute = ComputeOptions(budget=budget, device=device, precision=precision, runtime=runtime)
-    upscaler = Upscaler(model, compute, StreamOptions(scene_detection=False, repeat_detection=False))
+    stream_options = StreamOptions(scene_detection=False, repeat_detection=False)
+    if budget is not None and model.calibration is None:
+        compute = ComputeOptions(device=device, precision=precision)
+        upscaler = Upscaler(model, compute, stream_options, policy=partial(SpreadDepths, budget), graphs=graphs)
+    else:
+        compute = ComputeOptions(budget=budget, device=device, precision=precision, runtime=runtime)
+        upscaler = Upscaler(model, compute, stream_options, graphs=graphs)
 
     def run(clip: Tensor) -> float:
         stream = upscaler.stream(clip)

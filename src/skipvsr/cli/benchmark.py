@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +15,15 @@ from skipvsr.cli.show import add_json, print_event, progress_bar
 from skipvsr.errors import ConfigError
 
 if TYPE_CHECKING:
+    import torch
     from tqdm import tqdm
 
     from skipvsr.benchmark.full import Benchmark
+    from skipvsr.benchmark.kernels import KernelTimes
     from skipvsr.benchmark.quick import QuickBenchmark
+    from skipvsr.models.vsr import SkipVSR
 
+PAPER_SIZE = "64 channels, 30 blocks, random weights"
 PARTS = ("flow", "trunks", "router", "reconstruction")
 
 
@@ -38,9 +44,14 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     )
     full = parser.add_argument_group("without --quick")
     full.add_argument("--size", type=_size, default=(320, 180), metavar="WxH", help="of the frames (320x180)")
-    full.add_argument("--frames", type=int, default=6, metavar="N", help="of the clip (%(default)s)")
+    full.add_argument("--frames", type=int, metavar="N", help="of the clip (6; on a GPU 48)")
     full.add_argument("--rounds", type=int, default=7, metavar="N", help="that count, after a first one (%(default)s)")
     full.add_argument("--no-growth", action="store_true", help="leave out how time grows with size and length")
+    full.add_argument(
+        "--paper-size",
+        action=argparse.BooleanOptionalAction,
+        help="also a network of the paper's size, 64 channels and 30 blocks, with random weights (on a GPU: yes)",
+    )
     full.add_argument("--output", type=Path, metavar="FILE", help="write everything to this file (.json)")
     full.add_argument(
         "--figure",
@@ -55,21 +66,43 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 def command(args: argparse.Namespace) -> None:
     """Measure, and print a table."""
+    from skipvsr.benchmark.full import check_precision
+
+    check_precision(args.precision)
     if args.quick:
         _quick(args)
         return
-    from skipvsr.benchmark.full import SIZES, benchmark
+    from skipvsr.benchmark.full import FRAMES, GPU_FRAMES, SIZES, benchmark
+    from skipvsr.benchmark.spread import paper_size
     from skipvsr.checkpoints.load import load_model
 
-    if min(args.frames, args.rounds) < 1:
-        raise ConfigError("frames and rounds must be at least 1")
     model = load_model(args.model, device=args.device)
+    device = next(model.parameters()).device
+    on_gpu = device.type == "cuda"
+    frames = args.frames if args.frames is not None else GPU_FRAMES if on_gpu else FRAMES
+    if min(frames, args.rounds) < 1:
+        raise ConfigError("frames and rounds must be at least 1")
+    measure = partial(
+        benchmark, precision=args.precision, width=args.size[0], height=args.size[1], frames=frames, rounds=args.rounds
+    )  # fmt: skip
+    # First: what it remembers is how the rest runs.
+    kernels = _kernels(args, model, device) if on_gpu else []
     with _bar(args) as bar:
-        found = benchmark(
-            model, precision=args.precision, width=args.size[0], height=args.size[1], frames=args.frames, rounds=args.rounds,
-            sizes=() if args.no_growth else SIZES, on_progress=lambda done: bar.update(100 * done - bar.n),
-        )  # fmt: skip
-    values = {"model": args.model, **asdict(found)}
+        found = measure(
+            model, sizes=() if args.no_growth else SIZES, on_progress=lambda done: bar.update(100 * done - bar.n)
+        )
+    large = None
+    if on_gpu if args.paper_size is None else args.paper_size:
+        with _bar(args) as bar:
+            large = measure(
+                paper_size().to(device), sizes=(), spread=True, on_progress=lambda done: bar.update(100 * done - bar.n)
+            )
+    values = {
+        "model": args.model,
+        **asdict(found),
+        "kernels": [each if isinstance(each, str) else asdict(each) for each in kernels],
+        "paper_size": None if large is None else asdict(large),
+    }
     if args.output is not None:
         from skipvsr.video.errors import writing
         from skipvsr.video.files import write_whole
@@ -80,10 +113,51 @@ def command(args: argparse.Namespace) -> None:
         from skipvsr.report.waterfall import draw_waterfall
 
         draw_waterfall(args.figure, args.model, found)
+        if large is not None:
+            draw_waterfall(args.figure.with_stem(f"{args.figure.stem}-paper-size"), PAPER_SIZE, large)
     if args.json:
         print_event("report", **values)
-    else:
-        print(full_table(args.model, found))
+        return
+    print(full_table(args.model, found))
+    if large is not None:
+        print("", full_table(PAPER_SIZE, large), sep="\n")
+    if kernels:
+        print("", kernel_table(kernels), sep="\n")
+
+
+def _kernels(args: argparse.Namespace, model: SkipVSR, device: torch.device) -> list[KernelTimes | str]:
+    """Of a block of this model's width and of the paper's, in the precision in which each is going to run."""
+    from skipvsr.benchmark.kernels import measure_kernels
+    from skipvsr.benchmark.spread import paper_size
+    from skipvsr.inference.precision import fastest_precision
+
+    found: list[KernelTimes | str] = []
+    width, height = args.size
+    for each in (model, paper_size().to(device)):
+        precision = fastest_precision(each) if args.precision == "auto" else args.precision
+        found.append(measure_kernels(device, precision, each.config.channels, height, width))
+    return found
+
+
+def kernel_table(kernels: Sequence[KernelTimes | str]) -> str:
+    """A row for each width: a block through torch and through our kernels, by the ratio of active tiles."""
+    times = [each for each in kernels if not isinstance(each, str)]
+    lines = [f"no kernels: {each}" for each in kernels if isinstance(each, str)]
+    if times:
+        ratios = list(times[0].tiles)
+        heads = ["torch", "one tile", *(f"{float(ratio):.0%}" for ratio in ratios)]
+        lines.append(f"{'microseconds a block':42}" + "".join(f"{head:>10}" for head in heads))
+    for each in times:
+        name = f"{each.channels} channels, {each.precision}, {each.width}x{each.height}"
+        cells = [each.dense, each.whole, *each.tiles.values()]
+        lines.append(f"{name:42}" + "".join(f"{1e6 * seconds:10.1f}" for seconds in cells))
+        best = each.settings
+        dense = "never" if each.dense_ratio > 1 else f"from {each.dense_ratio:.0%} of the tiles on"
+        lines.append(
+            f"  fastest with {best.block_pixels} pixels, {best.warps} warps, {best.stages} stages, remembered; torch is "
+            f"faster {dense}"
+        )
+    return "\n".join(lines)
 
 
 def full_table(model: str, found: Benchmark) -> str:

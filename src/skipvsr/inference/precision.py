@@ -60,7 +60,7 @@ def fastest_precision(model: SkipVSR) -> Precision:
         model: only its shape and its device count.
     """
     where = next(model.parameters()).device
-    halves, config = _candidates(where), model.config
+    halves, config = half_precisions(where), model.config
     if not halves or 36 * config.blocks * config.channels**2 < _SMALL_MACS:
         return "fp32"
     key = {"channels": config.channels, "device": where.type, "candidates": ["fp32", *halves]}
@@ -84,8 +84,8 @@ def fastest(speed_ups: Mapping[Precision, float]) -> Precision:
     return best
 
 
-def _candidates(device: torch.device) -> tuple[Precision, ...]:
-    """The half precisions that a device computes itself."""
+def half_precisions(device: torch.device) -> tuple[Precision, ...]:
+    """The half precisions that a device computes itself, the finest first."""
     halves = _HALVES.get(device.type, ())
     if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         return tuple(half for half in halves if half != "bf16")
