@@ -13,7 +13,8 @@ import pytest
 from skipvsr.video.images import read_image
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+CARDS = sorted((ROOT / "src" / "skipvsr" / "weights").glob("*/README.md"))
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *CARDS])
 TESTS = {
     name
     for path in (ROOT / "tests").glob("test_*.py")
@@ -31,7 +32,7 @@ def load_script(name: str):
     return module
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_named_tests_and_linked_files_exist(document: Path):
     text = document.read_text()
     named = set(re.findall(r"`(test_\w+)`", text))
@@ -78,3 +79,31 @@ def test_tables_of_results_are_what_the_data_says():
         script.filled("<!-- table2 -->\nold\n<!-- end -->") == f"<!-- table2 -->\n{script.table('table2')}<!-- end -->"
     )
     assert "| 0 / 0 | 100% / 100% |" in script.table("table2")
+
+
+@pytest.mark.parametrize("card", CARDS, ids=lambda path: path.parent.name)
+def test_every_card_has_its_pictures(card: Path):
+    """Of clean clips and two qualities of H.264; small, and of the size that the script draws."""
+    script = load_script("write_cards")
+    name = card.parent.name
+    assert card.read_text().count("## Side by side") == 1
+    height = 2 * script.ENLARGED * script.HEIGHT + script.GAP
+    width = 3 * script.ENLARGED * script.WIDTH + 2 * script.GAP
+    for kind in ("bi", "h264-23", "h264-28"):
+        picture = script.figure(name, kind)
+        assert f"({Path('../../../..') / picture.relative_to(ROOT)})" in card.read_text()
+        assert picture.stat().st_size <= 150_000
+        assert read_image(picture).shape == (height, width, 3)
+
+
+def test_pictures_take_the_place_of_older_ones():
+    script = load_script("write_cards")
+    card = "# name\n\n## What it reaches\n\ntable\n\n## The dial\n\nthresholds\n"
+    once = script.with_pictures(card, "first")
+    assert once == (
+        "# name\n\n## What it reaches\n\ntable\n\n<!-- pictures -->\nfirst\n<!-- end -->\n\n## The dial\n\nthresholds\n"
+    )
+    assert script.with_pictures(once, "second") == once.replace("first", "second")
+    without = script.with_pictures("# name\n\ntable\n", "first")
+    assert without == "# name\n\ntable\n\n<!-- pictures -->\nfirst\n<!-- end -->\n"
+    assert script.with_pictures(without, "second") == without.replace("first", "second")

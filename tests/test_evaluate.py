@@ -361,6 +361,9 @@ def test_from_the_command_line(clips: list[Clip], tmp_path: Path, capsys: pytest
     assert result["machine"]["torch"] == torch.__version__
     assert f"| {result['rows'][0]['psnr_rgb']:.3f} |" in files["markdown"].read_text()
     assert len(list(csv.reader(files["csv"].open()))) == 1 + 4 * 2
+    code, shown = run("--frames", 1, "--no-ssim", "--most", 1, "--csv", tmp_path / "one.csv")
+    assert code == 0, shown
+    assert len(list(csv.reader((tmp_path / "one.csv").open()))) == 1 + 1
 
     # Resume: what is there is not computed again, and what is new joins it.
     result["rows"][1]["clips"][0]["psnr_rgb"] = [99.0] * 3

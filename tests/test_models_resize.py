@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skipvsr.errors import ShapeError
-from skipvsr.models.resize import bicubic_downsample, bicubic_upsample
+from skipvsr.models.resize import bicubic_downsample, bicubic_upsample, lanczos_upsample
 from skipvsr.upscale.frames import upscale_frames
 
 
@@ -69,3 +69,24 @@ def test_the_bypass_is_bicubic_whatever_the_windows() -> None:
     results = list(upscale_frames(frames, "bicubic", window=2, lookahead=1))
     for frame, result in zip(frames, results, strict=True):
         assert torch.equal(result, bicubic_upsample(frame).clamp(0, 1))
+
+
+def lanczos_matrix(side: int, scale: int) -> torch.Tensor:
+    """One axis of Lanczos interpolation as a matrix (output, input)."""
+    matrix = np.zeros((side * scale, side))
+    mirrored = [*range(side), *reversed(range(side))]
+    for i in range(side * scale):
+        centre = (i + 0.5) / scale - 0.5
+        taps = [tap for tap in range(-4, side + 4) if abs(tap - centre) < 3]
+        weights = np.array([np.sinc(tap - centre) * np.sinc((tap - centre) / 3) for tap in taps])
+        for tap, weight in zip(taps, weights / weights.sum(), strict=True):
+            matrix[i, mirrored[tap % (2 * side)]] += weight
+    return torch.from_numpy(matrix)
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+def test_lanczos_is_its_definition(scale: int):
+    images = torch.rand(2, 3, 7, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    expected = lanczos_matrix(7, scale) @ images @ lanczos_matrix(9, scale).T
+    torch.testing.assert_close(lanczos_upsample(images, scale), expected, atol=1e-12, rtol=0)
+    assert lanczos_upsample(images[0, 0].float()[None], scale).dtype == torch.float32

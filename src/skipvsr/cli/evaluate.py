@@ -101,6 +101,9 @@ def _add_settings(group: Any) -> None:
 def _add_measures(group: Any) -> None:
     group.add_argument("--frames", type=int, default=0, metavar="N", help="only the first N frames of each clip (all)")
     group.add_argument(
+        "--most", type=int, default=0, metavar="N", help="only N clips, spread evenly over the folder (all)"
+    )
+    group.add_argument(
         "--crop-border", type=int, default=0, metavar="PX", help="leave this many pixels out at each side (%(default)s)"
     )
     group.add_argument("--no-quantize", action="store_true", help="do not round results to 8 bit before measuring")
@@ -118,12 +121,14 @@ def _add_measures(group: Any) -> None:
 def command(args: argparse.Namespace) -> None:
     """Evaluate, and show the table."""
     from skipvsr.data.datasets import find_clips
+    from skipvsr.data.pairs import spread
     from skipvsr.evaluation.results import ProcessGroup
 
-    if args.frames < 0 or args.crop_border < 0:
-        raise ConfigError("--frames and --crop-border must be 0 or more")
+    if min(args.frames, args.most, args.crop_border) < 0:
+        raise ConfigError("--frames, --most and --crop-border must be 0 or more")
     group = ProcessGroup.of_launcher(cpu=args.device == "cpu")
     clips = find_clips(args.dataset, args.clips, lr=args.lr)
+    clips = spread(clips, args.most) if args.most else clips
     settings = _settings(args)
     rows = _measure(args, _evaluation(args, clips, group), settings, len(clips), group)
     if group.index == 0:  # the first process shows and writes

@@ -66,7 +66,8 @@ def command(args: argparse.Namespace) -> None:
     for report in reports:
         print(
             f"{report.kind}: {report.steps:,} steps, best {report.best_score:.3f} {report.score_unit}, {report.best}\n"
-            f"  {report.wait_ratio:.1%} of the time was spent waiting for data; {report.cache}"
+            f"  {report.wait_ratio:.1%} of the time was spent waiting for data; {report.cache}\n"
+            f"  {report.seconds / 3600:.1f} hours on {report.machine}"
         )
 
 

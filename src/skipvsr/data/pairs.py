@@ -86,6 +86,10 @@ def _cut(gt: Tensor, scale: int) -> Tensor:
 
 def lr_clips(folder: Path, degradation: Degradation, *, frames: int, most: int, scale: int = SCALE) -> list[Tensor]:
     """LR clips of a folder, spread evenly over it where it has more than `most`. Raises DataError."""
-    clips = find_clips("folder", folder)
-    chosen = [clips[index] for index in sorted({round(i) for i in np.linspace(0, len(clips) - 1, most)})]
+    chosen = spread(find_clips("folder", folder), most)
     return [lr_gt_clip(clip, degradation, frames, scale=scale)[0] for clip in chosen]
+
+
+def spread(clips: list[Clip], most: int) -> list[Clip]:
+    """At most so many of the clips, spread evenly over the list."""
+    return [clips[index] for index in sorted({round(i) for i in np.linspace(0, len(clips) - 1, most)})]

@@ -27,6 +27,15 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
+def describe_device(device: torch.device, processes: int = 1) -> str:
+    """What computes, in a few words: as many GPUs as there are processes, or the processor and its threads."""
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+        return f"{processes} x {name}" if processes > 1 else name
+    threads = processes * torch.get_num_threads()
+    return f"{_processor()}, {threads} thread{'s' * (threads > 1)}"
+
+
 def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

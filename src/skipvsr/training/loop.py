@@ -18,6 +18,7 @@ from torch import Tensor
 from skipvsr.checkpoints.load import load_model
 from skipvsr.checkpoints.native import Checkpoint, save_folder
 from skipvsr.errors import ConfigError, TrainingError
+from skipvsr.inference.machine import describe_device
 from skipvsr.models.vsr import SkipVSR
 from skipvsr.training.config import TrainingConfig
 from skipvsr.training.data import StageData, check_data
@@ -43,6 +44,8 @@ class StageReport:
         score_unit: what the score is, in words.
         wait_ratio: ratio of the time that was spent waiting for data.
         cache: what is kept in memory.
+        seconds: that steps and validations took, over all runs.
+        machine: that finished it, in a few words.
     """
 
     kind: str
@@ -52,6 +55,8 @@ class StageReport:
     score_unit: str
     wait_ratio: float
     cache: str
+    seconds: float
+    machine: str
 
 
 def train(
@@ -154,10 +159,12 @@ def run_stage(
                 if stop.before(piece):
                     save_state(run)
                     stop.end(f"step {state.step:,} of {settings.steps:,} of stage {folder.name}")
+                began = stop.now()
                 if piece == "step":
                     take_step(run, batches)
                 else:
                     validate(run)
+                state.seconds += stop.now() - began
                 if run.next_piece != "validation" and (
                     state.step % settings.checkpoint_every == 0 or state.step == settings.steps
                 ):
@@ -172,6 +179,8 @@ def run_stage(
         stage.score_unit,
         log.wait_ratio,
         data.sampler.describe(),
+        state.seconds,
+        describe_device(accelerator.device, accelerator.num_processes),
     )
     if accelerator.is_main_process:
         note_finished(folder, {name: value for name, value in asdict(report).items() if name != "best"})

@@ -31,6 +31,7 @@ class StageState:
         step: steps done.
         best_score: of the validations so far.
         validated: the step of the last one.
+        seconds: that steps and validations took.
         unwritten: what the log has not written yet.
     """
 
@@ -41,6 +42,7 @@ class StageState:
     step: int = 0
     best_score: float = float("-inf")
     validated: int = 0
+    seconds: float = 0.0
     unwritten: dict[str, Any] = field(default_factory=lambda: {"sums": {}, "counted": 0})
 
     @property
@@ -61,6 +63,7 @@ class StageState:
             "step": self.step,
             "best_score": self.best_score,
             "validated": self.validated,
+            "seconds": self.seconds,
             "unwritten": self.unwritten,
         }
         folder.mkdir(parents=True, exist_ok=True)
@@ -84,6 +87,7 @@ class StageState:
             self.validated = content.get(
                 "validated", self.step
             )  # not in older checkpoints, which came after validation
+            self.seconds = content.get("seconds", 0.0)
             self.unwritten = content.get("unwritten", self.unwritten)
         except (OSError, RuntimeError, ValueError, KeyError, EOFError) as error:
             raise TrainingError(

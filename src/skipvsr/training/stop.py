@@ -55,7 +55,7 @@ class Stop:
             raise ConfigError(f"the time limit is {limit_seconds} seconds; it must be more than 0")
         self.limit_seconds = limit_seconds
         self._accelerator = accelerator
-        self._clock = clock
+        self.now = clock  # seconds, for whoever times something
         self._began = clock() if began is None else began
         self._seconds: dict[Piece, deque[float]] = {}
         self._too_late_here = False
@@ -78,9 +78,9 @@ class Stop:
     @contextmanager
     def timed(self, piece: Piece) -> Iterator[None]:
         """What runs inside is such a piece."""
-        began = self._clock()
+        began = self.now()
         yield
-        self._seconds.setdefault(piece, deque(maxlen=_REMEMBERED)).append(self._clock() - began)
+        self._seconds.setdefault(piece, deque(maxlen=_REMEMBERED)).append(self.now() - began)
 
     def surprised_by(self, piece: Piece) -> bool:
         """Whether such a piece may take longer than is left: there is a limit, and none was timed yet."""
@@ -121,7 +121,7 @@ class Stop:
         if self.limit_seconds is None or not self._seconds.keys() & {"step", "validation"}:
             return False
         needed = sum(max(self._seconds.get(each, [0.0])) for each in (piece, "checkpoint"))
-        return self._clock() - self._began + needed > self.limit_seconds
+        return self.now() - self._began + needed > self.limit_seconds
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         again, self._signal = self._signal is not None, self._signal or number
