@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from itertools import product
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -114,6 +117,51 @@ def test_warp_by_whole_pixels_is_a_shift():
     assert warped[..., :, 5:].abs().max() < 1e-5
     border = warp(source, flow, padding="border")
     torch.testing.assert_close(border[..., 1:, 5:], source[..., :5, 6:].expand(-1, -1, -1, 2), atol=1e-5, rtol=0)
+
+
+def naive_warp(source: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
+    """Pixel by pixel in float64, with zeros outside."""
+    count, channels, height, width = source.shape
+    result = torch.zeros(count, channels, height, width, dtype=torch.float64)
+    for n, y, x in product(range(count), range(height), range(width)):
+        at_x, at_y = x + flow[n, 0, y, x].item(), y + flow[n, 1, y, x].item()
+        if not (math.isfinite(at_x) and math.isfinite(at_y)):
+            continue
+        for row, column in product((math.floor(at_y), math.floor(at_y) + 1), (math.floor(at_x), math.floor(at_x) + 1)):
+            if 0 <= row < height and 0 <= column < width:
+                weight = (1 - abs(at_y - row)) * (1 - abs(at_x - column))
+                result[n, :, y, x] += weight * source[n, :, row, column].double()
+    return result
+
+
+@pytest.mark.parametrize("learns", [False, True], ids=["rows", "grid_sample"])
+@given(
+    count=st.integers(1, 2), height=st.integers(2, 7), width=st.integers(2, 7),
+    channels_last=st.booleans(), far=st.booleans(), seed=st.integers(0, 999),
+)  # fmt: skip
+def test_warp_against_the_definition(
+    learns: bool, count: int, height: int, width: int, channels_last: bool, far: bool, seed: int
+):
+    """Both ways, on flows that lead outside, far outside, onto the border, and nowhere."""
+    random = torch.Generator().manual_seed(seed)
+    source = torch.randn(count, 16, height, width, generator=random)
+    flow = (30 if far else 2) * torch.randn(count, 2, height, width, generator=random)
+    flow[:, :, 0, 0] = 0
+    flow[0, :, -1, -1] = torch.tensor([1.0, 0.0])
+    if channels_last:
+        source = source.contiguous(memory_format=torch.channels_last)
+    expected = naive_warp(source, flow)
+    with torch.set_grad_enabled(learns):
+        warped = warp(source, flow)
+    torch.testing.assert_close(warped.double(), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_warp_where_the_flow_is_no_number():
+    flow = torch.zeros(1, 2, 4, 5)
+    flow[0, 0, 1, 1], flow[0, 1, 2, 2], flow[0, 0, 3, 3] = math.nan, math.inf, -math.inf
+    source = torch.rand(1, 16, 4, 5)
+    with torch.inference_mode():
+        assert torch.equal(warp(source, flow).double(), naive_warp(source, flow))
 
 
 def test_warp_samples_in_fp32_at_any_dtype():

@@ -166,7 +166,7 @@ class GainRouter(nn.Module):
         Per tile: mean and root mean square of the luma's slope, mean curvature, luma; mean length of the flow, and whether
         there is one; mean magnitude of each channel of the state, sampled at every other pixel.
         """
-        luma = (frame * _luma_weights(frame.device, frame.dtype)).sum(dim=1, keepdim=True)
+        luma = F.conv2d(frame, _luma_weights(frame.device, frame.dtype))
         padded = F.pad(luma, (1, 1, 1, 1), mode="replicate")
         centre = padded[..., 1:-1, 1:-1]
         right, below = padded[..., 1:-1, 2:] - centre, padded[..., 2:, 1:-1] - centre
@@ -185,7 +185,7 @@ class GainRouter(nn.Module):
         if flow is None:
             motion = frame.new_zeros(frame.shape[0], 2, tiles.rows, tiles.columns)
         else:
-            length = torch.log1p(flow.square().sum(dim=1, keepdim=True).sqrt())
+            length = torch.log1p((flow[:, :1].square() + flow[:, 1:].square()).sqrt())
             motion = tiles.pool(torch.cat((length, torch.ones_like(length)), dim=1)).to(frame.dtype)
         activity = tiles.pool(state[..., ::2, ::2].abs(), cell_px=2)
         return torch.cat((texture, motion, activity), dim=1)
