@@ -42,7 +42,7 @@ def warp(source: Tensor, flow: Tensor, *, padding: str = "zeros") -> Tensor:
 
 
 def _warp_by_rows(source: Tensor, flow: Tensor) -> Tensor:
-    """`warp` with zeros outside: a pixel is a weighted sum of four rows of a table, which has a row of channels for every pixel.
+    """`warp` with zeros outside: a pixel is a weighted sum of four rows of a table with a row of channels for every pixel.
 
     In the channels-last memory format a row is one piece of memory, and all threads share the pixels; torch's grid_sample goes
     from channel to channel, with one thread for each frame of a batch.
