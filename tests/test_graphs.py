@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import skipvsr
 from skipvsr import ComputeOptions, StreamOptions, Upscaler
 from skipvsr.inference import graphs, triton_blocks, upscaler
 from skipvsr.inference.graphs import StepGraphs
+from skipvsr.inference.policies import predicted_gains
 from skipvsr.inference.routed import RunBlocks
 from skipvsr.inference.triton_blocks import LaunchSettings, Plan, TritonBlocks
-from skipvsr.models.vsr import SkipVSR
+from skipvsr.models.blocks import ResidualBlock
+from skipvsr.models.flow import warp
+from skipvsr.models.router import MaskGenerator
+from skipvsr.models.vsr import SkipVSR, VSRConfig
 from skipvsr.routing.grid import TileGrid
-from skipvsr.routing.policies import ByDepth
+from skipvsr.routing.learned import DifferenceThreshold
+from skipvsr.routing.policies import ByDepth, TrunkStep
 
 
 class Recorder:
@@ -152,6 +161,87 @@ def test_settled_depths_run_through_graphs(monkeypatch: pytest.MonkeyPatch):
             assert torch.equal(masks.cpu(), torch.stack([depth > 0, depth > 1]).cpu())
             assert torch.equal(found, plain(blocks, state, ByDepth(depth), grid)[0])
     assert (recorder.recorded, recorder.started) == (1, 2)
+
+
+class NothingFromTheCPU(TorchDispatchMode):
+    """Fails where an operator takes a tensor on the CPU: on a GPU, it would be brought there, and waited for."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        for value in tree_leaves((args, kwargs)):
+            if isinstance(value, Tensor) and value.device.type == "cpu":
+                pytest.fail(f"{func} takes a tensor of shape {tuple(value.shape)} on the CPU")
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.fixture
+def nothing_from_the_cpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[], AbstractContextManager[None]]:
+    """A context in which nothing comes from the CPU, also none of the tensors that are made of numbers of Python."""
+
+    @contextmanager
+    def context() -> Iterator[None]:
+        def refuse(*_: object, **__: object) -> Tensor:
+            pytest.fail("a tensor is made of numbers of Python, which would be brought to the GPU")
+
+        with monkeypatch.context() as patch, NothingFromTheCPU(), torch.inference_mode():
+            patch.setattr(torch, "tensor", refuse)
+            patch.setattr(Tensor, "new_tensor", refuse)
+            yield
+
+    return context
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        VSRConfig(8, 2, "light", "light", "gain"),
+        VSRConfig(8, 2, "spynet", "basicvsr", "gain"),
+        VSRConfig(8, 2, "light", "basicvsr", "none", scale=2),
+    ],
+    ids=str,
+)
+def test_steps_neither_wait_for_a_gpu_nor_bring_anything_there(config: VSRConfig, nothing_from_the_cpu):
+    """With torch's "meta" device in the place of a GPU: it has no numbers, so that looking at one fails."""
+    network = SkipVSR(config).eval().to("meta")
+    frame, state, flow = (torch.empty(1, channels, 50, 70, device="meta") for channels in (3, 8, 2))
+    step = TrunkStep("forward", frame, state, flow, TileGrid.of(50, 70, 24), 2)
+
+    def run() -> None:
+        network.estimate_flow(frame, frame)
+        network.propagate("backward", frame, None, None)
+        network.propagate("forward", frame, state, flow)
+        network.reconstruct(frame, state, state)
+        gains = predicted_gains(network)
+        if gains is not None:
+            gains(step)
+            gains(replace(step, flow=None))
+
+    run()  # what is kept on the device may be brought there the first time
+    with nothing_from_the_cpu():
+        run()
+
+
+def test_blocks_on_active_tiles_neither_wait_nor_bring_anything(nothing_from_the_cpu):
+    """Settled depths, once a plan is made; and the paper's policy, block by block, from one frame to the next."""
+    pytest.importorskip("triton")
+    blocks = [ResidualBlock(8).to("meta") for _ in range(4)]
+    grid = TileGrid(50, 70, 24, 24)
+    frame, state, flow = (torch.empty(1, channels, 50, 70, device="meta") for channels in (3, 8, 2))
+    depth = torch.empty(1, 3, 3, device="meta", dtype=torch.int64)
+    generator = MaskGenerator(8).to("meta")
+    policy = DifferenceThreshold(generator, 0.5, 1, warp)
+    run = TritonBlocks()
+    first = TrunkStep("forward", frame, state, None, grid, 4)
+
+    def step() -> None:
+        run._follow(Plan(1, 2, 3, (9, 9, 5)), blocks, grid, state, depth)
+        TritonBlocks(2.0)._follow(Plan(1, 0, 3, (9, 7, 5)), blocks, grid, state, depth)
+        run(blocks, state, policy(first), grid)
+        _, masks = run(blocks, state, policy(replace(first, flow=flow)), grid)
+        assert masks.device.type == "meta"
+
+    step()
+    with nothing_from_the_cpu():
+        step()
 
 
 @pytest.mark.gpu
