@@ -213,7 +213,7 @@ def test_the_fastest_settings_of_the_kernels_are_remembered(monkeypatch: pytest.
     assert (found.dense, found.whole, found.settings) == (8.0, 7.0, fast)
     assert found.tiles == {"0.25": 3.0, "0.5": 5.0, "0.85": 7.5, "1": 9.0}
     assert found.dense_ratio == pytest.approx(0.9)
-    assert remembered_kernels(cpu, torch.float16, 16) == TritonBlocks(found.dense_ratio, fast)
+    assert remembered_kernels(cpu, torch.float16, 16) == TritonBlocks(found.dense_ratio, True, fast)
     assert remembered_kernels(cpu, torch.float16, 32) == TritonBlocks()
     title, row, best = kernel_table([found]).splitlines()
     assert title.split() == ["microseconds", "a", "block", "torch", "one", "tile", "25%", "50%", "85%", "100%"]

@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from skipvsr import ComputeOptions, Upscaler
-from skipvsr.inference import execution, masked, tiled, triton_blocks
-from skipvsr.inference.execution import choose_execution, kernel_error, why_no_kernels
-from skipvsr.inference.triton_blocks import LaunchSettings, TritonBlocks, active_tiles
+from skipvsr.inference import execution, masked, tiled, triton_blocks, upscaler
+from skipvsr.inference.execution import choose_execution, kernel_error, kernels_for_all, why_no_kernels
+from skipvsr.inference.graphs import GraphedNetwork
+from skipvsr.inference.remembered import remember
+from skipvsr.inference.triton_blocks import KernelNetwork, LaunchSettings, TritonBlocks, active_tiles
 from skipvsr.models.blocks import ResidualBlock
 from skipvsr.models.vsr import SkipVSR
 from skipvsr.routing.grid import TileGrid
@@ -82,13 +84,14 @@ def relative_error(
     dtype=st.sampled_from(list(TOLERANCES)),
     ratio=st.sampled_from([0.2, 0.6, 1.0]),
     dense_ratio=st.sampled_from([0.7, 2.0]),
+    whole=st.booleans(),
     settled=st.booleans(),
     seed=st.integers(0, 99),
 )
 @settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow], database=None, derandomize=True)
 def test_kernels_equal_the_masked_reference(
     height: int, width: int, tile: tuple[int, int], batch: int, channels: int, dtype: torch.dtype, ratio: float,
-    dense_ratio: float, settled: bool, seed: int,
+    dense_ratio: float, whole: bool, settled: bool, seed: int,
 ):  # fmt: skip
     grid = TileGrid(height, width, *tile)
     generator = torch.Generator().manual_seed(seed)
@@ -96,7 +99,7 @@ def test_kernels_equal_the_masked_reference(
     drawn = torch.rand(1 if settled else 2, batch, grid.rows, grid.columns, generator=generator)
     # Settled depths never grow along the blocks; other masks are as they come.
     masks = drawn < torch.tensor([min(1.0, 1.3 * ratio), ratio]).view(2, 1, 1, 1)
-    run = TritonBlocks(dense_ratio, FEW)
+    run = TritonBlocks(dense_ratio, whole, FEW)
     error = relative_error(run, make_blocks(channels, 2, dtype, seed), state, masks, grid, settled=settled)
     assert error < TOLERANCES[dtype]
 
@@ -107,14 +110,14 @@ def test_wide_blocks(channels: int, dtype: torch.dtype):
     state = torch.randn(1, channels, 9, 15, generator=torch.Generator().manual_seed(3)).to(dtype)
     masks = torch.tensor([[[[True, False], [True, True]]]])
     blocks = make_blocks(channels, 1, dtype)
-    assert relative_error(TritonBlocks(2.0, FEW), blocks, state, masks, grid, settled=True) < TOLERANCES[dtype]
+    assert relative_error(TritonBlocks(2.0, settings=FEW), blocks, state, masks, grid, settled=True) < TOLERANCES[dtype]
 
 
 def test_more_than_one_program_for_a_tile_and_programs_without_a_tile():
     grid = TileGrid(10, 19, 10, 10)
     state = torch.randn(1, 16, 10, 19, generator=torch.Generator().manual_seed(4))
     masks = torch.tensor([[[[False, True]]]])
-    run = TritonBlocks(2.0, LaunchSettings(block_pixels=32))
+    run = TritonBlocks(2.0, settings=LaunchSettings(block_pixels=32))
     for settled in (True, False):
         error = relative_error(run, make_blocks(16, 1, torch.float32), state, masks, grid, settled=settled)
         assert error < TOLERANCES[torch.float32]
@@ -210,11 +213,34 @@ def test_where_they_do_not_work_tiles_run_and_a_note_says_why(
     why_no_kernels.cache_clear()
     assert "not installed" in (why_no_kernels(gpu, torch.float16, 64) or "")
     why_no_kernels.cache_clear()
-    monkeypatch.undo()
+    assert choose_execution(torch.device("cpu"), torch.float32, 64) is tiled.run_blocks
+
+
+def test_what_the_benchmark_found_decides(monkeypatch: pytest.MonkeyPatch):
+    gpu, key = torch.device("cuda"), ("kernels", execution.kernel_key(torch.device("cuda"), torch.float16, 64))
+    why_no_kernels.cache_clear()
     monkeypatch.setattr(execution, "kernel_error", lambda *_: 1e-4)
     assert choose_execution(gpu, torch.float16, 64) == TritonBlocks()
-    assert choose_execution(torch.device("cpu"), torch.float32, 64) is tiled.run_blocks
+    assert kernels_for_all(gpu, torch.float16, 64) is None
+    settings = {"block_pixels": 64, "warps": 8, "stages": 2}
+    for whole in (False, True):
+        remember(*key, {"dense_ratio": 0.7, "whole": whole, "settings": settings})
+        found = TritonBlocks(0.7, whole, LaunchSettings(64, 8, 2))
+        assert choose_execution(gpu, torch.float16, 64) == found
+        assert kernels_for_all(gpu, torch.float16, 64) == (found if whole else None)
+    assert kernels_for_all(torch.device("cpu"), torch.float16, 64) is None
+    remember(*key, {"of": "another version"})
+    assert choose_execution(gpu, torch.float16, 64) == TritonBlocks()
     why_no_kernels.cache_clear()
+
+
+def test_a_network_runs_through_the_kernels_where_everything_runs(tiny: SkipVSR, monkeypatch: pytest.MonkeyPatch):
+    frames = torch.rand(2, 3, 17, 20, generator=torch.Generator().manual_seed(5))
+    plain = torch.stack(list(Upscaler(tiny.to(DEVICE)).stream(frames))).cpu()
+    monkeypatch.setattr(upscaler, "kernels_for_all", lambda *_: TritonBlocks(settings=LaunchSettings(512)))
+    through = Upscaler(tiny)
+    assert isinstance(through.network, KernelNetwork | GraphedNetwork)
+    torch.testing.assert_close(torch.stack(list(through.stream(frames))).cpu(), plain, atol=1e-4, rtol=0)
 
 
 def test_a_stream_runs_through_the_kernels(tiny: SkipVSR, monkeypatch: pytest.MonkeyPatch):
@@ -222,12 +248,12 @@ def test_a_stream_runs_through_the_kernels(tiny: SkipVSR, monkeypatch: pytest.Mo
     frames = torch.rand(2, 3, 18, 20, generator=torch.Generator().manual_seed(5))
 
     def stream() -> Tensor:
-        upscaler = Upscaler(
+        routed = Upscaler(
             tiny.to(DEVICE),
             ComputeOptions(tile_size=10),
             policy=lambda: RandomBlocks(0.5, torch.Generator().manual_seed(6)),
         )
-        return torch.stack(list(upscaler.stream(frames))).cpu()
+        return torch.stack(list(routed.stream(frames))).cpu()
 
     expected = stream()
     monkeypatch.setattr(Upscaler, "execution", lambda *_: TritonBlocks(settings=FEW))

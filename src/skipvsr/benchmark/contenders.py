@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 
@@ -56,17 +56,17 @@ def contenders(model: SkipVSR, device: str, precision: Precision, *, spread: boo
     # The others of half precision that there are stand beside the chosen one.
     halves: tuple[Precision, ...] = half_precisions(torch.device(device)) if on_gpu else ()
     others: list[Precision] = [half for half in halves if half != precision]
-    dense = ours("one frame at a time, channels last", model, device, "fp32", step=True, graphs=False)
+    dense = ours("one frame at a time, channels last", model, device, "fp32", step=True, tuned=False)
     found = [plain(model, device, None)]
     if precision != "fp32":
         found.append(plain(model, device, precision))
     found += [plain(model, device, half) for half in others]
     found.append(dense)
     if precision != "fp32":
-        found.append(ours(f"in {precision}", model, device, precision, step=True, graphs=False))
-    found += [ours(f"in {half}", model, device, half, graphs=False) for half in others]
+        found.append(ours(f"in {precision}", model, device, precision, step=True, tuned=False))
+    found += [ours(f"in {half}", model, device, half, tuned=False) for half in others]
     if on_gpu:
-        found.append(ours("through CUDA graphs", model, device, precision, step=True))
+        found.append(_tuned(model, device, precision))
     if model.calibration is not None or spread:
         found += [
             ours(f"{budget:.0%} of the blocks", model, device, precision, budget, step=True) for budget in BUDGETS
@@ -78,6 +78,14 @@ def contenders(model: SkipVSR, device: str, precision: Precision, *, spread: boo
     if model.quantization is not None and device == "cpu" and find_spec("openvino") is not None:
         found.append(ours("OpenVINO, 8 bit", model, device, "int8"))
     return found
+
+
+def _tuned(model: SkipVSR, device: str, precision: Precision) -> Contender:
+    """All that a GPU has beside precision: its name says what that is."""
+    found = ours("through CUDA graphs", model, device, precision, step=True)
+    assert found.upscaler is not None
+    by_kernels = found.upscaler.blocks_by_kernels
+    return replace(found, name=f"{found.name} and our kernels") if by_kernels else found
 
 
 def plain(model: SkipVSR, device: str, precision: Precision | None) -> Contender:
@@ -104,17 +112,17 @@ def ours(
     budget: float | None = None,
     *,
     step: bool = False,
-    graphs: bool = True,
+    tuned: bool = True,
 ) -> Contender:
     """Through `Upscaler`, as files are; a budget that no router can keep to by `SpreadDepths`."""
     runtime = "openvino" if precision == "int8" else "torch"
     stream_options = StreamOptions(scene_detection=False, repeat_detection=False)
     if budget is not None and model.calibration is None:
         compute = ComputeOptions(device=device, precision=precision)
-        upscaler = Upscaler(model, compute, stream_options, policy=partial(SpreadDepths, budget), graphs=graphs)
+        upscaler = Upscaler(model, compute, stream_options, policy=partial(SpreadDepths, budget), tuned=tuned)
     else:
         compute = ComputeOptions(budget=budget, device=device, precision=precision, runtime=runtime)
-        upscaler = Upscaler(model, compute, stream_options, graphs=graphs)
+        upscaler = Upscaler(model, compute, stream_options, tuned=tuned)
 
     def run(clip: Tensor) -> float:
         stream = upscaler.stream(clip)

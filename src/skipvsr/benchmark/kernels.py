@@ -44,7 +44,7 @@ class KernelTimes:
     Args:
         channels, precision, height, width: of its state.
         dense: through torch, on the whole frame.
-        whole: through our kernels, the whole frame as one tile.
+        whole: through our kernels, the whole frame as one tile; where that is faster than torch, it is used.
         tiles: through our kernels, for each ratio of active tiles.
         settings: with which the kernels were fastest.
         dense_ratio: ratio of active tiles from which torch is faster; 2: it is never.
@@ -96,7 +96,7 @@ def measure_kernels(
         dense = clock(lambda: network(state)) / _BLOCKS
 
         def seconds(settings: LaunchSettings, ratio: float, tiles: TileGrid) -> float:
-            run, depth = TritonBlocks(2.0, settings), spread_depth(tiles, ratio, _BLOCKS)
+            run, depth = TritonBlocks(2.0, settings=settings), spread_depth(tiles, ratio, _BLOCKS)
             decide = ByDepth(depth.to(device), depth)
             # Below 1 a single tile rests, or more: then the frame is not taken for one large tile.
             return clock(lambda: run(blocks, state, decide, tiles)[0]) / _BLOCKS
@@ -106,7 +106,8 @@ def measure_kernels(
         times = {ratio: seconds(best, min(ratio, 1 - 1 / grid.tiles), grid) for ratio in RATIOS}
         whole = seconds(best, 1.0, grid)
     ratio = crossover(list(times), list(times.values()), dense)
-    remember("kernels", kernel_key(device, dtype, channels), {"dense_ratio": ratio, "settings": asdict(best)})
+    fastest = {"dense_ratio": ratio, "whole": whole < dense, "settings": asdict(best)}
+    remember("kernels", kernel_key(device, dtype, channels), fastest)
     by_ratio = {f"{each:g}": value for each, value in times.items()}
     return KernelTimes(channels, precision, height, width, dense, whole, by_ratio, best, ratio)
 

@@ -55,9 +55,19 @@ def remembered_kernels(device: torch.device, dtype: torch.dtype, channels: int) 
     """The kernels as they were fastest here, or as they are by default where nobody measured."""
     known = recall("kernels", kernel_key(device, dtype, channels))
     try:
-        return TritonBlocks(known["dense_ratio"], LaunchSettings(**known["settings"])) if known else TritonBlocks()
-    except (KeyError, TypeError):  # of another version
-        return TritonBlocks()
+        if known:
+            return TritonBlocks(known["dense_ratio"], known["whole"], LaunchSettings(**known["settings"]))
+    except (KeyError, TypeError):
+        pass  # of another version
+    return TritonBlocks()
+
+
+def kernels_for_all(device: torch.device, dtype: torch.dtype, channels: int) -> TritonBlocks | None:
+    """The kernels, where `skipvsr benchmark` found them faster than torch even where every block runs everywhere."""
+    if device.type != "cuda":
+        return None
+    known = remembered_kernels(device, dtype, channels)
+    return known if known.whole and why_no_kernels(device, dtype, channels) is None else None
 
 
 def kernel_key(device: torch.device, dtype: torch.dtype, channels: int) -> dict[str, object]:

@@ -1,8 +1,8 @@
 """Steps of fixed shapes as CUDA graphs: recorded once, then started by one call instead of a hundred.
 
 On a fast GPU a step of a small frame takes less time than giving the GPU its kernels one by one. A graph is recorded where a
-step is asked for the second time with tensors of the same shapes, on tensors of its own, into which inputs are copied and from
-which results are copied: nobody holds memory that the next start overwrites. All graphs take their working memory from one
+step has been asked for often enough with tensors of the same shapes, on tensors of its own, to and from which inputs and
+results are copied: nobody holds memory that the next start overwrites. All graphs take their working memory from one
 pool, because never more than one of them runs, and none keeps anything there. What a graph gives is compared with the step
 itself before it is used. Where recording fails, or memory runs out in it, steps go on as they are, and a note says why.
 
@@ -30,6 +30,8 @@ from skipvsr.terms import Direction
 _LOG = logging.getLogger("skipvsr")
 # Graphs that are kept; further steps run without one.
 MOST_GRAPHS = 96
+# Call of a step at which it is recorded: recording takes about as long as some dozens of calls save.
+RECORD_AT = 24
 # Pixels of a step's first input, of all its images, from which it keeps the GPU busy anyway; memory of graphs is theirs alone.
 MOST_PIXELS = 1 << 18
 # Relative difference up to which a graph gives what the step gives: the order of sums may differ, no more.
@@ -44,6 +46,10 @@ class Record(Protocol):
         ...
 
 
+# A process records one graph at a time.
+_ONE_AT_A_TIME = Lock()
+
+
 class CudaRecord:
     """Records CUDA graphs (HIP graphs on AMD's GPUs) on one stream and in one pool of memory."""
 
@@ -55,16 +61,20 @@ class CudaRecord:
 
     def __call__(self, step: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], object]]:
         """See `Record`."""
-        with torch.cuda.device(self._device):
-            self._stream.wait_stream(torch.cuda.current_stream())
+        with _ONE_AT_A_TIME, torch.cuda.device(self._device):
+            current = torch.cuda.current_stream()
+            self._stream.wait_stream(current)
             with torch.cuda.stream(self._stream):
                 for _ in range(2):
                     step()
-            torch.cuda.current_stream().wait_stream(self._stream)
+            current.wait_stream(self._stream)
             graph = torch.cuda.CUDAGraph()
-            # Other threads of ours fetch results meanwhile: what they do is no part of it, and no mistake either.
-            with torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"):
-                result = step()
+            try:
+                # Other threads of ours fetch results meanwhile: what they do is no part of it, and no mistake either.
+                with torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"):
+                    result = step()
+            finally:
+                torch.cuda.set_stream(current)  # where recording fails, torch leaves the other one in its place
             self._pool = self._pool or graph.pool()
         return result, graph.replay
 
@@ -84,16 +94,19 @@ class _Graph:
 
 @dataclass
 class StepGraphs:
-    """Runs steps, from the second time on through graphs.
+    """Runs steps that are asked for again and again through graphs.
 
     Args:
         record: how a step is recorded.
         most: graphs that are kept.
+        record_at: the call of a step, counted from 1, at which it is recorded.
     """
 
     record: Record
     most: int = MOST_GRAPHS
-    _graphs: dict[Hashable, _Graph | None] = field(default_factory=dict, init=False, repr=False)
+    record_at: int = RECORD_AT
+    _graphs: dict[Hashable, _Graph] = field(default_factory=dict, init=False, repr=False)
+    _calls: dict[Hashable, int] = field(default_factory=dict, init=False, repr=False)
     _given_up: bool = field(default=False, init=False)
     # Streams in several threads may share the graphs, whose inputs and results are one tensor each.
     _lock: Lock = field(default_factory=Lock, init=False, repr=False)
@@ -112,16 +125,14 @@ class StepGraphs:
         if count * height * width > MOST_PIXELS:
             return step(*inputs)
         with self._lock:
-            if self._given_up or (key not in self._graphs and len(self._graphs) >= self.most):
-                return step(*inputs)
             graph = self._graphs.get(key)
             if graph is not None:
                 return graph.run(*inputs)
             result = step(*inputs)
-            if key in self._graphs:
-                self._keep(key, step, inputs, result)
-            else:
-                self._graphs[key] = None  # seen once
+            if not self._given_up and len(self._graphs) < self.most:
+                self._calls[key] = self._calls.get(key, 0) + 1
+                if self._calls[key] >= self.record_at:
+                    self._keep(key, step, inputs, result)
             return result
 
     def _keep(self, key: Hashable, step: Callable[..., Tensor], inputs: tuple[Tensor, ...], expected: Tensor) -> None:
@@ -142,6 +153,7 @@ class StepGraphs:
     def _give_up(self, reason: str) -> None:
         self._given_up = True
         self._graphs.clear()
+        self._calls.clear()
         _LOG.warning("steps run without CUDA graphs: %s", reason)
 
 

@@ -20,9 +20,11 @@ from torch import Tensor
 
 from skipvsr.inference.graphs import StepGraphs
 from skipvsr.inference.tiled import DENSE_RATIO
-from skipvsr.models.blocks import ResidualBlock
+from skipvsr.models.blocks import ResidualBlock, Trunk
+from skipvsr.models.recurrence import Recurrence, RunTrunk, WrappedNetwork
 from skipvsr.routing.grid import TileGrid
 from skipvsr.routing.policies import ByDepth, Decide
+from skipvsr.terms import Direction
 
 
 @dataclass(frozen=True)
@@ -65,32 +67,39 @@ def active_tiles(depth: Tensor, blocks: int) -> ActiveTiles:
 class Plan:
     """What the CPU knows of a trunk's step whose depths are settled. Active tiles never grow in number along the blocks.
 
+    Blocks up to `whole` run as if the frame were one tile, blocks up to `dense` on the whole frame through torch, blocks up to
+    `last` on active tiles; none of those behind is active anywhere.
+
     Args:
-        full: the first blocks, which are active everywhere.
-        dense: the first blocks, which run on the whole frame through torch.
-        last: the first block that is active nowhere, as are those after it.
+        full: blocks up to here are active everywhere.
+        whole, dense, last: see above; none is less than the one before it.
         launched: tiles to launch for, at least as many as are active, for each block up to `last`.
     """
 
     full: int
+    whole: int
     dense: int
     last: int
     launched: tuple[int, ...]
 
     @classmethod
-    def of(cls, counts: Sequence[int], tiles: int, dense_ratio: float) -> Plan:
-        """The plan for so many active tiles of each block."""
+    def of(cls, counts: Sequence[int], tiles: int, dense_ratio: float, *, whole: bool) -> Plan:
+        """The plan for so many active tiles of each block; `dense_ratio` and `whole` are those of `TritonBlocks`."""
         full = sum(count == tiles for count in counts)
         dense = sum(count >= dense_ratio * tiles for count in counts)
         last = sum(count > 0 for count in counts)
-        return cls(full, dense, last, tuple(counts[:last]))
+        as_one = full if whole or dense_ratio > 1 else 0
+        return cls(full, as_one, max(dense, as_one), last, tuple(counts[:last]))
 
     def rounded(self, blocks: int, tiles: int) -> Plan:
         """One of few plans that is right where this one is: each is recorded as a graph of its own."""
         step = max(1, blocks // 8)
-        full, dense = (value if value == blocks else value // step * step for value in (self.full, self.dense))
+
+        def down(value: int) -> int:
+            return value if value == blocks else value // step * step
+
         last = min(-(-self.last // step) * step, blocks)
-        return Plan(full, dense, last, (tiles,) * last)
+        return Plan(down(self.full), down(self.whole), down(self.dense), last, (tiles,) * last)
 
 
 @dataclass(frozen=True)
@@ -98,12 +107,15 @@ class TritonBlocks:
     """Does what `masked.run_blocks` does, on a GPU (or, in Triton's interpreter, on a CPU), without computing skipped tiles.
 
     Args:
-        dense_ratio: ratio of active tiles from which a block runs on the whole frame; above 1: never.
+        dense_ratio: ratio of active tiles from which a block runs on the whole frame through torch; above 1: never.
+        whole: blocks that are active everywhere run through the kernels too, the frame as one tile, so that no border between
+            tiles is computed twice. With a `dense_ratio` above 1 they do so anyway.
         settings: of the kernels.
         graphs: through which steps run whose depths are settled; None: kernel by kernel.
     """
 
     dense_ratio: float = DENSE_RATIO
+    whole: bool = False
     settings: LaunchSettings = field(default_factory=LaunchSettings)
     graphs: StepGraphs | None = None
 
@@ -131,7 +143,7 @@ class TritonBlocks:
     ) -> tuple[Tensor, Tensor]:
         known = decide.on_cpu()
         masks = known > torch.arange(len(blocks)).view(-1, 1, 1, 1)
-        plan = Plan.of(masks.flatten(1).sum(dim=1).tolist(), known.numel(), self.dense_ratio)
+        plan = Plan.of(masks.flatten(1).sum(dim=1).tolist(), known.numel(), self.dense_ratio, whole=self.whole)
         if plan.last == 0:
             return state, masks
         if self.graphs is None:
@@ -144,34 +156,27 @@ class TritonBlocks:
         self, plan: Plan, blocks: Sequence[ResidualBlock], grid: TileGrid, state: Tensor, depth: Tensor
     ) -> Tensor:
         """The state after all blocks. Whatever the plan leaves open is read on the device."""
-        state = self._run_dense(plan, blocks, grid, state, depth)
+        if plan.whole:
+            state = self.run_everywhere(blocks[: plan.whole], state)
+        state = _run_dense(plan, blocks, grid, state, depth)
         if plan.last <= plan.dense:
             return state
-        pixels = _copied(state)
-        start = max(plan.dense, plan.full)
-        if start > plan.dense:
-            # The whole frame is one large tile, so that no border between tiles is computed twice.
-            frames = pixels.shape[0]
-            everything = TileGrid(grid.height, grid.width, grid.height, grid.width)
-            active = active_tiles(torch.ones(frames, 1, 1, dtype=torch.bool, device=pixels.device), 1)
-            hidden = _scratch(pixels, everything, frames)
-            for block in blocks[plan.dense : start]:
-                self._add(block, 0, pixels, hidden, active, frames, everything)
-        active = active_tiles(depth, len(blocks))
-        hidden = _scratch(pixels, grid, max(plan.launched[start : plan.last], default=0))
-        for number in range(start, plan.last):
+        pixels, active = _copied(state), active_tiles(depth, len(blocks))
+        hidden = _scratch(pixels, grid, max(plan.launched[plan.dense :]))
+        for number in range(plan.dense, plan.last):
             self._add(blocks[number], number, pixels, hidden, active, plan.launched[number], grid)
         return pixels.permute(0, 3, 1, 2)
 
-    def _run_dense(
-        self, plan: Plan, blocks: Sequence[ResidualBlock], grid: TileGrid, state: Tensor, depth: Tensor
-    ) -> Tensor:
-        """The first blocks on the whole frame; what tiles at rest would have become is dropped."""
-        spread = grid.expand(depth) if plan.full < plan.dense else None
-        for number, block in enumerate(blocks[: plan.dense]):
-            after = block(state)
-            state = after if spread is None or number < plan.full else torch.where(spread > number, after, state)
-        return state
+    def run_everywhere(self, blocks: Sequence[ResidualBlock], state: Tensor) -> Tensor:
+        """The state (N, C, H, W) after blocks that are active everywhere: the frame is one tile."""
+        pixels = _copied(state)
+        frames, height, width, _ = pixels.shape
+        grid = TileGrid(height, width, height, width)
+        active = active_tiles(torch.ones(frames, 1, 1, dtype=torch.bool, device=pixels.device), 1)
+        hidden = _scratch(pixels, grid, frames)
+        for block in blocks:
+            self._add(block, 0, pixels, hidden, active, frames, grid)
+        return pixels.permute(0, 3, 1, 2)
 
     def _add(
         self,
@@ -192,6 +197,54 @@ class TritonBlocks:
         )  # fmt: skip
         convolve_tiles(pixels, *_weights(block.conv1), active.order, active.counts, hidden, *sizes)
         add_tiles(hidden, *_weights(block.conv2), active.order, active.counts, pixels, *sizes)
+
+
+@dataclass(frozen=True)
+class KernelNetwork(WrappedNetwork):
+    """A network whose trunks run through the kernels where every block runs everywhere.
+
+    Args:
+        network: a `SkipVSR`, or what wraps one.
+        run_blocks: the kernels.
+    """
+
+    network: Recurrence
+    run_blocks: TritonBlocks
+
+    def estimate_flow(self, reference: Tensor, support: Tensor) -> Tensor:
+        """As the network's."""
+        return self.network.estimate_flow(reference, support)
+
+    def propagate(
+        self,
+        direction: Direction,
+        frame: Tensor,
+        state: Tensor | None,
+        flow: Tensor | None,
+        run: RunTrunk | None = None,
+        number: int = -1,
+    ) -> Tensor:
+        """As the network's."""
+        return self.network.propagate(direction, frame, state, flow, run or self._run, number)
+
+    def reconstruct(self, frame: Tensor, backward: Tensor, forward: Tensor) -> Tensor:
+        """As the network's."""
+        return self.network.reconstruct(frame, backward, forward)
+
+    def _run(
+        self, trunk: Trunk, direction: Direction, frame: Tensor, state: Tensor, flow: Tensor | None, number: int
+    ) -> Tensor:
+        blocks: list[ResidualBlock] = list(trunk.blocks)  # pyright: ignore[reportAssignmentType] - a ModuleList of them
+        return self.run_blocks.run_everywhere(blocks, trunk.enter(frame, state))
+
+
+def _run_dense(plan: Plan, blocks: Sequence[ResidualBlock], grid: TileGrid, state: Tensor, depth: Tensor) -> Tensor:
+    """The state after the blocks that run on the whole frame; what tiles at rest would have become is dropped."""
+    spread = grid.expand(depth) if plan.full < plan.dense else None
+    for number in range(plan.whole, plan.dense):
+        after = blocks[number](state)
+        state = after if spread is None or number < plan.full else torch.where(spread > number, after, state)
+    return state
 
 
 def _copied(state: Tensor) -> Tensor:

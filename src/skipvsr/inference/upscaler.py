@@ -10,9 +10,9 @@ from torch import Tensor
 
 from skipvsr.errors import ConfigError
 from skipvsr.inference.device import DTYPES, prepare_model
-from skipvsr.inference.execution import choose_execution
+from skipvsr.inference.execution import choose_execution, kernels_for_all
 from skipvsr.inference.frame_stream import AtPosition, FrameStream, Instrument, StreamState
-from skipvsr.inference.graphs import GraphedNetwork, make_graphs
+from skipvsr.inference.graphs import GraphedNetwork, StepGraphs, make_graphs
 from skipvsr.inference.openvino_network import OpenVINONetwork
 from skipvsr.inference.options import ComputeOptions, StreamOptions
 from skipvsr.inference.patched import PatchGrid
@@ -20,6 +20,7 @@ from skipvsr.inference.policies import make_policy
 from skipvsr.inference.precision import settled
 from skipvsr.inference.routed import RunBlocks
 from skipvsr.inference.streaming import OnStep
+from skipvsr.inference.triton_blocks import KernelNetwork
 from skipvsr.inference.windows import Windows
 from skipvsr.models.any_model import AnyModel
 from skipvsr.models.bicubic import Bicubic
@@ -43,7 +44,8 @@ class Upscaler:
         compute: how much of it runs, and where; None: every block, where the model is.
         stream: how streams are cut; None: by default.
         policy: makes a policy for each stream, in the place of the one that asks the model's router; for experiments.
-        graphs: run steps of small frames through CUDA graphs, on a GPU.
+        tuned: on a GPU, run steps of small frames through CUDA graphs, and blocks that are active everywhere through our
+            kernels where `skipvsr benchmark` found these faster; False: as torch runs them.
 
     Raises:
         ConfigError: the device is not there, or the model cannot follow the options.
@@ -56,7 +58,7 @@ class Upscaler:
         stream: StreamOptions | None = None,
         *,
         policy: Callable[[], Policy] | None = None,
-        graphs: bool = True,
+        tuned: bool = True,
     ) -> None:
         self.compute = compute or ComputeOptions()
         self.stream_options = stream or StreamOptions()
@@ -79,9 +81,17 @@ class Upscaler:
             model = prepare_model(model, precision=self.compute.precision)
             self.network = model
         self.model = model
-        self.graphs = make_graphs(self.device) if graphs and isinstance(model, SkipVSR) else None
-        if self.graphs is not None:
-            self.network = GraphedNetwork(self.network, self.graphs)
+        self.graphs: StepGraphs | None = None
+        # Whether our kernels run the blocks also where every block runs everywhere.
+        self.blocks_by_kernels = False
+        if isinstance(model, SkipVSR) and self.compute.runtime == "torch":
+            weights = next(model.parameters())
+            kernels = kernels_for_all(weights.device, weights.dtype, model.config.channels) if tuned else None
+            self.blocks_by_kernels = kernels is not None
+            self.network = model if kernels is None else KernelNetwork(model, kernels)
+            self.graphs = make_graphs(weights.device) if tuned else None
+            if self.graphs is not None:
+                self.network = GraphedNetwork(self.network, self.graphs)
         self.routes = policy is not None or self.compute.skips
         self.make_policy = policy or partial(make_policy, self.model, self.compute)
         if policy is None:
