@@ -129,7 +129,7 @@ class Stop:
         if again and number == signal.SIGINT and self._accelerator.num_processes == 1 and callable(before):
             self.__exit__()
             before(number, frame)
-        if not again:
+        if not again and self._accelerator.is_main_process:
             hint = "; Ctrl-C again stops at once" if number == signal.SIGINT else ""
             _LOG.warning("finishing this step and saving%s", hint)
 
