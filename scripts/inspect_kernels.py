@@ -23,7 +23,7 @@ from triton import knobs
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from skipvsr.inference import triton_kernels
+from skipvsr.inference import triton_kernels, triton_warp
 from skipvsr.inference.triton_blocks import LaunchSettings
 
 TARGETS = {
@@ -31,14 +31,18 @@ TARGETS = {
     "cuda:80": GPUTarget("cuda", 80, 32),
     "hip:gfx942": GPUTarget("hip", "gfx942", 64),
 }
-KERNELS = {"convolve": triton_kernels._convolve_tiles, "add": triton_kernels._add_tiles}
-POINTERS = ("state", "weight", "bias", "hidden")
+KERNELS = {
+    "convolve": triton_kernels._convolve_tiles,
+    "add": triton_kernels._add_tiles,
+    "warp": triton_warp._warp,
+}
+POINTERS = ("state", "weight", "bias", "hidden", "source", "result")
 # Matrix units of Hopper, of other GPUs of NVIDIA, and of AMD; and loads of 16 bytes straight into shared memory.
 INSTRUCTIONS = {"wgmma": "wgmma.mma_async", "mma": "mma.sync", "mfma": "v_mfma", "copies": "cp.async.cg.shared.global"}
 
 
 def inspect(name: str, target: str, channels: int, dtype: str, settings: LaunchSettings) -> dict[str, Any]:
-    """Compile a kernel ("convolve" or "add") as it would be launched, and say what came out."""
+    """Compile a kernel ("convolve", "add" or "warp") as it would be launched, and say what came out."""
     kernel = KERNELS[name]
     kinds: dict[str, str] = {}
     for argument in kernel.arg_names:
@@ -46,6 +50,8 @@ def inspect(name: str, target: str, channels: int, dtype: str, settings: LaunchS
             kinds[argument] = f"*{dtype}"
         elif argument in ("order", "counts"):
             kinds[argument] = "*i32"
+        elif argument == "flow":
+            kinds[argument] = "*fp32"
         else:
             kinds[argument] = "constexpr" if argument.isupper() else "i32"
     constants = {
@@ -55,6 +61,7 @@ def inspect(name: str, target: str, channels: int, dtype: str, settings: LaunchS
         "PRECISION": "ieee" if dtype == "fp32" else "tf32",
         "AS_FP32": False,
     }
+    constants = {argument: value for argument, value in constants.items() if argument in kernel.arg_names}
     # Memory from torch begins at multiples of 16 bytes, and more.
     aligned = {(place,): [["tt.divisibility", 16]] for place, kind in enumerate(kinds.values()) if kind[0] == "*"}
     source = ASTSource(fn=kernel, signature=kinds, constexprs=constants, attrs=aligned)

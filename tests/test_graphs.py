@@ -18,6 +18,7 @@ import skipvsr
 from skipvsr import ComputeOptions, StreamOptions, Upscaler
 from skipvsr.inference import graphs, triton_blocks, upscaler
 from skipvsr.inference.graphs import StepGraphs
+from skipvsr.inference.kernel_network import KernelNetwork
 from skipvsr.inference.policies import predicted_gains
 from skipvsr.inference.routed import RunBlocks
 from skipvsr.inference.triton_blocks import LaunchSettings, Plan, TritonBlocks
@@ -235,7 +236,10 @@ def test_blocks_on_active_tiles_neither_wait_nor_bring_anything(nothing_from_the
     run = TritonBlocks()
     first = TrunkStep("forward", frame, state, None, grid, 4)
 
+    network = KernelNetwork(SkipVSR(VSRConfig(8, 2, "light", "light")).to("meta"), run)
+
     def step() -> None:
+        assert network.propagate("forward", frame, state, flow).shape == state.shape
         run._follow(Plan(1, 1, 2, 3, (9, 9, 5)), blocks, grid, state, depth)
         run._follow(Plan(1, 0, 2, 3, (9, 9, 5)), blocks, grid, state, depth)
         run(blocks, state, policy(first), grid)

@@ -16,12 +16,14 @@ from torch import Tensor
 
 from skipvsr import ComputeOptions, Upscaler
 from skipvsr.inference import execution, masked, tiled, triton_blocks, upscaler
-from skipvsr.inference.execution import choose_execution, kernel_error, kernels_for_all, why_no_kernels
+from skipvsr.inference.execution import choose_execution, kernel_error, kernel_network, warp_error, why_no_kernels
 from skipvsr.inference.graphs import GraphedNetwork
+from skipvsr.inference.kernel_network import KernelNetwork, warp_by_kernel
 from skipvsr.inference.remembered import remember
-from skipvsr.inference.triton_blocks import KernelNetwork, LaunchSettings, TritonBlocks, active_tiles
+from skipvsr.inference.triton_blocks import LaunchSettings, TritonBlocks, active_tiles
 from skipvsr.models.blocks import ResidualBlock
-from skipvsr.models.vsr import SkipVSR
+from skipvsr.models.flow import warp
+from skipvsr.models.vsr import SkipVSR, VSRConfig
 from skipvsr.routing.grid import TileGrid
 from skipvsr.routing.policies import ByDepth, RandomBlocks
 
@@ -185,11 +187,13 @@ def test_the_kernels_are_tried_before_they_are_used(monkeypatch: pytest.MonkeyPa
     why_no_kernels.cache_clear()
     assert why_no_kernels(DEVICE, torch.float32, 16) is None
     assert kernel_error(DEVICE, torch.float16, 16) < 2e-3
+    assert warp_error(DEVICE, torch.float16, 16) < 2e-3
+    assert kernel_network(SkipVSR(VSRConfig(16, 1))) is None  # it is on the CPU
     assert why_no_kernels(DEVICE, torch.float64, 16) == "the kernels do not know torch.float64"
     assert "300" in (why_no_kernels(DEVICE, torch.float32, 300) or "")
     why_no_kernels.cache_clear()
-    monkeypatch.setattr(execution, "kernel_error", lambda *_: float("nan"))
-    assert "err here by nan" in (why_no_kernels(DEVICE, torch.float32, 16) or "")
+    monkeypatch.setattr(execution, "kernel_error", lambda *_: execution._relative(*[torch.full((2,), torch.nan)] * 3))
+    assert "err here by inf" in (why_no_kernels(DEVICE, torch.float32, 16) or "")
 
 
 def test_where_they_do_not_work_tiles_run_and_a_note_says_why(
@@ -220,15 +224,14 @@ def test_what_the_benchmark_found_decides(monkeypatch: pytest.MonkeyPatch):
     gpu, key = torch.device("cuda"), ("kernels", execution.kernel_key(torch.device("cuda"), torch.float16, 64))
     why_no_kernels.cache_clear()
     monkeypatch.setattr(execution, "kernel_error", lambda *_: 1e-4)
+    monkeypatch.setattr(execution, "warp_error", lambda *_: 1e-4)
     assert choose_execution(gpu, torch.float16, 64) == TritonBlocks()
-    assert kernels_for_all(gpu, torch.float16, 64) is None
     settings = {"block_pixels": 64, "warps": 8, "stages": 2}
     for whole in (False, True):
         remember(*key, {"dense_ratio": 0.7, "whole": whole, "settings": settings})
         found = TritonBlocks(0.7, whole, LaunchSettings(64, 8, 2))
         assert choose_execution(gpu, torch.float16, 64) == found
-        assert kernels_for_all(gpu, torch.float16, 64) == (found if whole else None)
-    assert kernels_for_all(torch.device("cpu"), torch.float16, 64) is None
+        assert found == execution.remembered_kernels(gpu, torch.float16, 64)
     remember(*key, {"of": "another version"})
     assert choose_execution(gpu, torch.float16, 64) == TritonBlocks()
     why_no_kernels.cache_clear()
@@ -236,11 +239,44 @@ def test_what_the_benchmark_found_decides(monkeypatch: pytest.MonkeyPatch):
 
 def test_a_network_runs_through_the_kernels_where_everything_runs(tiny: SkipVSR, monkeypatch: pytest.MonkeyPatch):
     frames = torch.rand(2, 3, 17, 20, generator=torch.Generator().manual_seed(5))
-    plain = torch.stack(list(Upscaler(tiny.to(DEVICE)).stream(frames))).cpu()
-    monkeypatch.setattr(upscaler, "kernels_for_all", lambda *_: TritonBlocks(settings=LaunchSettings(512)))
-    through = Upscaler(tiny)
-    assert isinstance(through.network, KernelNetwork | GraphedNetwork)
-    torch.testing.assert_close(torch.stack(list(through.stream(frames))).cpu(), plain, atol=1e-4, rtol=0)
+    plain = torch.stack(list(Upscaler(tiny.to(DEVICE), tuned=False).stream(frames))).cpu()
+    for run_blocks in (None, TritonBlocks(settings=LaunchSettings(512))):
+        monkeypatch.setattr(
+            upscaler, "kernel_network", lambda model, run_blocks=run_blocks: KernelNetwork(model, run_blocks)
+        )
+        through = Upscaler(tiny)
+        assert isinstance(through.network, KernelNetwork | GraphedNetwork)
+        assert through.blocks_by_kernels == (run_blocks is not None)
+        torch.testing.assert_close(torch.stack(list(through.stream(frames))).cpu(), plain, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", list(TOLERANCES))
+def test_warping_by_a_kernel_is_warping(dtype: torch.dtype):
+    """Flows within the frame, to its edges, out of it, far away, and what is no number."""
+    generator = torch.Generator().manual_seed(2)
+    source = torch.randn(2, 12, 9, 11, generator=generator).to(dtype)
+    flow = 4 * torch.randn(2, 2, 9, 11, generator=generator)
+    flow[0, :, 0, :3] = torch.tensor([[0.0, -0.25, -1.5], [0.0, 0.0, 1.0]])
+    flow[1, :, 8, 8:] = torch.tensor([[1e9, -1e30, 2.0], [0.0, 0.0, 0.0]])
+    expected = warp(source.double(), flow.double().float()).float()
+    found = warp_by_kernel(source.to(DEVICE), flow.to(DEVICE))
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    assert found.dtype == dtype
+    # Coordinates of the reference go through [-1, 1] and back.
+    torch.testing.assert_close(found.cpu().float(), expected, atol=max(TOLERANCES[dtype], 1e-4), rtol=8e-3)
+    flow[:, :, 4, 5:8] = torch.tensor([torch.nan, torch.inf, -torch.inf])
+    there = warp_by_kernel(source.to(DEVICE), flow.to(DEVICE)).cpu()
+    assert (there[:, :, 4, 5:8] == 0).all()
+    assert not there.isnan().any()
+
+
+def test_the_operator_for_warping_says_what_it_does():
+    from skipvsr.inference.triton_warp import warp_pixels
+
+    arguments = (torch.randn(1, 4, 5, 8, device=DEVICE), torch.randn(1, 2, 4, 5, device=DEVICE))
+    torch.library.opcheck(warp_pixels, arguments, test_utils=("test_schema", "test_faketensor"))
+    with pytest.raises(AssertionError, match="plane after plane"):
+        warp_pixels(arguments[0], arguments[1].transpose(2, 3).contiguous().transpose(2, 3))
 
 
 def test_a_stream_runs_through_the_kernels(tiny: SkipVSR, monkeypatch: pytest.MonkeyPatch):
@@ -267,9 +303,11 @@ def test_they_compile_for_a_gpu_without_one():
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [kernel["kernel"] for kernel in found] == ["convolve", "add"]
+    assert [kernel["kernel"] for kernel in found] == ["convolve", "add", "warp"]
     for kernel in found:
+        assert kernel["spilled_bytes"] == 0
+        if kernel["kernel"] == "warp":
+            continue
         assert kernel["wgmma"] > 0
         assert kernel["copies"] > 0
-        assert kernel["spilled_bytes"] == 0
         assert kernel["shared_bytes"] < 228 * 1024 / 2  # two programs at least on a multiprocessor

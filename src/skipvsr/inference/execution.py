@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import replace
 from functools import lru_cache, partial
 
 import torch
+from torch import Tensor
 
 from skipvsr.inference import masked, tiled
 from skipvsr.inference.graphs import StepGraphs
+from skipvsr.inference.kernel_network import KernelNetwork, warp_by_kernel
 from skipvsr.inference.remembered import recall
 from skipvsr.inference.routed import RunBlocks
 from skipvsr.inference.triton_blocks import LaunchSettings, TritonBlocks
 from skipvsr.models.blocks import ResidualBlock
+from skipvsr.models.flow import warp
+from skipvsr.models.vsr import SkipVSR
 from skipvsr.routing.grid import TileGrid
 from skipvsr.routing.policies import ByDepth
 
@@ -62,12 +67,16 @@ def remembered_kernels(device: torch.device, dtype: torch.dtype, channels: int) 
     return TritonBlocks()
 
 
-def kernels_for_all(device: torch.device, dtype: torch.dtype, channels: int) -> TritonBlocks | None:
-    """The kernels, where `skipvsr benchmark` found them faster than torch even where every block runs everywhere."""
-    if device.type != "cuda":
+def kernel_network(model: SkipVSR) -> KernelNetwork | None:
+    """The network with our kernels, on a GPU where they can be used; None elsewhere.
+
+    Blocks run through them even where every block runs everywhere if `skipvsr benchmark` found that faster.
+    """
+    weights, channels = next(model.parameters()), model.config.channels
+    if weights.device.type != "cuda" or why_no_kernels(weights.device, weights.dtype, channels) is not None:
         return None
-    known = remembered_kernels(device, dtype, channels)
-    return known if known.whole and why_no_kernels(device, dtype, channels) is None else None
+    known = remembered_kernels(weights.device, weights.dtype, channels)
+    return KernelNetwork(model, known if known.whole else None)
 
 
 def kernel_key(device: torch.device, dtype: torch.dtype, channels: int) -> dict[str, object]:
@@ -91,11 +100,11 @@ def why_no_kernels(device: torch.device, dtype: torch.dtype, channels: int) -> s
     except ImportError:
         return "Triton is not installed; 'pip install triton' brings it"
     try:
-        error = kernel_error(device, dtype, channels)
+        error = max(kernel_error(device, dtype, channels), warp_error(device, dtype, channels))
     except Exception as error:  # noqa: BLE001 - compilers and drivers raise what they like
         lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         return f"Triton's kernels do not run here ({lines[-1].strip()})"
-    return None if error < _TOLERANCES[dtype] else f"Triton's kernels err here by {error:.2g}"  # NaN is not less
+    return None if error < _TOLERANCES[dtype] else f"Triton's kernels err here by {error:.2g}"
 
 
 @torch.inference_mode()
@@ -113,7 +122,23 @@ def kernel_error(device: torch.device, dtype: torch.dtype, channels: int) -> flo
     expected, _ = masked.run_blocks([block.float() for block in blocks], state.float(), ByDepth(depth), grid)
     blocks = [block.to(device, dtype) for block in blocks]
     found, _ = TritonBlocks(dense_ratio=2.0)(blocks, state.to(device), ByDepth(depth.to(device), depth), grid)
-    return ((found.cpu().float() - expected).norm() / (expected - state.float()).norm()).item()
+    return _relative(found, expected, expected - state.float())
+
+
+@torch.inference_mode()
+def warp_error(device: torch.device, dtype: torch.dtype, channels: int) -> float:
+    """How far the kernel for warping is from the reference, in relation to its result; some of it comes from outside."""
+    generator = torch.Generator().manual_seed(channels)
+    state = torch.randn(1, channels, 13, 22, generator=generator).to(dtype)
+    flow = 3 * torch.randn(1, 2, 13, 22, generator=generator)
+    expected = warp(state.float(), flow)
+    return _relative(warp_by_kernel(state.to(device), flow.to(device)), expected, expected)
+
+
+def _relative(found: Tensor, expected: Tensor, scale: Tensor) -> float:
+    """|found - expected| / |scale|; infinite for what is not a number."""
+    error = ((found.cpu().float() - expected).norm() / scale.norm()).item()
+    return error if error == error else math.inf
 
 
 @lru_cache

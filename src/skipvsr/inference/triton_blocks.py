@@ -20,11 +20,9 @@ from torch import Tensor
 
 from skipvsr.inference.graphs import StepGraphs
 from skipvsr.inference.tiled import DENSE_RATIO
-from skipvsr.models.blocks import ResidualBlock, Trunk
-from skipvsr.models.recurrence import Recurrence, RunTrunk, WrappedNetwork
+from skipvsr.models.blocks import ResidualBlock
 from skipvsr.routing.grid import TileGrid
 from skipvsr.routing.policies import ByDepth, Decide
-from skipvsr.terms import Direction
 
 
 @dataclass(frozen=True)
@@ -197,45 +195,6 @@ class TritonBlocks:
         )  # fmt: skip
         convolve_tiles(pixels, *_weights(block.conv1), active.order, active.counts, hidden, *sizes)
         add_tiles(hidden, *_weights(block.conv2), active.order, active.counts, pixels, *sizes)
-
-
-@dataclass(frozen=True)
-class KernelNetwork(WrappedNetwork):
-    """A network whose trunks run through the kernels where every block runs everywhere.
-
-    Args:
-        network: a `SkipVSR`, or what wraps one.
-        run_blocks: the kernels.
-    """
-
-    network: Recurrence
-    run_blocks: TritonBlocks
-
-    def estimate_flow(self, reference: Tensor, support: Tensor) -> Tensor:
-        """As the network's."""
-        return self.network.estimate_flow(reference, support)
-
-    def propagate(
-        self,
-        direction: Direction,
-        frame: Tensor,
-        state: Tensor | None,
-        flow: Tensor | None,
-        run: RunTrunk | None = None,
-        number: int = -1,
-    ) -> Tensor:
-        """As the network's."""
-        return self.network.propagate(direction, frame, state, flow, run or self._run, number)
-
-    def reconstruct(self, frame: Tensor, backward: Tensor, forward: Tensor) -> Tensor:
-        """As the network's."""
-        return self.network.reconstruct(frame, backward, forward)
-
-    def _run(
-        self, trunk: Trunk, direction: Direction, frame: Tensor, state: Tensor, flow: Tensor | None, number: int
-    ) -> Tensor:
-        blocks: list[ResidualBlock] = list(trunk.blocks)  # pyright: ignore[reportAssignmentType] - a ModuleList of them
-        return self.run_blocks.run_everywhere(blocks, trunk.enter(frame, state))
 
 
 def _run_dense(plan: Plan, blocks: Sequence[ResidualBlock], grid: TileGrid, state: Tensor, depth: Tensor) -> Tensor:

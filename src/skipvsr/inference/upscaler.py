@@ -10,7 +10,7 @@ from torch import Tensor
 
 from skipvsr.errors import ConfigError
 from skipvsr.inference.device import DTYPES, prepare_model
-from skipvsr.inference.execution import choose_execution, kernels_for_all
+from skipvsr.inference.execution import choose_execution, kernel_network
 from skipvsr.inference.frame_stream import AtPosition, FrameStream, Instrument, StreamState
 from skipvsr.inference.graphs import GraphedNetwork, StepGraphs, make_graphs
 from skipvsr.inference.openvino_network import OpenVINONetwork
@@ -20,7 +20,6 @@ from skipvsr.inference.policies import make_policy
 from skipvsr.inference.precision import settled
 from skipvsr.inference.routed import RunBlocks
 from skipvsr.inference.streaming import OnStep
-from skipvsr.inference.triton_blocks import KernelNetwork
 from skipvsr.inference.windows import Windows
 from skipvsr.models.any_model import AnyModel
 from skipvsr.models.bicubic import Bicubic
@@ -44,8 +43,8 @@ class Upscaler:
         compute: how much of it runs, and where; None: every block, where the model is.
         stream: how streams are cut; None: by default.
         policy: makes a policy for each stream, in the place of the one that asks the model's router; for experiments.
-        tuned: on a GPU, run steps of small frames through CUDA graphs, and blocks that are active everywhere through our
-            kernels where `skipvsr benchmark` found these faster; False: as torch runs them.
+        tuned: on a GPU, run steps of small frames through CUDA graphs, warp through a kernel of our own, and run blocks that
+            are active everywhere through such kernels where `skipvsr benchmark` found these faster; False: as torch does it.
 
     Raises:
         ConfigError: the device is not there, or the model cannot follow the options.
@@ -84,12 +83,11 @@ class Upscaler:
         self.graphs: StepGraphs | None = None
         # Whether our kernels run the blocks also where every block runs everywhere.
         self.blocks_by_kernels = False
-        if isinstance(model, SkipVSR) and self.compute.runtime == "torch":
-            weights = next(model.parameters())
-            kernels = kernels_for_all(weights.device, weights.dtype, model.config.channels) if tuned else None
-            self.blocks_by_kernels = kernels is not None
-            self.network = model if kernels is None else KernelNetwork(model, kernels)
-            self.graphs = make_graphs(weights.device) if tuned else None
+        if tuned and isinstance(model, SkipVSR) and self.compute.runtime == "torch":
+            by_kernels = kernel_network(model)
+            if by_kernels is not None:
+                self.network, self.blocks_by_kernels = by_kernels, by_kernels.run_blocks is not None
+            self.graphs = make_graphs(self.device)
             if self.graphs is not None:
                 self.network = GraphedNetwork(self.network, self.graphs)
         self.routes = policy is not None or self.compute.skips

@@ -210,6 +210,10 @@ class SkipVSR(nn.Module):
         """Flow (N, 2, H, W) in pixels that brings `support` onto `reference`, both (N, 3, H, W)."""
         return self.flow(reference, support)
 
+    def trunk(self, direction: Direction) -> Trunk:
+        """That of a direction."""
+        return self.backward_trunk if direction == "backward" else self.forward_trunk
+
     def propagate(
         self,
         direction: Direction,
@@ -220,7 +224,7 @@ class SkipVSR(nn.Module):
         number: int = -1,
     ) -> Tensor:
         """One step of a recurrence, backward or forward; see `Recurrence.propagate`."""
-        trunk = self.backward_trunk if direction == "backward" else self.forward_trunk
+        trunk = self.trunk(direction)
         if state is None or flow is None:
             shape = (frame.shape[0], self.config.channels, *frame.shape[-2:])
             state, flow = frame.new_zeros(shape, dtype=trunk.input.weight.dtype), None
