@@ -144,7 +144,7 @@ class GpuClock:
 
     def __call__(self, step: Callable[[], Tensor]) -> float:
         """Seconds of a step, the median of some rounds of some starts."""
-        _, replay = CudaRecord(self.device)(step)
+        replay = CudaRecord(self.device)(step)
         rounds = []
         for _ in range(_ROUNDS):
             start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)

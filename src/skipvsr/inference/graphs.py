@@ -1,10 +1,11 @@
 """Steps of fixed shapes as CUDA graphs: recorded once, then started by one call instead of a hundred.
 
 On a fast GPU a step of a small frame takes less time than giving the GPU its kernels one by one. A graph is recorded where a
-step has been asked for often enough with tensors of the same shapes, on tensors of its own, to and from which inputs and
-results are copied: nobody holds memory that the next start overwrites. All graphs take their working memory from one
-pool, because never more than one of them runs, and none keeps anything there. What a graph gives is compared with the step
-itself before it is used. Where recording fails, or memory runs out in it, steps go on as they are, and a note says why.
+step has been asked for often enough with tensors of the same shapes. It works on tensors to which inputs are copied, and from
+which the result is: nobody holds memory that the next start overwrites. All graphs share these tensors, and one pool of working
+memory, because one runs after the other: however many there are, they take little more than one. What a graph gives is
+compared with the step itself before it is used. Where recording fails, or memory runs out in it, steps go on as they are, and
+a note says why.
 
 Convolutions are those that cuDNN chooses by its rules, with and without graphs, so that going on with a job gives identical
 frames. (cuDNN's own trials, `torch.backends.cudnn.benchmark`, may choose others each time.)
@@ -41,8 +42,8 @@ _TOLERANCE = 2e-3
 class Record(Protocol):
     """Records what a step does on the device."""
 
-    def __call__(self, step: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], object]]:
-        """Run the step to warm up, and record it: the tensor that holds its result, and what does it all again."""
+    def __call__(self, step: Callable[[], object]) -> Callable[[], object]:
+        """Run the step to warm up, and record it: what does it all again, on the same tensors."""
         ...
 
 
@@ -59,7 +60,7 @@ class CudaRecord:
         self._stream = torch.cuda.Stream(device)
         self._pool: Any = None
 
-    def __call__(self, step: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], object]]:
+    def __call__(self, step: Callable[[], object]) -> Callable[[], object]:
         """See `Record`."""
         with _ONE_AT_A_TIME, torch.cuda.device(self._device):
             current = torch.cuda.current_stream()
@@ -72,11 +73,11 @@ class CudaRecord:
             try:
                 # Other threads of ours fetch results meanwhile: what they do is no part of it, and no mistake either.
                 with torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"):
-                    result = step()
+                    step()
             finally:
                 torch.cuda.set_stream(current)  # where recording fails, torch leaves the other one in its place
             self._pool = self._pool or graph.pool()
-        return result, graph.replay
+        return graph.replay
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class _Graph:
     result: Tensor
     replay: Callable[[], object]
 
-    def run(self, *inputs: Tensor) -> Tensor:
+    def start(self, *inputs: Tensor) -> Tensor:
         for static, values in zip(self.inputs, inputs, strict=True):
             static.copy_(values)
         self.replay()
@@ -107,6 +108,7 @@ class StepGraphs:
     record_at: int = RECORD_AT
     _graphs: dict[Hashable, _Graph] = field(default_factory=dict, init=False, repr=False)
     _calls: dict[Hashable, int] = field(default_factory=dict, init=False, repr=False)
+    _tensors: dict[Hashable, Tensor] = field(default_factory=dict, init=False, repr=False)
     _given_up: bool = field(default=False, init=False)
     # Streams in several threads may share the graphs, whose inputs and results are one tensor each.
     _lock: Lock = field(default_factory=Lock, init=False, repr=False)
@@ -117,7 +119,8 @@ class StepGraphs:
         Args:
             name: of the step; the same name must always mean the same step. All that it depends on beside the inputs'
                 numbers, their shapes, types and strides belongs into it.
-            step: gives one tensor. It neither waits for the device nor looks at numbers there.
+            step: gives one tensor of floating-point numbers and leaves its inputs alone. It neither waits for the device nor
+                looks at numbers there.
             inputs: on the device; the first is (N, C, H, W).
         """
         key = (name, *((each.shape, each.stride(), each.dtype) for each in inputs))
@@ -127,7 +130,7 @@ class StepGraphs:
         with self._lock:
             graph = self._graphs.get(key)
             if graph is not None:
-                return graph.run(*inputs)
+                return graph.start(*inputs)
             result = step(*inputs)
             if not self._given_up and len(self._graphs) < self.most:
                 self._calls[key] = self._calls.get(key, 0) + 1
@@ -137,9 +140,13 @@ class StepGraphs:
 
     def _keep(self, key: Hashable, step: Callable[..., Tensor], inputs: tuple[Tensor, ...], expected: Tensor) -> None:
         try:
-            static = tuple(each.clone() for each in inputs)
-            graph = _Graph(static, *self.record(partial(step, *static)))
-            found = graph.run(*inputs)
+            static = tuple(self._shared(place, each) for place, each in enumerate(inputs))
+            result = self._shared("result", expected)
+            for one, two in zip(static, inputs, strict=True):
+                one.copy_(two)  # warming up needs numbers, too
+            graph = _Graph(static, result, self.record(lambda: result.copy_(step(*static))))
+            result.fill_(torch.nan)
+            found = graph.start(*inputs)
         except (RuntimeError, MemoryError) as error:
             self._give_up(str(error).partition("\n")[0])
             return
@@ -150,10 +157,17 @@ class StepGraphs:
             return
         self._graphs[key] = graph
 
+    def _shared(self, role: Hashable, like: Tensor) -> Tensor:
+        """The tensor of a role that all graphs use that have one of this shape, type and strides there."""
+        key = (role, like.shape, like.stride(), like.dtype)
+        if key not in self._tensors:
+            self._tensors[key] = torch.empty_strided(like.shape, like.stride(), dtype=like.dtype, device=like.device)
+        return self._tensors[key]
+
     def _give_up(self, reason: str) -> None:
         self._given_up = True
-        self._graphs.clear()
-        self._calls.clear()
+        for kept in (self._graphs, self._calls, self._tensors):
+            kept.clear()
         _LOG.warning("steps run without CUDA graphs: %s", reason)
 
 

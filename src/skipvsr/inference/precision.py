@@ -31,7 +31,7 @@ _COARSER = 1.05
 _SMALL_MACS = 50_000
 _BLOCKS, _ROUNDS = 4, 6
 # Height and width of the state. On a GPU so large that it takes longer than giving it the work.
-_SIZES = {"cpu": (96, 160), "cuda": (1080, 1920)}
+_SIZES = {"cpu": (96, 160), "cuda": (540, 960)}
 
 
 def or_auto(compute: ComputeOptions) -> ComputeOptions:
