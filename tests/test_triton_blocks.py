@@ -43,6 +43,8 @@ def _poisoned_scratch(monkeypatch: pytest.MonkeyPatch):
         return plain(pixels, grid, tiles).fill_(torch.nan)
 
     monkeypatch.setattr(triton_blocks, "_scratch", poisoned)
+    # What torch runs of it on a GPU is fp32 where it says so.
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
 
 
 def make_blocks(channels: int, count: int, dtype: torch.dtype, seed: int = 0) -> list[ResidualBlock]:
