@@ -21,6 +21,7 @@ from skipvsr.routing.policies import ByDepth
 
 # Ratios of active tiles.
 RATIOS = (0.25, 0.5, 0.85, 1.0)
+# With one stage, loads go through the cache of the multiprocessor, where neighbours of a pixel meet, and not past it.
 SETTINGS = (
     LaunchSettings(128, 4, 3),
     LaunchSettings(64, 4, 3),
@@ -28,6 +29,8 @@ SETTINGS = (
     LaunchSettings(128, 8, 3),
     LaunchSettings(128, 4, 2),
     LaunchSettings(256, 8, 3),
+    LaunchSettings(64, 4, 1),
+    LaunchSettings(128, 8, 1),
 )
 TILE_PX = 24
 # Blocks of a step: the list of active tiles is made once for all of them, as in a trunk.
