@@ -204,11 +204,17 @@ def test_the_fastest_settings_of_the_kernels_are_remembered(monkeypatch: pytest.
     monkeypatch.setattr(kernels, "why_no_kernels", lambda *_: None)
     cpu, slow, fast = torch.device("cpu"), LaunchSettings(128, 4, 3), LaunchSettings(64, 4, 4)
     assert remembered_kernels(cpu, torch.float16, 16) == TritonBlocks()
-    # Everything through torch; half of the tiles with each of the settings; four ratios; the frame as one tile.
-    clock = iter([64.0, 48.0, 40.0, 24.0, 40.0, 60.0, 72.0, 56.0])
-    found = measure_kernels(
-        cpu, "fp16", 16, 48, 96, candidates=(slow, fast), seconds_of=lambda step: next(clock)
-    )  # fmt: skip
+    # Everything through torch; half of the tiles with each of the settings, one of which fails; four ratios; one large tile.
+    clock = iter([64.0, 48.0, 40.0, RuntimeError("out of shared memory"), 24.0, 40.0, 60.0, 72.0, 56.0])
+
+    def seconds_of(step: object) -> float:
+        seconds = next(clock)
+        if isinstance(seconds, Exception):
+            raise seconds
+        return seconds
+
+    candidates = (slow, fast, LaunchSettings(256, 8, 5))
+    found = measure_kernels(cpu, "fp16", 16, 48, 96, candidates=candidates, seconds_of=seconds_of)
     assert isinstance(found, KernelTimes)
     assert (found.dense, found.whole, found.settings) == (8.0, 7.0, fast)
     assert found.tiles == {"0.25": 3.0, "0.5": 5.0, "0.85": 7.5, "1": 9.0}
@@ -220,6 +226,9 @@ def test_the_fastest_settings_of_the_kernels_are_remembered(monkeypatch: pytest.
     assert row.split()[-6:] == ["8000000.0", "7000000.0", "3000000.0", "5000000.0", "7500000.0", "9000000.0"]
     assert "64 pixels, 4 warps, 4 stages" in best
     assert "from 90% of the tiles on" in best
+    clock = iter([64.0, *[RuntimeError("out of shared memory")] * 3])
+    found = measure_kernels(cpu, "fp16", 16, 48, 96, candidates=candidates, seconds_of=seconds_of)
+    assert found == "none of the launch settings runs on this GPU"
     monkeypatch.setattr(kernels, "why_no_kernels", lambda *_: "Triton is not installed")
     reason = measure_kernels(cpu, "fp16", 16, 48, 96)
     assert reason == "Triton is not installed"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -104,8 +106,10 @@ def measure_kernels(
             # Below 1 a single tile rests, or more: then the frame is not taken for one large tile.
             return clock(lambda: run(blocks, state, decide, tiles)[0]) / _BLOCKS
 
-        least = {settings: seconds(settings, 0.5, grid) for settings in candidates}
+        least = {settings: _or_never(partial(seconds, settings, 0.5, grid)) for settings in candidates}
         best = min(least, key=lambda settings: least[settings])
+        if least[best] == math.inf:
+            return "none of the launch settings runs on this GPU"
         times = {ratio: seconds(best, min(ratio, 1 - 1 / grid.tiles), grid) for ratio in RATIOS}
         whole = seconds(best, 1.0, grid)
     ratio = crossover(list(times), list(times.values()), dense)
@@ -113,6 +117,14 @@ def measure_kernels(
     remember("kernels", kernel_key(device, dtype, channels), fastest)
     by_ratio = {f"{each:g}": value for each, value in times.items()}
     return KernelTimes(channels, precision, height, width, dense, whole, by_ratio, best, ratio)
+
+
+def _or_never(seconds: Callable[[], float]) -> float:
+    """What it measures; infinite where it cannot: not every GPU has the shared memory for every setting."""
+    try:
+        return seconds()
+    except Exception:  # noqa: BLE001 - compilers and drivers raise what they like
+        return math.inf
 
 
 def crossover(ratios: Sequence[float], seconds: Sequence[float], dense: float) -> float:
