@@ -33,7 +33,7 @@ from skipvsr.evaluation.settings import Setting
 from skipvsr.inference import tiled
 from skipvsr.inference.device import prepare_model
 from skipvsr.inference.machine import describe_machine
-from skipvsr.inference.options import ComputeOptions, StreamOptions
+from skipvsr.inference.options import ComputeOptions, Precision, StreamOptions
 from skipvsr.inference.upscaler import Upscaler
 from skipvsr.models.blocks import ResidualBlock, Trunk
 from skipvsr.models.resize import bicubic_downsample
@@ -59,6 +59,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=0, help="quality: the first so many of each clip (all)")
     parser.add_argument("--tile-size", type=int, help="quality: tiles (as the model was calibrated)")
     parser.add_argument("--tiles", type=int, nargs="+", default=[24, 48], help="time: tiles")
+    parser.add_argument("--precision", default="auto", help="time: of whole networks (as the command line has it)")
     args = parser.parse_args()
     found = measure_quality(args) if args.part == "quality" else measure_time(args)
     command = "python " + " ".join(sys.argv)
@@ -119,7 +120,8 @@ def measure_time(args: argparse.Namespace) -> dict[str, Any]:
     frames = bicubic_downsample(lr_gt_clip(clip, "bi", 12)[1], 2)  # 180x320: as large a frame as people have
     return {
         "trunks": trunks,
-        "networks": time_networks(networks, frames),
+        "precision": args.precision,
+        "networks": time_networks(networks, frames, args.precision),
         "routers": [*time_router(32, 8), *time_router(64, 30)],
     }
 
@@ -157,13 +159,13 @@ def time_trunk(channels: int, blocks: int, tile_px: int, height: int, width: int
     return rows
 
 
-def time_networks(networks: dict[str, SkipVSR], frames: Tensor) -> list[dict[str, Any]]:
+def time_networks(networks: dict[str, SkipVSR], frames: Tensor, precision: Precision) -> list[dict[str, Any]]:
     """Seconds a frame of the whole network on a clip, without files."""
     work: dict[str, Callable[[], object]] = {}
     one_window = StreamOptions(window=len(frames), lookahead=0, scene_detection=False)
     for name, model in networks.items():
         for ratio in (1.0, *RATIOS) if model.calibration is not None else (1.0,):
-            upscaler = Upscaler(model, ComputeOptions(budget=ratio), one_window)
+            upscaler = Upscaler(model, ComputeOptions(budget=ratio, precision=precision), one_window)
 
             def run(upscaler: Upscaler = upscaler) -> None:
                 for _ in upscaler.stream(frames):
