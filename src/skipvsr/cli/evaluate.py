@@ -59,6 +59,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         "--precision", choices=PRECISIONS, help="as for upscale, but as the model is stored unless it is said: fp32"
     )
     parser.add_argument("--runtime", choices=RUNTIMES, default="torch", help="as for upscale (%(default)s)")
+    parser.add_argument("--no-rest", action="store_true", help="as for upscale")
     _add_settings(parser.add_argument_group("settings, one row each (every block runs, if none is given)"))
     _add_measures(parser.add_argument_group("measures"))
 
@@ -148,7 +149,7 @@ def _evaluation(args: argparse.Namespace, clips: list[Clip], group: ProcessGroup
     model = load_any_model(args.model, device=args.device, scale=args.scale)
     measures = Measures(
         args.crop_border, not args.no_quantize, not args.no_ssim, args.dataset == "vimeo-test", args.frames, args.tile_size,
-        windows.window, windows.lookahead, args.runtime, args.precision,
+        windows.window, windows.lookahead, args.runtime, args.precision, not args.no_rest,
     )  # fmt: skip
     return Evaluation(
         args.model, model, args.dataset, clips, Pairs(args.degradation, args.lr is not None, model.scale), measures=measures,

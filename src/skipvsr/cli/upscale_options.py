@@ -161,6 +161,9 @@ def _add_streaming(group: Any) -> None:
         "--no-scene-detection", dest="scene_detection", action="store_false", help="treat the whole input as one scene"
     )
     group.add_argument(
+        "--no-rest", dest="rest", action="store_false", help="with a budget: compute tiles anew in which nothing moves"
+    )
+    group.add_argument(
         "--no-repeat-detection", dest="repeat_detection", action="store_false",
         help="compute frames anew that are the same as the one before",
     )  # fmt: skip

@@ -61,7 +61,13 @@ class ClipRun:
         )
         truth = oracle() if self._setting.policy in ORACLES else None
         upscaler = self._setting.upscaler(
-            model, stream, self._measures.tile_size, lambda: truth, self._measures.runtime, self._measures.precision
+            model,
+            stream,
+            self._measures.tile_size,
+            lambda: truth,
+            self._measures.runtime,
+            self._measures.precision,
+            rest=self._measures.rest,
         )
         source = iter(known or frames)
         first = next(source, None)

@@ -29,6 +29,7 @@ class Measures:
         tile_size: longest side of a tile; None: as the model was calibrated.
         window, lookahead: frames, see `Windows`; clips of up to `window` frames are one.
         runtime, precision: what computes, see `ComputeOptions`.
+        rest: whether tiles may rest, likewise.
     """
 
     crop_border: int = 0
@@ -41,6 +42,7 @@ class Measures:
     lookahead: int = LOOKAHEAD
     runtime: Runtime = "torch"
     precision: Precision | None = None
+    rest: bool = True
 
 
 @dataclass

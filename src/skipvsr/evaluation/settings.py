@@ -61,7 +61,12 @@ class Setting:
         return name if self.tiling == "frame" else f"{name}, patches"
 
     def compute(
-        self, tile_size: int | None = None, runtime: Runtime = "torch", precision: Precision | None = None
+        self,
+        tile_size: int | None = None,
+        runtime: Runtime = "torch",
+        precision: Precision | None = None,
+        *,
+        rest: bool = True,
     ) -> ComputeOptions:
         """The options, as far as they know the policy; every block for the others."""
         threshold = self.value if self.policy == "threshold" else None
@@ -69,6 +74,7 @@ class Setting:
         return ComputeOptions(
             budget=budget,
             threshold=threshold,
+            rest=rest,
             tile_size=tile_size,
             tiling=self.tiling,
             runtime=runtime,
@@ -83,6 +89,8 @@ class Setting:
         oracle: Callable[[], OracleGains | None],
         runtime: Runtime = "torch",
         precision: Precision | None = None,
+        *,
+        rest: bool = True,
     ) -> Upscaler:
         """The model at this setting.
 
@@ -91,13 +99,13 @@ class Setting:
             stream: how clips are cut.
             tile_size: longest side of a tile; None: as the model was calibrated.
             oracle: of the clip, with its ground truth.
-            runtime, precision: see `ComputeOptions`.
+            runtime, precision, rest: see `ComputeOptions`.
 
         Raises:
             ConfigError: the model has no router, or not the one or the table that the policy needs.
         """
         make = None if self.policy in ("full", "threshold", "budget") else lambda: self._policy(model, oracle)
-        return Upscaler(model, self.compute(tile_size, runtime, precision), stream, policy=make)
+        return Upscaler(model, self.compute(tile_size, runtime, precision, rest=rest), stream, policy=make)
 
     def _policy(self, model: AnyModel, oracle: Callable[[], OracleGains | None]) -> Policy:
         match self.policy:

@@ -24,6 +24,7 @@ from skipvsr.inference.windows import Windows
 from skipvsr.models.recurrence import Recurrence, check_clip
 from skipvsr.routing.learned import GainThreshold
 from skipvsr.routing.policies import RememberingPolicy
+from skipvsr.routing.rest import Rest
 from skipvsr.routing.trace import Tally, Trace, Traces
 
 if TYPE_CHECKING:
@@ -113,7 +114,8 @@ class FrameStream(Iterator[Tensor]):
         traces = Traces((counted,) if self._trace is None else (counted, self._trace))
         if compute.tiling == "patch":
             return RoutedTrunks(policy, PATCH_PX, upscaler.execution(compute.patch_batch_size), traces)
-        return RoutedTrunks(policy, upscaler.tile_size, upscaler.execution(), traces)
+        rest = Rest() if compute.rest and compute.skips and isinstance(policy, GainThreshold) else None
+        return RoutedTrunks(policy, upscaler.tile_size, upscaler.execution(), traces, rest)
 
     def _run(self, frames: Iterator[Tensor]) -> Iterator[Tensor]:
         first = next(frames, None)
@@ -152,6 +154,8 @@ class FrameStream(Iterator[Tensor]):
         return self._blended(height, width) if self._fallback.tile_px else network
 
     def _blended(self, height: int, width: int) -> Patched:
+        if self._routed is not None and self._routed.rest is not None:
+            self._routed.rest.stop()
         return Patched(
             self._upscaler.network, self._fallback.grid(height, width), patch_batch_size=1, all_at_once=False
         )
@@ -192,7 +196,8 @@ class FrameStream(Iterator[Tensor]):
             numbers |= {f"controller.{name}": value for name, value in controller.state().items()}
         tensors = {} if position.state is None else {"state": position.state}
         if position.state is not None and self._routed is not None:
-            tensors |= {f"memory.{name}": value for name, value in self._routed.remembered().items()}
+            known = self._routed.remembered().items()
+            tensors |= {f"memory.{name}": value for name, value in known if value is not position.state}
         copies = {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
         return StreamState(position.number, numbers, copies)
 
@@ -203,7 +208,10 @@ class FrameStream(Iterator[Tensor]):
             controller.restore(_under("controller.", state.numbers))
         tensors = {name: tensor.to(self._upscaler.device) for name, tensor in state.tensors.items()}
         if self._routed is not None:
-            self._routed.recall(_under("memory.", tensors))
+            known = _under("memory.", tensors)
+            # What was the same tensor was kept once.
+            last = {"rest.state": tensors["state"]} if "rest.frame" in known else {}
+            self._routed.recall(last | known)
         return Position(state.number, tensors.get("state"))
 
 

@@ -31,6 +31,7 @@ class ComputeOptions:
         budget: ratio of the residual blocks' work that may run, in (0, 1]; needs a calibrated model.
         threshold: a block runs on a tile where the router's score exceeds this (the paper's alpha); 0 runs everything.
         target_fps: frames per second to keep to, by changing the budget while the video runs; needs a calibrated model.
+        rest: where blocks may be skipped by our router, tiles in which nothing moves keep the state of the frame before.
         tile_size: longest side of a tile in low-resolution pixels; None: as the model was calibrated.
         tiling: "frame", tiles that see their true neighbours; or "patch", the paper's isolated patches of 48 pixels.
         patch_batch_size: patches that are computed at a time.
@@ -52,6 +53,7 @@ class ComputeOptions:
     budget: float | None = None
     threshold: float | None = None
     target_fps: float | None = None
+    rest: bool = True
     tile_size: int | None = None
     tiling: Tiling = "frame"
     patch_batch_size: int = PATCH_BATCH_SIZE
@@ -144,6 +146,7 @@ class ComputeShorthands(TypedDict, total=False):
     budget: float | None
     threshold: float | None
     target_fps: float | None
+    rest: bool
     tile_size: int | None
     tiling: Tiling
     patch_batch_size: int

@@ -65,14 +65,18 @@ class GainThreshold:
 
     def __call__(self, step: TrunkStep) -> Decide:
         if self.account is None:
-            return by_depth((self.gains(step) > self.threshold).sum(dim=1)) if self.threshold else all_blocks(step)
-        gains = self.gains(step).float()
+            return by_depth((self._worth(step) > self.threshold).sum(dim=1)) if self.threshold else all_blocks(step)
+        gains = self._worth(step).float()
         # Of all that a trunk's step does, the account alone waits for a GPU. What it fetched says the depths, too.
         known = gains.detach().cpu()
         self.threshold = self.account.threshold(step.direction, ratio_above(known, step.grid.pixels()))
         if not self.threshold:
             return all_blocks(step)
         return by_depth((gains > self.threshold).sum(dim=1), (known > self.threshold).sum(dim=1))
+
+    def _worth(self, step: TrunkStep) -> Tensor:
+        gains = self.gains(step)
+        return gains if step.still is None else step.still.worth(gains)
 
 
 @dataclass(frozen=True)

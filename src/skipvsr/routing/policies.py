@@ -17,6 +17,7 @@ from torch import Tensor
 
 from skipvsr.errors import ConfigError
 from skipvsr.routing.grid import TileGrid
+from skipvsr.routing.rest import Stillness
 from skipvsr.terms import LUMA_WEIGHTS, Direction
 
 Decide = Callable[[int, Tensor], Tensor]
@@ -35,6 +36,7 @@ class TrunkStep:
         grid: the tiles.
         blocks: residual blocks of the trunk.
         number: of the frame, from 0; -1 where it was not said.
+        still: which tiles are at rest; None: none, or nobody looked. Whoever runs the trunk keeps their state, whatever runs.
     """
 
     direction: Direction
@@ -44,6 +46,7 @@ class TrunkStep:
     grid: TileGrid
     blocks: int
     number: int = -1
+    still: Stillness | None = None
 
     def everywhere(self, value: bool) -> Tensor:
         """(N, rows, columns) of one value."""
@@ -93,7 +96,9 @@ class ByDepth:
 
 
 def all_blocks(step: TrunkStep) -> Decide:
-    """Everything runs."""
+    """Everything runs, but what rests."""
+    if step.still is not None:
+        return ByDepth(step.blocks * (~step.still.resting).int())
     shape = (step.frame.shape[0], step.grid.rows, step.grid.columns)
     known = torch.full(shape, step.blocks, dtype=torch.int32)
     return ByDepth(torch.full(shape, step.blocks, dtype=torch.int32, device=step.frame.device), known)
