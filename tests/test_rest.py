@@ -16,7 +16,7 @@ from skipvsr.models.vsr import SkipVSR, VSRConfig
 from skipvsr.routing.grid import TileGrid
 from skipvsr.routing.learned import GainThreshold
 from skipvsr.routing.policies import TrunkStep
-from skipvsr.routing.rest import LIMIT, Rest, Stillness, change
+from skipvsr.routing.rest import MOST_SHIFT_PX, NOISE, Rest, Stillness, calm_tiles, most_change
 from skipvsr.routing.trace import RoutingTrace
 from tests.conftest import make_network
 
@@ -52,7 +52,7 @@ def test_change_against_the_definition(height: int, width: int, tile_px: int, se
                 for x in range(max(left - 4, 0), min(left + grid.tile_width + 4, width)):
                     near = difference[max(y - 2, 0) : y + 3, max(x - 2, 0) : x + 3].mean()
                     expected[row, column] = torch.maximum(expected[row, column], near)
-    torch.testing.assert_close(change(one, two, grid)[0], expected)
+    torch.testing.assert_close(most_change(difference[None, None], grid)[0], expected)
 
 
 def run(rest: Rest, frames: list[Tensor]) -> list[Stillness | None]:
@@ -85,11 +85,27 @@ def test_a_tile_rests_after_it_settled_and_until_it_moves():
 
 def test_what_changes_slowly_is_computed_again_in_time():
     """The change is that since the state was computed, not that since the last frame."""
-    step = LIMIT * 0.4
+    step = NOISE * 0.4
     found = run(Rest(), [torch.full((3, 24, 36), 0.2 + step * number) for number in range(12)])
     resting = [still is not None and bool(still.resting.all()) for still in found]
-    # Settles on frames 1 and 2, rests on 3 and 4, moves by more than the limit on 5; and so on.
+    # Settles on frames 1 and 2, rests on 3 and 4, has changed by more than the limit on 5; and so on.
     assert resting == [False] * 3 + [True] * 2 + [False] * 3 + [True] * 2 + [False] * 2
+
+
+def test_a_shift_is_no_rest_however_slow():
+    """Stripes of any contrast, shifted by some hundredths of a pixel; and a change somewhere in a tile that is large."""
+    for contrast in (0.1, 0.4):
+
+        def stripes(shift: float, contrast: float = contrast) -> Tensor:
+            row = 0.5 + contrast * torch.sin((torch.arange(36) + shift) * 0.9)
+            return row.expand(1, 3, 24, 36)
+
+        small = MOST_SHIFT_PX / 2
+        assert calm_tiles(stripes(small), stripes(0), GRID).all()
+        assert not calm_tiles(stripes(4 * small + NOISE / contrast), stripes(0), GRID).any()
+    changed = stripes(0).clone()
+    changed[..., 10:12, 10:12] += 0.2
+    assert calm_tiles(changed, stripes(0), TileGrid.of(24, 36, 36)).tolist() == [[[False]]]
 
 
 def test_nothing_rests_on_other_frames_or_after_the_end():

@@ -166,7 +166,8 @@ class GainRouter(nn.Module):
         Per tile: mean and root mean square of the luma's slope, mean curvature, luma; mean length of the flow, and whether
         there is one; mean magnitude of each channel of the state, sampled at every other pixel.
         """
-        luma = F.conv2d(frame, _luma_weights(frame.device, frame.dtype))
+        red, green, blue = (frame * _luma_weights(frame.device, frame.dtype)).split(1, dim=1)
+        luma = red + green + blue
         padded = F.pad(luma, (1, 1, 1, 1), mode="replicate")
         centre = padded[..., 1:-1, 1:-1]
         right, below = padded[..., 1:-1, 2:] - centre, padded[..., 2:, 1:-1] - centre

@@ -17,9 +17,13 @@ from torch import Tensor
 from skipvsr.routing.grid import TileGrid
 from skipvsr.terms import Direction
 
-# Most that a tile may differ from the frame that its state was computed on: the mean over 5x5 pixels and the colours, of values
-# in [0, 1]. Measured: docs/routing.md.
+# Most that a tile may differ from the frame that its state was computed on. Anywhere: the mean over 5x5 pixels and the colours,
+# of values in [0, 1].
 LIMIT = 6 / 255
+# In the mean over the tile: noise, and what a shift by so many pixels of the small frame changes with slopes as in the tile.
+# A larger shift would be seen when the tile is computed again and falls into its place; what moves slowly must not rest.
+NOISE = 0.5 / 255
+MOST_SHIFT_PX = 0.03
 # Frames on which a tile that stopped moving is still computed. Those are worth more than others: their state stays.
 SETTLING_FRAMES = 2
 SETTLING_WORTH = 3.0
@@ -57,11 +61,9 @@ class Rest:
     """Finds the tiles that rest, in each direction; only for frames that are computed in whole, one after the other.
 
     Args:
-        limit: most that a tile may change, see `LIMIT`.
         settling_frames: see `SETTLING_FRAMES`.
     """
 
-    limit: float = LIMIT
     settling_frames: int = SETTLING_FRAMES
     _computed: dict[Direction, _Computed] = field(default_factory=dict, init=False)
     _stopped: bool = field(default=False, init=False)
@@ -84,7 +86,7 @@ class Rest:
         if known is None or known.frame.shape != frame.shape:
             self._computed.pop(direction, None)
             return None
-        calm = change(frame, known.frame, grid) <= self.limit
+        calm = calm_tiles(frame, known.frame, grid)
         settled = known.settled >= self.settling_frames
         return Stillness(calm & settled, calm & ~settled)
 
@@ -118,15 +120,18 @@ class Rest:
             self._computed["forward"] = _Computed(**memory)
 
 
-def change(frame: Tensor, before: Tensor, grid: TileGrid) -> Tensor:
-    """How much each tile changed: the mean over 5x5 pixels and the colours, where it is largest in the tile or beside it.
-
-    (N, 3, H, W) -> (N, rows, columns).
-    """
+def calm_tiles(frame: Tensor, before: Tensor, grid: TileGrid) -> Tensor:
+    """Where nothing moved, and nothing beside it: (N, 3, H, W) twice -> (N, rows, columns) bool."""
     colours = frame.new_full((1, 3, 1, 1), 1 / 3)
-    mean = F.avg_pool2d(
-        F.conv2d((frame - before).abs(), colours), _MEAN_PX, stride=1, padding=_MEAN_PX // 2, count_include_pad=False
-    )
+    difference, grey = F.conv2d((frame - before).abs(), colours), F.conv2d(before, colours)
+    slope = F.pad(grey.diff(dim=-1), (0, 1)).abs() + F.pad(grey.diff(dim=-2), (0, 0, 0, 1)).abs()
+    means = grid.pool(torch.cat((difference, slope), dim=1))
+    return (most_change(difference, grid) <= LIMIT) & (means[:, 0] <= NOISE + MOST_SHIFT_PX * means[:, 1])
+
+
+def most_change(difference: Tensor, grid: TileGrid) -> Tensor:
+    """The largest mean over 5x5 pixels in a tile or up to four pixels beside it: (N, 1, H, W) -> (N, rows, columns)."""
+    mean = F.avg_pool2d(difference, _MEAN_PX, stride=1, padding=_MEAN_PX // 2, count_include_pad=False)
     height, width = grid.tile_height, grid.tile_width
     window = (height + 2 * _MARGIN_PX, width + 2 * _MARGIN_PX)
     padding = tuple(min(_MARGIN_PX, side // 2) for side in window)
