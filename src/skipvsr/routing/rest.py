@@ -100,9 +100,11 @@ class Rest:
         if still is None or known is None:
             settled = torch.zeros((len(frame), grid.rows, grid.columns), dtype=torch.int32, device=frame.device)
         else:
-            resting = grid.expand(still.resting)
-            state = torch.where(resting, known.state, state)
-            frame = torch.where(resting, known.frame, frame)
+            # To ask a GPU whether anything rests would be to wait for it.
+            if frame.device.type != "cpu" or still.resting.any():
+                resting = grid.expand(still.resting)
+                state = torch.where(resting, known.state, state)
+                frame = torch.where(resting, known.frame, frame)
             moved = ~(still.resting | still.settling)
             settled = (known.settled + still.settling.int()).masked_fill(moved, 0)
         self._computed[direction] = _Computed(state, frame, settled)
@@ -122,8 +124,7 @@ class Rest:
 
 def calm_tiles(frame: Tensor, before: Tensor, grid: TileGrid) -> Tensor:
     """Where nothing moved, and nothing beside it: (N, 3, H, W) twice -> (N, rows, columns) bool."""
-    colours = frame.new_full((1, 3, 1, 1), 1 / 3)
-    difference, grey = F.conv2d((frame - before).abs(), colours), F.conv2d(before, colours)
+    difference, grey = _mean_colour((frame - before).abs()), _mean_colour(before)
     slope = F.pad(grey.diff(dim=-1), (0, 1)).abs() + F.pad(grey.diff(dim=-2), (0, 0, 0, 1)).abs()
     means = grid.pool(torch.cat((difference, slope), dim=1))
     return (most_change(difference, grid) <= LIMIT) & (means[:, 0] <= NOISE + MOST_SHIFT_PX * means[:, 1])
@@ -136,3 +137,8 @@ def most_change(difference: Tensor, grid: TileGrid) -> Tensor:
     window = (height + 2 * _MARGIN_PX, width + 2 * _MARGIN_PX)
     padding = tuple(min(_MARGIN_PX, side // 2) for side in window)
     return F.max_pool2d(mean, window, stride=(height, width), padding=padding, ceil_mode=True)[:, 0]
+
+
+def _mean_colour(frame: Tensor) -> Tensor:
+    """(N, 3, H, W) -> (N, 1, H, W), in the default memory format, in which torch pools single channels six times as fast."""
+    return ((frame[:, 0] + frame[:, 1] + frame[:, 2]) / 3)[:, None]
