@@ -121,13 +121,17 @@ def test_a_model_that_is_missing_is_replaced_or_named(tmp_path: Path, monkeypatc
 
 
 def test_blocks_are_skipped_by_the_model_that_was_trained_for_it(tmp_path: Path, all_models):
-    source = film(tmp_path, "in.mp4", 40)
-    assert choose_model(source, skips=True).name == "compact"
-    assert choose_model(source, size=OutputSize(height=100), skips=True).name == "compact"
+    source, clean = film(tmp_path, "in.mp4", 40), film(tmp_path, "clean.mp4", 2)
+    for path, name in ((source, "compact-video"), (clean, "compact")):
+        assert choose_model(path, skips=True).name == name
+        assert choose_model(path, scale=4, skips=True).name == name
+        # Twice would do for this size, but no model of x2 can.
+        assert choose_model(path, size=OutputSize(height=100), skips=True).name == name
     with pytest.raises(ConfigError, match="no model of x2 was trained to do without blocks"):
         choose_model(source, scale=2, skips=True)
     report = upscale_video(source, tmp_path / "out.mp4", end=0.05, budget=0.5)
-    assert report.model == "compact"
+    assert report.model == "compact-video"
+    assert report.active_ratio < 1
 
 
 def test_a_pipe_is_taken_for_compressed(all_models):

@@ -118,7 +118,10 @@ def test_nothing_rests_on_other_frames_or_after_the_end():
     rest.keep("forward", frame, torch.zeros(1, 2, 24, 36), GRID, None)
     assert rest.look("forward", frame, GRID, goes_on=False) is None
     rest.keep("forward", frame, torch.zeros(1, 2, 24, 36), GRID, None)
+    memory = rest.memory()
+    assert set(memory) == {"state", "frame", "settled"}
     rest.stop()
+    rest.recall(memory)
     assert rest.look("forward", frame, GRID, goes_on=True) is None
     rest.keep("forward", frame, torch.zeros(1, 2, 24, 36), GRID, None)
     assert rest.look("forward", frame, GRID, goes_on=True) is None

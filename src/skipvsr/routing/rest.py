@@ -118,7 +118,7 @@ class Rest:
     def recall(self, memory: dict[str, Tensor]) -> None:
         """Go on from what `memory` gave."""
         self._computed.clear()
-        if memory:
+        if memory and not self._stopped:
             self._computed["forward"] = _Computed(**memory)
 
 

@@ -16,6 +16,8 @@ from skipvsr.video.errors import PIPE
 
 AUTO_MODEL = "auto"
 CLEAN, COMPRESSED = "compact", "compact-video"
+# Of the models that have a router.
+SKIPPING_SCALE = 4
 # Bits a pixel of H.264 at 1280x720 from which on `compact` is the better of the two. On the validation clips they are level at
 # CRF 23 to 24, which takes 0.45 to 0.4, brought from 160x90 to that size by the fourth root below.
 CLEAN_BITS_PER_PIXEL = 0.4
@@ -57,7 +59,7 @@ def resolve_model(
         source: a video file, a folder of images, or "-".
         scale: that is asked for, 2 or 4; None: whatever the model has, or what fits `size`.
         size: of the output.
-        skips: whether blocks are to be skipped; only models with a router can.
+        skips: whether blocks are to be skipped; only the models of x4 can.
         device: as for `load_model`.
 
     Raises:
@@ -79,10 +81,12 @@ def choose_model(
     source: Path, *, scale: int | None = None, size: OutputSize | None = None, skips: bool = False
 ) -> ModelChoice:
     """The packaged model for a source; arguments and errors as for `resolve_model`."""
-    if skips and scale in (None, 4):
-        return ModelChoice(CLEAN, "x4; only it was trained to do without blocks")
+    if skips and scale not in (None, SKIPPING_SCALE):
+        raise ConfigError(
+            f"no model of x{scale} was trained to do without blocks; leave the budget out, or take x{SKIPPING_SCALE}"
+        )
     if skips:
-        raise ConfigError(f"no model of x{scale} was trained to do without blocks; leave the budget out, or take x4")
+        scale = SKIPPING_SCALE
     if source == PIPE:
         # Nothing is known of it. Footage in a pipe was mostly decoded from a compressed file.
         scale = scale or 4
