@@ -140,7 +140,7 @@ def send(monkeypatch: pytest.MonkeyPatch, *numbers: int) -> None:
     def interrupted(*args: Any) -> Any:
         if next(steps) == 3:
             for number in numbers:
-                os.kill(os.getpid(), number)
+                signal.raise_signal(number)
         return backward(*args)
 
     monkeypatch.setattr(loop, "backward", interrupted)
