@@ -225,19 +225,19 @@ def test_steps_neither_wait_for_a_gpu_nor_bring_anything_there(config: VSRConfig
     frame, state, flow = (torch.empty(1, channels, 50, 70, device="meta") for channels in (3, 8, 2))
     step = TrunkStep("forward", frame, state, flow, TileGrid.of(50, 70, 24), 2)
 
-    def run() -> None:
-        network.estimate_flow(frame, frame)
-        network.propagate("backward", frame, None, None)
-        network.propagate("forward", frame, state, flow)
-        network.reconstruct(frame, state, state)
+    def run() -> list[Tensor]:
+        found = [
+            network.estimate_flow(frame, frame),
+            network.propagate("backward", frame, None, None),
+            network.propagate("forward", frame, state, flow),
+            network.reconstruct(frame, state, state),
+        ]
         gains = predicted_gains(network)
-        if gains is not None:
-            gains(step)
-            gains(replace(step, flow=None))
+        return found if gains is None else [*found, gains(step), gains(replace(step, flow=None))]
 
     run()  # what is kept on the device may be brought there the first time
     with nothing_from_the_cpu():
-        run()
+        assert all(each.device.type == "meta" for each in run())
 
 
 def test_blocks_on_active_tiles_neither_wait_nor_bring_anything(nothing_from_the_cpu):

@@ -18,6 +18,7 @@ from skipvsr.inference.options import ComputeOptions
 from skipvsr.models.vsr import VSRConfig
 from skipvsr.report import published
 from skipvsr.report.experiment import Experiment
+from skipvsr.report.figures import _style
 from skipvsr.report.observations import feature_differences, patch_psnr, run_routed
 from skipvsr.report.presets import PRESETS, find_preset
 from skipvsr.report.reproduce import NAMES, reproduce
@@ -251,3 +252,7 @@ def test_what_ran_is_counted_by_block_and_by_place():
         state = network.backward_trunk.enter(lr[None, 4], torch.zeros(1, 6, 32, 48))
         change = next(iter(network.backward_trunk.blocks))(state) - state
     assert differences[0, 0].item() == pytest.approx(change[0, :, :16, :16].square().mean().sqrt().item(), rel=1e-5)
+
+
+def test_no_two_curves_of_a_figure_look_alike():
+    assert len({tuple(_style(index).items()) for index in range(24)}) == 24

@@ -84,16 +84,21 @@ def patch_psnr_map(stem: Path, frame: np.ndarray, psnr: np.ndarray, method: str)
     return save(figure, stem, {"method": method, "patch_psnr_db": psnr.round(3).tolist()})
 
 
+def _style(index: int) -> dict[str, Any]:
+    """How a curve is drawn, so that no two of a figure look alike."""
+    return {
+        "color": COLOURS[index % len(COLOURS)],
+        "marker": MARKERS[index % len(MARKERS)],
+        "linestyle": ("-", "--", ":")[index // len(COLOURS) % 3],
+    }
+
+
 def trade_off(stem: Path, curves: Sequence[Curve], measure: str = "PSNR (dB)") -> list[Path]:
     """Figure 4: quality against cost, and against measured time."""
     figure = new_figure(PAGE_INCHES, 2.6)
     panels = figure.subplots(1, 2, sharey=True)
     for index, curve in enumerate(curves):
-        style: dict[str, Any] = {
-            "color": COLOURS[index % len(COLOURS)],
-            "marker": MARKERS[index % len(MARKERS)],
-            "linestyle": "-" if curve.line else "none",
-        }
+        style = _style(index) if curve.line else _style(index) | {"linestyle": "none"}
         panels[0].plot(curve.gmacs, curve.psnr, label=curve.name, **style)
         if curve.seconds:
             panels[1].plot(curve.seconds, curve.psnr, **style)
@@ -108,13 +113,8 @@ def ratio_curves(stem: Path, curves: Sequence[RatioCurve], measure: str) -> list
     figure = new_figure(PAGE_INCHES, 4.2)
     axes = figure.subplots()
     for index, curve in enumerate(curves):
-        style: dict[str, Any] = {
-            "color": COLOURS[index % len(COLOURS)],
-            "marker": MARKERS[index % len(MARKERS)],
-            "linestyle": ("-", "--", ":")[index // len(COLOURS) % 3],
-        }
         points = sorted(zip(curve.ratios, curve.psnr, strict=True))
-        axes.plot([100 * ratio for ratio, _ in points], [psnr for _, psnr in points], label=curve.name, **style)
+        axes.plot([100 * ratio for ratio, _ in points], [psnr for _, psnr in points], label=curve.name, **_style(index))
     axes.set(xlabel="residual blocks that ran (%)", ylabel=measure)
     figure.legend(loc="outside right center", frameon=False)
     return save(figure, stem, {"measure": measure, "curves": [vars(curve) for curve in curves]})
