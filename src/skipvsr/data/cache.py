@@ -49,18 +49,27 @@ class ClipCache:
     """Reads windows of clips; whole clips are decoded at their first use and stay while they fit.
 
     Nothing is thrown out again: at random access over more clips than fit, every replacement policy has the same hit
-    rate. What comes out does not depend on what is resident. Safe to use from several threads.
+    rate. What comes out does not depend on what is resident, but for the device it lies on. Safe to use from several threads.
 
     Args:
         clips: what to read; sides are cut to multiples of the scale at the bottom and on the right.
         lr: how LR comes about.
         max_bytes: the most that decoded frames, HR and LR, may take.
         scale: how many times smaller the LR frames are.
+        device: whose memory keeps them.
     """
 
-    def __init__(self, clips: Sequence[Clip], lr: LRSource, max_bytes: int, scale: int = SCALE) -> None:
+    def __init__(
+        self,
+        clips: Sequence[Clip],
+        lr: LRSource,
+        max_bytes: int,
+        scale: int = SCALE,
+        device: torch.device | str = "cpu",
+    ) -> None:
         self.clips = tuple(clips)
         self.scale = scale
+        self.device = torch.device(device)
         self.lr: LRSource = lr
         self.max_bytes = max_bytes
         self._resident: dict[int, Window] = {}
@@ -121,6 +130,7 @@ class ClipCache:
             whole = self._read(index, 0, self.clips[index].length)
             if self.lr in FRAMEWISE:
                 whole = Window(whole.gt, _degrade_frames(whole.gt, self.lr, self.scale))
+            whole = Window(whole.gt.to(self.device), None if whole.lr is None else whole.lr.to(self.device))
         except BaseException:
             with self._lock:
                 self._reserved.remove(index)

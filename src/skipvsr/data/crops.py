@@ -46,6 +46,7 @@ class CropSettings:
         cache_bytes: the most memory that decoded frames may take.
         pool: of degraded clips, for "video".
         scale: how many times smaller LR is.
+        device: where decoded clips are kept and crops are cut; batches lie there.
     """
 
     batch: int
@@ -60,6 +61,7 @@ class CropSettings:
     cache_bytes: int = 4 * _GIB
     pool: PoolSettings = field(default_factory=PoolSettings)
     scale: int = SCALE
+    device: torch.device | str = "cpu"
 
     def __post_init__(self) -> None:
         for name, minimum in (("batch", 1), ("frames", 1), ("crop_px", 2), ("seed", 0), ("cache_bytes", 0)):
@@ -119,6 +121,9 @@ class _Crop:
     gt: Tensor
     name: str
 
+    def to(self, device: torch.device | str) -> _Crop:
+        return _Crop(self.lr.to(device), self.gt.to(device), self.name)
+
 
 class CropSampler:
     """Draws batches of crops from clips and photographs.
@@ -148,7 +153,7 @@ class CropSampler:
         self.settings = settings
         for_stills = settings.cache_bytes // 4 if settings.still_ratio > 0 else 0
         self.stills = StillCache(stills, for_stills)
-        self.clips = ClipCache(clips, settings.lr, settings.cache_bytes - for_stills, settings.scale)
+        self.clips = ClipCache(clips, settings.lr, settings.cache_bytes - for_stills, settings.scale, settings.device)
         self._pool = self._make_pool() if settings.lr == "video" and clips else None
 
     def _make_pool(self) -> FootagePool:
@@ -204,7 +209,7 @@ class CropSampler:
 
     def _crop(self, random: np.random.Generator, step: int) -> _Crop:
         if random.random() < self.settings.still_ratio:
-            return self._moving_still(random, self.settings.frames)[0]
+            return self._moving_still(random, self.settings.frames)[0].to(self.settings.device)
         crop = self._real(random, self.settings.frames, step)
         return self._augmented(crop, random) if self.settings.augment else crop
 
@@ -212,6 +217,7 @@ class CropSampler:
         """LR frames (2, 3, c, c), reference first; flow, mask and name."""
         if random.random() < self.settings.still_ratio:
             crop, path = self._moving_still(random, 2, sharp=False)
+            crop = crop.to(self.settings.device)
             side = self.settings.crop_px
             flows, masks = exact_flow(path, torch.tensor([0]), torch.tensor([1]), side, side, self.settings.scale)
             flow, valid = flows[0], masks[0]
@@ -239,7 +245,8 @@ class CropSampler:
         if self._pool is not None:
             window = Window(window.gt, self._pool.window(index, step, random.random(), start, frames))
         lr, gt = self._cut(window, y, x, random)
-        return _Crop(lr, gt, f"{clip.name} frames {start}-{start + frames - 1} at LR ({x}, {y})")
+        crop = _Crop(lr, gt, f"{clip.name} frames {start}-{start + frames - 1} at LR ({x}, {y})")
+        return crop.to(self.settings.device)
 
     def _cut(self, window: Window, y: int, x: int, random: np.random.Generator) -> tuple[Tensor, Tensor]:
         """The crop at LR (y, x); where LR is not at hand, it is made from the crop and what lies around it."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from skipvsr.errors import ConfigError
-from skipvsr.models.blocks import Trunk
+from skipvsr.models.blocks import ResidualBlock, Trunk
 from skipvsr.models.flow import light_flow, spynet, warp
 from skipvsr.models.quantization import Quantization
 from skipvsr.models.reconstruction import BasicVSRReconstruction, LightReconstruction
@@ -144,6 +144,24 @@ class SkipVSR(nn.Module):
         if blocks > self.config.blocks:
             raise ConfigError(f"the network has {self.config.blocks} blocks, fewer than {blocks}")
         return self._copied(replace(self.config, blocks=blocks, router="none"))
+
+    def lengthened(self, blocks: int) -> SkipVSR:
+        """A copy with more blocks behind those of each trunk, and no router, to be trained on.
+
+        The new blocks add nothing at first, so that it gives what this network gives.
+
+        Raises:
+            ConfigError: it has more than so many.
+        """
+        if blocks < self.config.blocks:
+            raise ConfigError(f"the network has {self.config.blocks} blocks, more than {blocks}")
+        copy = self._copied(replace(self.config, blocks=blocks, router="none"))
+        for trunk in (copy.backward_trunk, copy.forward_trunk):
+            for block in list(trunk.blocks)[self.config.blocks :]:
+                assert isinstance(block, ResidualBlock)
+                with torch.no_grad():
+                    block.conv2.weight.zero_()  # its bias is 0 already
+        return copy
 
     @torch.inference_mode(mode=False)  # weights made in the caller's inference mode could never be trained
     def _copied(self, config: VSRConfig) -> SkipVSR:

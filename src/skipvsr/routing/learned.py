@@ -103,13 +103,13 @@ def ask(router: Router, step: TrunkStep) -> Tensor:
     return router(step.direction, step.frame, step.state, step.flow, step.grid)
 
 
-def depth_within(gains: Tensor, pixels: Tensor, ratio: float) -> Tensor:
+def depth_within(gains: Tensor, pixels: Tensor, ratio: float | Tensor) -> Tensor:
     """The depth per tile that spends at most `ratio` of the work where the gain is highest.
 
     Args:
         gains: (N, blocks, rows, columns), falling along the blocks.
         pixels: (rows, columns), what each tile costs.
-        ratio: of the work, for each of the N frames.
+        ratio: of the work, for each of the N frames; a tensor (N,) has one for each.
 
     Returns:
         (N, rows, columns) int64.
@@ -120,7 +120,9 @@ def depth_within(gains: Tensor, pixels: Tensor, ratio: float) -> Tensor:
     order = values.argsort(dim=1, descending=True, stable=True)
     spent = cost[order].cumsum(dim=1)
     chosen = torch.zeros_like(values, dtype=torch.bool)
-    chosen.scatter_(1, order, spent <= ratio * int(cost.sum()))
+    # Without a number of Python's: that would wait for a GPU.
+    most = (ratio * cost.sum().double()).float()
+    chosen.scatter_(1, order, spent <= most.view(-1, 1))
     # Of equal gains a later block may have been chosen before an earlier one: what counts is how many.
     return chosen.view(count, blocks, *pixels.shape).sum(dim=1)
 

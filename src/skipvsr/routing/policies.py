@@ -196,15 +196,24 @@ def depth_by_rank(energy: Tensor, ratio: float, blocks: int) -> Tensor:
     Below one half the least get none, above it the most get all: rank r in (0, 1) gets blocks * clamp(r - 1/2 + s), where
     s is what brings the mean to `ratio`.
     """
-    count = energy[0].numel()
-    rank = (energy.flatten(1).argsort(dim=1).argsort(dim=1).float() + 0.5) / count
+    return depth_by_shift(energy, rank_shift(energy[0].numel(), ratio, blocks), blocks)
+
+
+def rank_shift(count: int, ratio: float, blocks: int) -> float:
+    """The s of `depth_by_rank` for frames of so many tiles."""
+    rank = (torch.arange(count).float() + 0.5) / count
     low, high = -0.5, 1.5
     for _ in range(30):  # the mean rises with the shift
         shift = (low + high) / 2
-        depth = (blocks * (rank[0] - 0.5 + shift).clamp(0, 1)).round()
+        depth = (blocks * (rank - 0.5 + shift).clamp(0, 1)).round()
         low, high = (shift, high) if depth.mean().item() < ratio * blocks else (low, shift)
-    depth = (blocks * (rank - 0.5 + high).clamp(0, 1)).round()
-    return depth.long().view_as(energy)
+    return high
+
+
+def depth_by_shift(energy: Tensor, shift: float | Tensor, blocks: int) -> Tensor:
+    """`depth_by_rank`, told its s: one for all frames, or (N, 1) float32 with one for each."""
+    rank = (energy.flatten(1).argsort(dim=1).argsort(dim=1).float() + 0.5) / energy[0].numel()
+    return (blocks * (rank - 0.5 + shift).clamp(0, 1)).round().long().view_as(energy)
 
 
 def check_ratio(ratio: float) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from concurrent.futures import Executor
 from pathlib import Path
 
+import torch
+
 from skipvsr.data.clips import Clip
 from skipvsr.data.crops import CropSampler, CropSettings
 from skipvsr.data.datasets import find_clips
@@ -26,13 +28,21 @@ class StageData:
     Args:
         config, stage: what is trained.
         process, processes: this process and how many there are; together they draw the global batch.
+        device: on which it trains.
 
     Raises:
         ConfigError: the global batch does not divide by processes and accumulation steps.
         DataError: clips are missing or too short.
     """
 
-    def __init__(self, config: TrainingConfig, stage: Stage, process: int, processes: int) -> None:
+    def __init__(
+        self,
+        config: TrainingConfig,
+        stage: Stage,
+        process: int,
+        processes: int,
+        device: torch.device | str = "cpu",
+    ) -> None:
         settings = stage.optimisation
         parts = processes * settings.accumulation
         if settings.batch % parts:
@@ -58,6 +68,7 @@ class StageData:
                 config.data.pool_bytes,
             ),
             scale=config.network.scale,
+            device=device if config.data.cache_on_gpu else "cpu",
         )
         stills = find_clips("stills", config.data.stills) if config.data.stills else []
         self.sampler = CropSampler(gather_clips(config.data.train), crops, stills)

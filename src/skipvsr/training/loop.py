@@ -82,12 +82,15 @@ def train(
         began: the time (`time.monotonic()`) from which the limit counts; None: now.
 
     Raises:
-        ConfigError: `out` holds a run and `resume` is off, or holds another run than this; fp16 without a GPU.
+        ConfigError: `out` holds a run and `resume` is off, or holds another run than this; fp16 without a GPU; minutes with
+            several processes.
         DataError: clips are missing or broken.
         PausedError: it stopped at the time limit, or was asked to by SIGTERM; the checkpoint is written.
         TrainingError: the loss is not a number any more, or a checkpoint is damaged.
     """
     accelerator = make_accelerator(config, cpu=cpu)
+    if accelerator.num_processes > 1 and any(stage.optimisation.minutes for stage in config.stages):
+        raise ConfigError("a stage has minutes, which several processes cannot agree on; give it steps alone")
     with Stop(accelerator, time_limit, began) as stop:
         check_run(Path(out), config, resume=resume)
         check_data(config)  # before anything is written
@@ -122,10 +125,15 @@ class _Running:
     @property
     def next_piece(self) -> Literal["step", "validation", "nothing"]:
         """What comes now."""
-        state, last = self.state, self.stage.optimisation.steps
-        if state.validated < state.step and (state.step % self.config.validation.every == 0 or state.step == last):
+        state = self.state
+        if state.validated < state.step and (state.step % self.config.validation.every == 0 or self.ended):
             return "validation"
-        return "step" if state.step < last else "nothing"
+        return "nothing" if self.ended else "step"
+
+    @property
+    def ended(self) -> bool:
+        """Whether all steps are done."""
+        return self.stage.optimisation.ended(self.state.step, self.state.seconds)
 
 
 def run_stage(
@@ -145,7 +153,7 @@ def run_stage(
     state = StageState(network, average, optimiser, accelerator.scaler)
     resumed = state.load(folder)
 
-    data = StageData(config, stage, accelerator.process_index, accelerator.num_processes)
+    data = StageData(config, stage, accelerator.process_index, accelerator.num_processes, accelerator.device)
     if not resumed:
         objective.fit(data.first().floats(accelerator.device))
     log = Log(folder, stage, objective, state.step, main=accelerator.is_main_process)
@@ -165,9 +173,7 @@ def run_stage(
                 else:
                     validate(run)
                 state.seconds += stop.now() - began
-                if run.next_piece != "validation" and (
-                    state.step % settings.checkpoint_every == 0 or state.step == settings.steps
-                ):
+                if run.next_piece != "validation" and (state.step % settings.checkpoint_every == 0 or run.ended):
                     save_state(run)
         finally:
             log.close()
@@ -191,7 +197,7 @@ def take_step(run: _Running, batches: Iterator[list[AnyBatch]]) -> None:
     """One step of the optimiser, on all processes."""
     state, settings = run.state, run.stage.optimisation
     with run.stop.timed("step"):
-        learning_rate = set_learning_rates(state.optimiser, state.step, run.stage)
+        learning_rate = set_learning_rates(state.optimiser, state.step, run.stage, state.seconds)
         with run.log.waiting():
             parts = next(batches)
         state.optimiser.zero_grad(set_to_none=True)

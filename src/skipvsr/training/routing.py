@@ -11,10 +11,25 @@ from torch import Tensor
 from skipvsr.models.router import GainRouter
 from skipvsr.routing.grid import TileGrid
 from skipvsr.routing.learned import Gains, ask, depth_within
-from skipvsr.routing.policies import Decide, TrunkStep, by_depth, depth_by_rank, gradient_energy
+from skipvsr.routing.policies import Decide, TrunkStep, by_depth, depth_by_shift, gradient_energy, rank_shift
 from skipvsr.terms import Direction
 
 GAIN_UNIT = 1e-4
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """What is drawn once for a direction of a batch of N clips, on the device of its frames.
+
+    depth: (N, rows, columns) int64, of some tiles, -1 of the others. budget: (N,) float64. shift: (N, 1), what `rank_shift`
+    gives for it. by_gradient: (N, 1, 1) bool, whether the rank of the gradient spends it. pixels: (rows, columns), of a tile.
+    """
+
+    depth: Tensor
+    budget: Tensor
+    shift: Tensor
+    by_gradient: Tensor
+    pixels: Tensor
 
 
 @dataclass
@@ -37,36 +52,38 @@ class ExploringPolicy:
     explore: float = 0.25
     by_gradient: float = 0.3
     asked: list[tuple[Direction, Tensor, Tensor]] = field(default_factory=list, init=False)
-    _drawn: dict[Direction, Tensor] = field(default_factory=dict, init=False)
+    _drawn: dict[Direction, _Drawn] = field(default_factory=dict, init=False)
 
     def __call__(self, step: TrunkStep) -> Decide:
         gains = ask(self.router, _detached(step))
         if step.direction not in self._drawn:
             self._drawn[step.direction] = self._draw(step)
-        energy = gradient_energy(step.frame, step.grid)
-        depths = []
-        for clip, seed in enumerate(self.seeds):
-            random = torch.Generator().manual_seed(seed)
-            budget = self.min_budget + (1 - self.min_budget) * torch.rand((), generator=random).item()
-            if torch.rand((), generator=random).item() < self.by_gradient:
-                depths.append(depth_by_rank(energy[clip : clip + 1], budget, step.blocks))
-            else:
-                depths.append(depth_within(gains[clip : clip + 1].detach(), step.grid.pixels(), budget))
-        depth = torch.cat(depths)
         drawn = self._drawn[step.direction]
-        depth = torch.where(drawn >= 0, drawn, depth)
+        by_rank = depth_by_shift(gradient_energy(step.frame, step.grid), drawn.shift, step.blocks)
+        by_gain = depth_within(gains.detach(), drawn.pixels, drawn.budget)
+        depth = torch.where(drawn.by_gradient, by_rank, by_gain)
+        depth = torch.where(drawn.depth >= 0, drawn.depth, depth)
         self.asked.append((step.direction, gains, depth))
         return by_depth(depth)
 
-    def _draw(self, step: TrunkStep) -> Tensor:
-        """Random depths for some tiles, -1 for the others: (N, rows, columns) int64."""
+    def _draw(self, step: TrunkStep) -> _Drawn:
         shape = (step.grid.rows, step.grid.columns)
-        drawn = []
+        depths, budgets, shifts, by_gradient = [], [], [], []
         for seed in self.seeds:
+            random = torch.Generator().manual_seed(seed)
+            budgets.append(self.min_budget + (1 - self.min_budget) * torch.rand((), generator=random).item())
+            by_gradient.append(torch.rand((), generator=random).item() < self.by_gradient)
+            shifts.append(rank_shift(step.grid.tiles, budgets[-1], step.blocks))
             random = torch.Generator().manual_seed(seed + (step.direction == "forward") * 2**31 + 2**32)
             depth = torch.randint(0, step.blocks + 1, shape, generator=random)
-            drawn.append(torch.where(torch.rand(shape, generator=random) < self.explore, depth, -1))
-        return torch.stack(drawn).to(step.frame.device)
+            depths.append(torch.where(torch.rand(shape, generator=random) < self.explore, depth, -1))
+        return _Drawn(
+            torch.stack(depths).to(step.frame.device),
+            torch.tensor(budgets, dtype=torch.float64, device=step.frame.device),
+            torch.tensor(shifts, device=step.frame.device)[:, None],
+            torch.tensor(by_gradient, device=step.frame.device).view(-1, 1, 1),
+            step.grid.pixels().to(step.frame.device),
+        )
 
 
 @dataclass

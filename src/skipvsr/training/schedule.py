@@ -13,11 +13,16 @@ from skipvsr.training.settings import Optimisation
 from skipvsr.training.stage import Stage
 
 
-def learning_rate_at(step: int, settings: Optimisation) -> float:
-    """The learning rate at a step (from 0): a linear rise over `warmup` steps, then a cosine down to the final one."""
+def learning_rate_at(step: int, settings: Optimisation, seconds: float = 0.0) -> float:
+    """The learning rate at a step (from 0): a linear rise over `warmup` steps, then a cosine down to the final one.
+
+    Args:
+        step, settings: of the stage.
+        seconds: that the steps before took, which count where the stage has `minutes`.
+    """
     if step < settings.warmup:
         return settings.learning_rate * (step + 1) / settings.warmup
-    ratio = (step - settings.warmup) / max(settings.steps - settings.warmup, 1)
+    ratio = max((step - settings.warmup) / max(settings.steps - settings.warmup, 1), settings.time_ratio(seconds))
     return settings.final_learning_rate + 0.5 * (settings.learning_rate - settings.final_learning_rate) * (
         1 + math.cos(math.pi * min(ratio, 1.0))
     )
@@ -29,9 +34,9 @@ def make_optimiser(network: SkipVSR, stage: Stage) -> torch.optim.Adam:
     return torch.optim.Adam(groups, lr=stage.optimisation.learning_rate, betas=stage.optimisation.betas, eps=1e-8)
 
 
-def set_learning_rates(optimiser: torch.optim.Optimizer, step: int, stage: Stage) -> float:
-    """Set the learning rate of every group for the step, and return the stage's own."""
-    learning_rate = learning_rate_at(step, stage.optimisation)
+def set_learning_rates(optimiser: torch.optim.Optimizer, step: int, stage: Stage, seconds: float = 0.0) -> float:
+    """Set the learning rate of every group for the step, and return the stage's own; see `learning_rate_at`."""
+    learning_rate = learning_rate_at(step, stage.optimisation, seconds)
     for group in optimiser.param_groups:
         group["lr"] = learning_rate * group["scale"]
     return learning_rate

@@ -52,6 +52,8 @@ class Data:
         stills_ratio: ratio of crops made from the stills.
         degradation: "bi", "bd", "bd-duf" or "video".
         cache_bytes: decoded frames kept in memory at most.
+        cache_on_gpu: keep them in the memory of the GPU, if there is one, and cut crops there: for sets that fit, it takes the
+            work of drawing a batch off the processor.
         threads: that decode, cut and degrade beside the network, on each process; more where a GPU waits for data.
         pool: folder of the degraded clips for "video"; in the folder for temporary files where empty.
         pool_versions: of every clip, kept at a time.
@@ -64,6 +66,7 @@ class Data:
     stills: str = ""
     stills_ratio: Ratio = 0.0
     cache_bytes: Positive = 2 << 30
+    cache_on_gpu: bool = False
     threads: Positive = 1
     pool: str = ""
     pool_versions: Positive = 4
@@ -94,6 +97,9 @@ class Optimisation:
 
     Args:
         steps: optimiser steps.
+        minutes: end sooner, after so many minutes of steps and validations; the learning rate falls with whichever of steps and
+            minutes is further on. For a machine that is lent for a time, in one process; 0: steps alone count. How far it
+            came then depends on the machine: it is not the same run twice.
         batch: clips a step, over all processes and accumulation steps.
         crop: low-resolution pixels a side.
         learning_rate, final_learning_rate: learning rate at the start and at the end of the cosine.
@@ -112,6 +118,7 @@ class Optimisation:
     crop: Annotated[int, Field(ge=16)]
     learning_rate: LearningRate
     final_learning_rate: Weight = 1e-7
+    minutes: Annotated[float, Field(ge=0)] = 0.0
     warmup: Natural = 0
     betas: tuple[float, float] = (0.9, 0.999)
     clip_norm: Weight = 0.0
@@ -120,3 +127,11 @@ class Optimisation:
     activation_checkpointing: bool = False
     log_every: Positive = 50
     checkpoint_every: Positive = 250
+
+    def ended(self, step: int, seconds: float) -> bool:
+        """Whether so many steps, which took so long, are all."""
+        return step >= self.steps or self.time_ratio(seconds) >= 1
+
+    def time_ratio(self, seconds: float) -> float:
+        """Ratio of `minutes` that is over; 0 where they do not count."""
+        return seconds / (60 * self.minutes) if self.minutes else 0.0

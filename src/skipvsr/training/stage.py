@@ -136,8 +136,8 @@ def initial_network(network: SkipVSR, init: str, router: Router | None = None) -
         router: the kind that it gets, new, unless it has one; None: what it has.
 
     Raises:
-        ConfigError: `init` is a network of another shape; of one with more blocks, the first are taken, and of one for another
-            scale all but its reconstruction.
+        ConfigError: `init` is a network of another shape; of one with more blocks, the first are taken; one with fewer
+            gets more, which add nothing at first; of one for another scale, all but its reconstruction is taken.
         ModelError, CheckpointError: `init` cannot be read.
     """
     network = _named_network(network, init) if init else network
@@ -149,6 +149,8 @@ def _named_network(network: SkipVSR, init: str) -> SkipVSR:
     loaded = load_model(init)
     if loaded.config.blocks > network.config.blocks:
         loaded = loaded.shortened(network.config.blocks)
+    elif loaded.config.blocks < network.config.blocks:
+        loaded = loaded.lengthened(network.config.blocks)
     if loaded.config.scale != network.config.scale:
         loaded = loaded.with_scale(network.config.scale)
     found, wanted = (model.with_router("none").config for model in (loaded, network))

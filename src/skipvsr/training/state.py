@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch.optim.swa_utils import AveragedModel
 
 from skipvsr.errors import ConfigError, TrainingError
@@ -18,7 +19,7 @@ from skipvsr.video.files import whole_file, write_whole
 RUN = "run.json"
 LAST = "last.pt"
 FINISHED = "finished.json"
-_OF_THE_MACHINE = ("cache_bytes", "threads")
+_OF_THE_MACHINE = ("cache_bytes", "cache_on_gpu", "threads")
 
 
 @dataclass
@@ -107,7 +108,7 @@ def check_run(out: Path, config: TrainingConfig, *, resume: bool) -> None:
         return
     if not resume:
         raise ConfigError(f"{out} holds a run already; go on with --resume, or choose another --out")
-    before, settings = _decisive(json.loads(path.read_text())), _decisive(_settings(config))
+    before, settings = _decisive(_noted(path)), _decisive(_settings(config))
     if before != settings:
         key = _first_difference(before, settings)
         raise ConfigError(
@@ -139,6 +140,15 @@ def read_finished(folder: Path) -> dict[str, Any] | None:
 
 def _settings(config: TrainingConfig) -> dict[str, Any]:
     return json.loads(json.dumps(asdict(config)))
+
+
+def _noted(path: Path) -> dict[str, Any]:
+    """What `note_run` wrote; settings that came into being since then have their defaults, as they had in effect."""
+    text = path.read_text(encoding="utf-8")
+    try:
+        return _settings(TypeAdapter(TrainingConfig).validate_json(text))
+    except ValidationError:  # a setting that is no more: it differs, and the comparison names it
+        return json.loads(text)
 
 
 def _decisive(settings: dict[str, Any]) -> dict[str, Any]:
