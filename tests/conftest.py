@@ -45,6 +45,13 @@ def _remembers_nothing(tmp_path_factory: pytest.TempPathFactory, monkeypatch: py
     monkeypatch.setenv("SKIPVSR_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
+@pytest.fixture(autouse=True)
+def _hidden_gpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
+    """What a test says of the CPU is true on a machine with a GPU too: only tests that say so see it."""
+    if not any(request.node.get_closest_marker(name) for name in ("gpu", "any_device")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The project's clips; users do not have them."""

@@ -123,7 +123,7 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
 
 def moving(count: int) -> Tensor:
     canvas = torch.nn.functional.interpolate(
-        torch.rand(1, 3, 10, 14, generator=torch.Generator().manual_seed(3)), size=(40, 60), mode="bicubic"
+        torch.rand(1, 3, 10, 14, generator=torch.Generator().manual_seed(3)), size=(40, 48 + count), mode="bicubic"
     )[0].clamp(0, 1)
     return torch.stack([canvas[:, :, number : number + 48] for number in range(count)])
 

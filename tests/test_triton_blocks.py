@@ -28,6 +28,7 @@ from skipvsr.routing.grid import TileGrid
 from skipvsr.routing.policies import ByDepth, RandomBlocks
 
 pytest.importorskip("triton")
+pytestmark = pytest.mark.any_device
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 # Relative to what the blocks add: operands and the hidden feature are rounded, sums are not.
 TOLERANCES = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1.5e-2}

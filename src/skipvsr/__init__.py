@@ -149,9 +149,12 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
-        return version("skipvsr")
+        try:
+            return version("skipvsr")
+        except PackageNotFoundError:  # imported from a folder of sources
+            return "of sources that are not installed"
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'skipvsr' has no attribute {name!r}")

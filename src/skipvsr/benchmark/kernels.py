@@ -75,6 +75,7 @@ def measure_kernels(
     *,
     candidates: Sequence[LaunchSettings] = SETTINGS,
     seconds_of: SecondsOf | None = None,
+    on_progress: Callable[[float], object] | None = None,
 ) -> KernelTimes | str:
     """Try all settings, remember the fastest for this machine, and say how long a block takes with it.
 
@@ -83,6 +84,7 @@ def measure_kernels(
         precision, channels, height, width: of the state.
         candidates: settings to try.
         seconds_of: measures; None: by CUDA graphs and the GPU's own clock.
+        on_progress: called with how much is done, from 0 to 1: kernels are compiled for each setting, which takes seconds.
 
     Returns:
         What was found, or why the kernels cannot be used here.
@@ -106,7 +108,11 @@ def measure_kernels(
             # Below 1 a single tile rests, or more: then the frame is not taken for one large tile.
             return clock(lambda: run(blocks, state, decide, tiles)[0]) / _BLOCKS
 
-        least = {settings: _or_never(partial(seconds, settings, 0.5, grid)) for settings in candidates}
+        least = {}
+        for settings in candidates:
+            least[settings] = _or_never(partial(seconds, settings, 0.5, grid))
+            if on_progress is not None:
+                on_progress(len(least) / len(candidates))
         best = min(least, key=lambda settings: least[settings])
         if least[best] == math.inf:
             return "none of the launch settings runs on this GPU"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,6 @@ from skipvsr.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
-    from tqdm import tqdm
 
     from skipvsr.benchmark.full import Benchmark
     from skipvsr.benchmark.kernels import KernelTimes
@@ -85,30 +85,24 @@ def command(args: argparse.Namespace) -> None:
     measure = partial(
         benchmark, precision=args.precision, width=args.size[0], height=args.size[1], frames=frames, rounds=args.rounds
     )  # fmt: skip
-    # First: what it remembers is how the rest runs.
-    kernels = _kernels(args, model, device) if on_gpu else []
-    with _bar(args) as bar:
-        found = measure(
-            model, sizes=() if args.no_growth else SIZES, on_progress=lambda done: bar.update(100 * done - bar.n)
-        )
-    large = None
+    networks = [model]
     if on_gpu if args.paper_size is None else args.paper_size:
-        with _bar(args) as bar:
-            large = measure(
-                paper_size().to(device), sizes=(), spread=True, on_progress=lambda done: bar.update(100 * done - bar.n)
-            )
-    values = {
-        "model": args.model,
-        **asdict(found),
-        "kernels": [each if isinstance(each, str) else asdict(each) for each in kernels],
-        "paper_size": None if large is None else asdict(large),
-    }
-    if args.output is not None:
-        from skipvsr.video.errors import writing
-        from skipvsr.video.files import write_whole
-
-        with writing(args.output):
-            write_whole(args.output, json.dumps(values, indent=1) + "\n")
+        networks.append(paper_size().to(device))
+    # First: what it remembers is how the rest runs.
+    kernels = [_kernels(args, each, device) for each in networks] if on_gpu else []
+    values: dict[str, Any] = {"model": args.model}
+    values["kernels"] = [each if isinstance(each, str) else asdict(each) for each in kernels]
+    with _bar(args, "measuring") as tell:
+        found = measure(model, sizes=() if args.no_growth else SIZES, on_progress=tell)
+    values |= asdict(found)
+    # What is known by now is kept, should the rest be broken off.
+    _write(args, values | {"paper_size": None})
+    large = None
+    for each in networks[1:]:
+        with _bar(args, "measuring") as tell:
+            large = measure(each, sizes=(), spread=True, on_progress=tell)
+    values["paper_size"] = None if large is None else asdict(large)
+    _write(args, values)
     if args.figure is not None:
         from skipvsr.report.waterfall import draw_waterfall
 
@@ -125,18 +119,25 @@ def command(args: argparse.Namespace) -> None:
         print("", kernel_table(kernels), sep="\n")
 
 
-def _kernels(args: argparse.Namespace, model: SkipVSR, device: torch.device) -> list[KernelTimes | str]:
-    """Of a block of this model's width and of the paper's, in the precision in which each is going to run."""
+def _write(args: argparse.Namespace, values: dict[str, Any]) -> None:
+    if args.output is None:
+        return
+    from skipvsr.video.errors import writing
+    from skipvsr.video.files import write_whole
+
+    with writing(args.output):
+        write_whole(args.output, json.dumps(values, indent=1) + "\n")
+
+
+def _kernels(args: argparse.Namespace, model: SkipVSR, device: torch.device) -> KernelTimes | str:
+    """Of a block of the model's width, in the precision in which it is going to run."""
     from skipvsr.benchmark.kernels import measure_kernels
-    from skipvsr.benchmark.spread import paper_size
     from skipvsr.inference.precision import fastest_precision
 
-    found: list[KernelTimes | str] = []
+    precision = fastest_precision(model) if args.precision == "auto" else args.precision
     width, height = args.size
-    for each in (model, paper_size().to(device)):
-        precision = fastest_precision(each) if args.precision == "auto" else args.precision
-        found.append(measure_kernels(device, precision, each.config.channels, height, width))
-    return found
+    with _bar(args, "trying kernels") as tell:
+        return measure_kernels(device, precision, model.config.channels, height, width, on_progress=tell)
 
 
 def kernel_table(kernels: Sequence[KernelTimes | str]) -> str:
@@ -191,10 +192,12 @@ def full_table(model: str, found: Benchmark) -> str:
     return "\n".join(lines)
 
 
-def _bar(args: argparse.Namespace) -> tqdm[Any]:
-    bar = progress_bar("", hidden=args.json, total=100)
-    bar.bar_format = "measuring {percentage:3.0f}%|{bar}|"
-    return bar
+@contextmanager
+def _bar(args: argparse.Namespace, what: str) -> Iterator[Callable[[float], object]]:
+    """A progress bar, as a function to call with how much is done."""
+    with progress_bar("", hidden=args.json, total=100) as bar:
+        bar.bar_format = f"{what} {{percentage:3.0f}}%|{{bar}}|"
+        yield lambda done: bar.update(100 * done - bar.n)
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -214,10 +217,8 @@ def _quick(args: argparse.Namespace) -> None:
     from skipvsr.checkpoints.load import load_any_model
 
     model = load_any_model(args.model, device=args.device)
-    with _bar(args) as bar:
-        found = quick_benchmark(
-            model, device=args.device, precision=args.precision, on_progress=lambda done: bar.update(100 * done - bar.n)
-        )
+    with _bar(args, "measuring") as tell:
+        found = quick_benchmark(model, device=args.device, precision=args.precision, on_progress=tell)
     if args.json:
         print_event("report", model=args.model, **asdict(found))
     else:

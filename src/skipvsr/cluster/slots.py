@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import psutil
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+import skipvsr
 from skipvsr.cluster.film_plan import FilmSettings
 from skipvsr.cluster.workers import ChunkWorker
 from skipvsr.errors import ConfigError, ResourceError
@@ -101,9 +101,9 @@ class Slots:
     def introduce(self, slot: Slot, hello: tuple[str, int, str]) -> bool:
         """A worker has started; whether it can be used."""
         slot.name, slot.pid, its_version = hello
-        if its_version != version("skipvsr"):
+        if its_version != skipvsr.__version__:
             self._starts[slot.key] = _STARTS
-            self.lose(slot, f"{slot.name} has skipvsr {its_version}, and this is {version('skipvsr')}")
+            self.lose(slot, f"{slot.name} has skipvsr {its_version}, and this is {skipvsr.__version__}")
             return False
         slot.ready = True
         return True

@@ -7,7 +7,6 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 import ray
 import torch
 
+import skipvsr
 from skipvsr.checkpoints.native import fingerprint
 from skipvsr.cluster.chunks import Chunk, ChunkFrame, Role
 from skipvsr.cluster.film import Film
@@ -181,7 +181,7 @@ class ChunkWorker:
 
     def hello(self) -> tuple[str, int, str]:
         """Its name, its process, and the version of this package."""
-        return self._name, os.getpid(), version("skipvsr")
+        return self._name, os.getpid(), skipvsr.__version__
 
     def frames_done(self) -> int:
         """Of the chunk in work; answered while it is in work."""

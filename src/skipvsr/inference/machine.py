@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
+
+import skipvsr
 
 
 def describe_machine() -> dict[str, Any]:
@@ -23,7 +24,7 @@ def describe_machine() -> dict[str, Any]:
         "system": platform.system(),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "skipvsr": version("skipvsr"),
+        "skipvsr": skipvsr.__version__,
     }
 
 
