@@ -250,3 +250,19 @@ def test_a_clip_cache_reads_each_clip_once(clips: list[Clip], monkeypatch: pytes
         window = cache.window(index, 1, 2)
         assert window.lr is not None
         assert window.gt.shape[-1] == 4 * window.lr.shape[-1]
+
+
+@pytest.mark.parametrize("cache_bytes", [0, 1 << 26])
+def test_crops_are_cut_on_the_device_that_trains(clips: list[Clip], stills: list[Clip], cache_bytes: int):
+    """ "meta" stands for a GPU here: it has shapes and no contents."""
+    settings = replace(SETTINGS, device="meta", still_ratio=0.4, cache_bytes=cache_bytes, batch=8)
+    sampler = CropSampler(clips, settings, stills)
+    batch, same = sampler.batch(0), CropSampler(clips, replace(settings, device="cpu"), stills).batch(0)
+    assert batch.lr.device.type == batch.gt.device.type == "meta"
+    assert batch.lr.shape == same.lr.shape
+    assert batch.names == same.names
+    assert any("synthetic" in name for name in batch.names)
+    assert sampler.flow_batch(0).reference.device.type == "meta"
+    kept = sampler.clips._resident.values()
+    assert bool(kept) == bool(cache_bytes)
+    assert all(window.gt.device.type == "meta" for window in kept)

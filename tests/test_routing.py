@@ -22,7 +22,9 @@ from skipvsr.routing.policies import (
     TrunkStep,
     all_blocks,
     depth_by_rank,
+    depth_by_shift,
     gradient_energy,
+    rank_shift,
 )
 from skipvsr.routing.trace import RoutingTrace, TracedTrunk
 from skipvsr.terms import Direction
@@ -186,6 +188,18 @@ def test_a_budget_is_kept_and_spent_where_it_pays(ratio: float, seed: int):
     for one, mask in zip(gains, ran, strict=True):
         if 0 < mask.sum() < mask.numel():
             assert one[mask].min() >= one[~mask].max()
+
+
+@given(ratios=st.lists(st.floats(0.02, 1.0), min_size=2, max_size=2), seed=st.integers(0, 99))
+def test_each_frame_may_have_its_own_ratio(ratios: list[float], seed: int):
+    gains, pixels = falling_gains(seed)[:2], TileGrid.of(37, 60, 10).pixels()
+    together = depth_within(gains, pixels, torch.tensor(ratios, dtype=torch.float64))
+    each = [depth_within(gains[i : i + 1], pixels, ratio) for i, ratio in enumerate(ratios)]
+    assert torch.equal(together, torch.cat(each))
+    energy = gains[:, 0]
+    shifts = torch.tensor([rank_shift(energy[0].numel(), ratio, 6) for ratio in ratios])[:, None]
+    each = [depth_by_rank(energy[i : i + 1], ratio, 6) for i, ratio in enumerate(ratios)]
+    assert torch.equal(depth_by_shift(energy, shifts, 6), torch.cat(each))
 
 
 def test_a_budget_with_equal_gains():

@@ -64,9 +64,12 @@ def test_the_closed_form_of_the_cost_is_what_torch_counts(config: VSRConfig):
 
 
 def test_a_x4_network_starts_a_x2_one_that_gives_its_means():
-    four = make_network(replace(LIGHT, scale=4))
+    four = make_network(replace(LIGHT, scale=4, router="gain"))
     two = four.with_scale(2).eval()
-    assert two.config == LIGHT
+    assert two.config == replace(LIGHT, router="gain")
+    assert four.router is not None
+    kept = two.state_dict()
+    assert all(torch.equal(kept[f"router.{name}"], weight) for name, weight in four.router.state_dict().items())
     frame, backward, forward = torch.rand(1, 3, 20, 24), torch.rand(1, 6, 20, 24), torch.rand(1, 6, 20, 24)
     with torch.inference_mode():
         nothing = torch.zeros_like(frame)

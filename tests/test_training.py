@@ -10,6 +10,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from threading import Event
 
@@ -22,11 +23,12 @@ from skipvsr.checkpoints.native import Checkpoint, save_folder
 from skipvsr.errors import ConfigError, DataError, TrainingError
 from skipvsr.evaluation.metrics import psnr_y
 from skipvsr.models.resize import bicubic_upsample
-from skipvsr.models.vsr import VSRConfig
+from skipvsr.models.vsr import SkipVSR, VSRConfig
 from skipvsr.training import loop
 from skipvsr.training.config import TrainingConfig, read_config
 from skipvsr.training.loop import train
 from skipvsr.training.schedule import learning_rate_at
+from skipvsr.training.stop import Stop
 from skipvsr.video.images import write_image
 from skipvsr.video.prefetch import map_ahead
 from tests.conftest import make_network
@@ -331,3 +333,50 @@ def test_the_learning_rate_is_warm_up_and_cosine():
     assert learning_rate_at(10, settings) == pytest.approx(1.0)
     assert learning_rate_at(60, settings) == pytest.approx(0.6)
     assert learning_rate_at(110, settings) == pytest.approx(0.2)
+    assert learning_rate_at(20, settings, seconds=1e6) == learning_rate_at(20, settings)  # time does not count
+    timed = replace(settings, minutes=2.0)
+    assert learning_rate_at(20, timed, seconds=60) == pytest.approx(0.6)
+    assert learning_rate_at(60, timed, seconds=12) == pytest.approx(0.6)
+    assert learning_rate_at(20, timed, seconds=120) == pytest.approx(0.2)
+
+
+def test_a_stage_ends_by_the_clock(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch):
+    """On a clock on which every look takes a second."""
+    config = only(smoke(data, *(f"stages.{index}.optimisation.minutes=0.05" for index in range(3))), "backbone")
+    config = replace(config, validation=replace(config.validation, every=100))
+    now = iter(range(1_000_000))
+    monkeypatch.setattr(loop, "Stop", partial(Stop, clock=lambda: float(next(now))))
+    (report,) = train(config, tmp_path / "run")
+    rows = [json.loads(line) for line in (tmp_path / "run" / "0-backbone" / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "validation" in row] == [report.steps]
+    assert 1 <= report.steps < config.stages[0].optimisation.steps
+    assert report.seconds >= 3
+    state = torch.load(tmp_path / "run" / "0-backbone" / "last.pt", weights_only=True)
+    assert state["step"] == report.steps
+
+
+def test_settings_that_came_later_do_not_stop_a_run_from_going_on(tmp_path: Path, data: Path):
+    config = only(smoke(data), "backbone")
+    train(config, tmp_path)
+    noted = json.loads((tmp_path / "run.json").read_text())
+    del noted["stages"][0]["optimisation"]["minutes"]
+    (tmp_path / "run.json").write_text(json.dumps(noted))
+    assert train(config, tmp_path, resume=True)[0].steps == config.stages[0].optimisation.steps
+    noted["stages"][0]["of_old"] = 1
+    (tmp_path / "run.json").write_text(json.dumps(noted))
+    with pytest.raises(ConfigError, match="another"):
+        train(config, tmp_path, resume=True)
+
+
+def test_a_deeper_network_starts_as_the_shallower_one(tiny: SkipVSR):
+    deeper = tiny.lengthened(4).eval()
+    assert deeper.config == replace(tiny.config, blocks=4)
+    clip = torch.rand(1, 3, 3, 20, 24)
+    with torch.no_grad():
+        torch.testing.assert_close(deeper(clip), tiny(clip), rtol=0, atol=1e-6)
+    deeper.train()(clip).square().mean().backward()
+    for trunk in (deeper.backward_trunk, deeper.forward_trunk):
+        for block in list(trunk.blocks)[2:]:
+            assert block.conv2.weight.grad.abs().sum() > 0  # they learn
+    with pytest.raises(ConfigError, match="4 blocks, more than 3"):
+        deeper.lengthened(3)

@@ -120,11 +120,11 @@ class SkipVSR(nn.Module):
         return self._copied(replace(self.config, router=router))
 
     def with_scale(self, scale: Scale) -> SkipVSR:
-        """A copy for another scale, to be trained on: everything but the reconstruction is kept.
+        """A copy for another scale, to be trained on: everything but the reconstruction is kept, the router too.
 
         A light x4 reconstruction becomes a x2 one that gives the mean of every 2x2 pixels of what it gave.
         """
-        copy = self._copied(replace(self.config, scale=scale))
+        copy = self._copied(replace(self.config, scale=scale), _OF_ONE_SCALE if scale != self.config.scale else ())
         if scale == self.config.scale:
             return copy
         ours, theirs = self.reconstruction, copy.reconstruction
@@ -164,15 +164,12 @@ class SkipVSR(nn.Module):
         return copy
 
     @torch.inference_mode(mode=False)  # weights made in the caller's inference mode could never be trained
-    def _copied(self, config: VSRConfig) -> SkipVSR:
+    def _copied(self, config: VSRConfig, without: tuple[str, ...] = ("router.",)) -> SkipVSR:
+        """A network of this shape with the weights that it shares with this one, but for those with such names."""
         copy = SkipVSR(config)
         names = {name for name, _ in copy.named_parameters()} | {name for name, _ in copy.named_buffers()}
         weights = {
-            name: weight
-            for name, weight in self.state_dict().items()
-            if name in names
-            and not name.startswith("router.")
-            and (config.scale == self.config.scale or not name.startswith(_OF_ONE_SCALE))
+            name: weight for name, weight in self.state_dict().items() if name in names and not name.startswith(without)
         }
         copy.load_state_dict(weights, strict=False)
         return copy.train(self.training)
