@@ -121,9 +121,6 @@ class _Crop:
     gt: Tensor
     name: str
 
-    def to(self, device: torch.device | str) -> _Crop:
-        return _Crop(self.lr.to(device), self.gt.to(device), self.name)
-
 
 class CropSampler:
     """Draws batches of crops from clips and photographs.
@@ -181,7 +178,8 @@ class CropSampler:
             DataError: a frame that does not decode, or is smaller than the crop; the message names file and frame.
         """
         crops = [self._crop(self._random(step, position, stream=0), step) for position in self._positions(positions)]
-        lr, gt = (torch.stack([getattr(crop, side) for crop in crops]) for side in ("lr", "gt"))
+        device = self.settings.device
+        lr, gt = (torch.stack([getattr(crop, side).to(device) for crop in crops]) for side in ("lr", "gt"))
         if self.settings.mirror:
             lr, gt = (torch.cat((side, side.flip(1)), dim=1) for side in (lr, gt))
         seeds = tuple(
@@ -209,7 +207,7 @@ class CropSampler:
 
     def _crop(self, random: np.random.Generator, step: int) -> _Crop:
         if random.random() < self.settings.still_ratio:
-            return self._moving_still(random, self.settings.frames)[0].to(self.settings.device)
+            return self._moving_still(random, self.settings.frames)[0]
         crop = self._real(random, self.settings.frames, step)
         return self._augmented(crop, random) if self.settings.augment else crop
 
@@ -217,7 +215,6 @@ class CropSampler:
         """LR frames (2, 3, c, c), reference first; flow, mask and name."""
         if random.random() < self.settings.still_ratio:
             crop, path = self._moving_still(random, 2, sharp=False)
-            crop = crop.to(self.settings.device)
             side = self.settings.crop_px
             flows, masks = exact_flow(path, torch.tensor([0]), torch.tensor([1]), side, side, self.settings.scale)
             flow, valid = flows[0], masks[0]
@@ -225,7 +222,7 @@ class CropSampler:
             crop = self._augmented(self._real(random, 2, step), random)
             side = self.settings.crop_px
             flow, valid = torch.zeros(2, side, side), torch.zeros(1, side, side, dtype=torch.bool)
-        return crop.lr, flow, valid, crop.name
+        return crop.lr.to(self.settings.device), flow, valid, crop.name
 
     def _real(self, random: np.random.Generator, frames: int, step: int) -> _Crop:
         """A window of a clip, cut at random."""
@@ -245,8 +242,7 @@ class CropSampler:
         if self._pool is not None:
             window = Window(window.gt, self._pool.window(index, step, random.random(), start, frames))
         lr, gt = self._cut(window, y, x, random)
-        crop = _Crop(lr, gt, f"{clip.name} frames {start}-{start + frames - 1} at LR ({x}, {y})")
-        return crop.to(self.settings.device)
+        return _Crop(lr, gt, f"{clip.name} frames {start}-{start + frames - 1} at LR ({x}, {y})")
 
     def _cut(self, window: Window, y: int, x: int, random: np.random.Generator) -> tuple[Tensor, Tensor]:
         """The crop at LR (y, x); where LR is not at hand, it is made from the crop and what lies around it."""
