@@ -30,7 +30,7 @@ from skipvsr.evaluation.measures import Measures
 from skipvsr.evaluation.metrics import crop_border, luma, psnr, psnr_y, quantize, seam_ratio, ssim, temporal_error
 from skipvsr.evaluation.settings import Setting, parse_setting
 from skipvsr.evaluation.side_by_side import seconds_side_by_side
-from skipvsr.inference.options import StreamOptions
+from skipvsr.inference.options import ComputeOptions, StreamOptions
 from skipvsr.inference.routed import RoutedTrunks
 from skipvsr.models.bicubic import Bicubic
 from skipvsr.models.resize import bicubic_upsample
@@ -155,7 +155,9 @@ def test_costs_are_counted_by_part(clips: list[Clip]):
     score = evaluate_clip(model, clips[0], Pairs("bi"), setting, Measures(tile_size=8, with_ssim=False))
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         one_window = StreamOptions(window=len(lr), lookahead=0, scene_detection=False)
-        upscaler = setting.upscaler(model, one_window, 8, lambda: pytest.fail("no oracle here"))
+        upscaler = setting.upscaler(
+            model, one_window, lambda: pytest.fail("no oracle here"), ComputeOptions(tile_size=8)
+        )
         list(upscaler.stream(lr, RoutingTrace()))
     counted = counter.get_flop_counts()["Global"][torch.ops.aten.convolution] / 2
     flow = 8 * cost_per_frame(CONFIG, *lr.shape[-2:]).flow / 2  # 4 pairs of frames, two passes each

@@ -22,6 +22,7 @@ from skipvsr.checkpoints.load import load_model
 from skipvsr.checkpoints.native import Checkpoint, save_folder
 from skipvsr.errors import ConfigError, DataError, TrainingError
 from skipvsr.evaluation.metrics import psnr_y
+from skipvsr.models.blocks import ResidualBlock
 from skipvsr.models.resize import bicubic_upsample
 from skipvsr.models.vsr import SkipVSR, VSRConfig
 from skipvsr.training import loop
@@ -377,6 +378,8 @@ def test_a_deeper_network_starts_as_the_shallower_one(tiny: SkipVSR):
     deeper.train()(clip).square().mean().backward()
     for trunk in (deeper.backward_trunk, deeper.forward_trunk):
         for block in list(trunk.blocks)[2:]:
+            assert isinstance(block, ResidualBlock)
+            assert block.conv2.weight.grad is not None
             assert block.conv2.weight.grad.abs().sum() > 0  # they learn
     with pytest.raises(ConfigError, match="4 blocks, more than 3"):
         deeper.lengthened(3)

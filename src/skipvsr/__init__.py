@@ -149,12 +149,9 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        from importlib.metadata import PackageNotFoundError, version
+        from skipvsr.version import installed_version
 
-        try:
-            return version("skipvsr")
-        except PackageNotFoundError:  # imported from a folder of sources
-            return "of sources that are not installed"
+        return installed_version()
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'skipvsr' has no attribute {name!r}")

@@ -18,10 +18,10 @@ import psutil
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-import skipvsr
 from skipvsr.cluster.film_plan import FilmSettings
 from skipvsr.cluster.workers import ChunkWorker
 from skipvsr.errors import ConfigError, ResourceError
+from skipvsr.version import installed_version
 
 _LOG = logging.getLogger("skipvsr")
 LOCAL = "local"
@@ -101,9 +101,9 @@ class Slots:
     def introduce(self, slot: Slot, hello: tuple[str, int, str]) -> bool:
         """A worker has started; whether it can be used."""
         slot.name, slot.pid, its_version = hello
-        if its_version != skipvsr.__version__:
+        if its_version != installed_version():
             self._starts[slot.key] = _STARTS
-            self.lose(slot, f"{slot.name} has skipvsr {its_version}, and this is {skipvsr.__version__}")
+            self.lose(slot, f"{slot.name} has skipvsr {its_version}, and this is {installed_version()}")
             return False
         slot.ready = True
         return True

@@ -14,7 +14,6 @@ import numpy as np
 import ray
 import torch
 
-import skipvsr
 from skipvsr.checkpoints.native import fingerprint
 from skipvsr.cluster.chunks import Chunk, ChunkFrame, Role
 from skipvsr.cluster.film import Film
@@ -27,6 +26,7 @@ from skipvsr.inference.options import Precision
 from skipvsr.inference.upscaler import Upscaler
 from skipvsr.models.any_model import AnyModel
 from skipvsr.upscale.request import UpscaleReport
+from skipvsr.version import installed_version
 from skipvsr.video.frame import Frame
 
 # Frames that travel as one object: few enough that no machine holds much of a chunk at a time.
@@ -181,7 +181,7 @@ class ChunkWorker:
 
     def hello(self) -> tuple[str, int, str]:
         """Its name, its process, and the version of this package."""
-        return self._name, os.getpid(), skipvsr.__version__
+        return self._name, os.getpid(), installed_version()
 
     def frames_done(self) -> int:
         """Of the chunk in work; answered while it is in work."""

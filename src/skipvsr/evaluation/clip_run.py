@@ -60,15 +60,7 @@ class ClipRun:
             self._measures.window, self._measures.lookahead, scene_detection=False, repeat_detection=False
         )
         truth = oracle() if self._setting.policy in ORACLES else None
-        upscaler = self._setting.upscaler(
-            model,
-            stream,
-            self._measures.tile_size,
-            lambda: truth,
-            self._measures.runtime,
-            self._measures.precision,
-            rest=self._measures.rest,
-        )
+        upscaler = self._setting.upscaler(model, stream, lambda: truth, self._measures.options())
         source = iter(known or frames)
         first = next(source, None)
         if first is None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from skipvsr.evaluation.metrics import crop_border, luma, psnr, quantize, seam_ratio, ssim, temporal_error
-from skipvsr.inference.options import Precision, Runtime
+from skipvsr.inference.options import ComputeOptions, Precision, Runtime
 
 # A clip of up to so many frames is one window, as in the field's tests; a longer one is streamed with this lookahead.
 WINDOW = 128
@@ -43,6 +43,10 @@ class Measures:
     runtime: Runtime = "torch"
     precision: Precision | None = None
     rest: bool = True
+
+    def options(self) -> ComputeOptions:
+        """Those of computing."""
+        return ComputeOptions(tile_size=self.tile_size, runtime=self.runtime, precision=self.precision, rest=self.rest)
 
 
 @dataclass

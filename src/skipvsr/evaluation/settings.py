@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
 
 from skipvsr.errors import ConfigError
 from skipvsr.evaluation.oracle import OracleBlocks, OracleGains
-from skipvsr.inference.options import ComputeOptions, Precision, Runtime, StreamOptions, Tiling
+from skipvsr.inference.options import ComputeOptions, StreamOptions, Tiling
 from skipvsr.inference.policies import budget_policy
 from skipvsr.inference.upscaler import Upscaler
 from skipvsr.models.any_model import AnyModel
@@ -60,52 +60,32 @@ class Setting:
         name = self.policy if self.policy == "full" else f"{self.policy} {self.value:g}"
         return name if self.tiling == "frame" else f"{name}, patches"
 
-    def compute(
-        self,
-        tile_size: int | None = None,
-        runtime: Runtime = "torch",
-        precision: Precision | None = None,
-        *,
-        rest: bool = True,
-    ) -> ComputeOptions:
-        """The options, as far as they know the policy; every block for the others."""
+    def compute(self, options: ComputeOptions | None = None) -> ComputeOptions:
+        """The options with the policy, as far as options know it (every block for the others), and the tiling."""
         threshold = self.value if self.policy == "threshold" else None
         budget = self.value if self.policy == "budget" else None
-        return ComputeOptions(
-            budget=budget,
-            threshold=threshold,
-            rest=rest,
-            tile_size=tile_size,
-            tiling=self.tiling,
-            runtime=runtime,
-            precision=precision,
-        )
+        return replace(options or ComputeOptions(), budget=budget, threshold=threshold, tiling=self.tiling)
 
     def upscaler(
         self,
         model: AnyModel,
         stream: StreamOptions,
-        tile_size: int | None,
         oracle: Callable[[], OracleGains | None],
-        runtime: Runtime = "torch",
-        precision: Precision | None = None,
-        *,
-        rest: bool = True,
+        options: ComputeOptions | None = None,
     ) -> Upscaler:
         """The model at this setting.
 
         Args:
             model: as it is to run.
             stream: how clips are cut.
-            tile_size: longest side of a tile; None: as the model was calibrated.
-            oracle: of the clip, with its ground truth.
-            runtime, precision, rest: see `ComputeOptions`.
+            oracle: of the clip, with its ground truth; only policies that are one ask for it.
+            options: what is the same for all settings.
 
         Raises:
             ConfigError: the model has no router, or not the one or the table that the policy needs.
         """
         make = None if self.policy in ("full", "threshold", "budget") else lambda: self._policy(model, oracle)
-        return Upscaler(model, self.compute(tile_size, runtime, precision, rest=rest), stream, policy=make)
+        return Upscaler(model, self.compute(options), stream, policy=make)
 
     def _policy(self, model: AnyModel, oracle: Callable[[], OracleGains | None]) -> Policy:
         match self.policy:

@@ -42,7 +42,7 @@ def seconds_side_by_side(
 def _seconds(model: AnyModel, setting: Setting, clip: Tensor) -> float:
     device = next(model.parameters()).device
     one_window = StreamOptions(window=len(clip), lookahead=0, scene_detection=False, repeat_detection=False)
-    upscaler = setting.upscaler(model, one_window, None, _no_oracle)
+    upscaler = setting.upscaler(model, one_window, _no_oracle)
     started = time.perf_counter()
     for _ in upscaler.stream(clip):
         pass

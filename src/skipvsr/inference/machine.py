@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 import torch
 
-import skipvsr
+from skipvsr.version import installed_version
 
 
 def describe_machine() -> dict[str, Any]:
@@ -24,7 +24,7 @@ def describe_machine() -> dict[str, Any]:
         "system": platform.system(),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "skipvsr": skipvsr.__version__,
+        "skipvsr": installed_version(),
     }
 
 
