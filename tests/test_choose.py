@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skipvsr.checkpoints.load import packaged_names
+from skipvsr.checkpoints.load import load_model, packaged_names
 from skipvsr.errors import ConfigError, InputError
 from skipvsr.models.vsr import SkipVSR
 from skipvsr.upscale import choose
@@ -120,18 +120,13 @@ def test_a_model_that_is_missing_is_replaced_or_named(tmp_path: Path, monkeypatc
         choose_model(source, scale=2)
 
 
-def test_blocks_are_skipped_by_the_model_that_was_trained_for_it(tmp_path: Path, all_models):
-    source, clean = film(tmp_path, "in.mp4", 40), film(tmp_path, "clean.mp4", 2)
-    for path, name in ((source, "compact-video"), (clean, "compact")):
-        assert choose_model(path, skips=True).name == name
-        assert choose_model(path, scale=4, skips=True).name == name
-        # Twice would do for this size, but no model of x2 can.
-        assert choose_model(path, size=OutputSize(height=100), skips=True).name == name
-    with pytest.raises(ConfigError, match="no model of x2 was trained to do without blocks"):
-        choose_model(source, scale=2, skips=True)
-    report = upscale_video(source, tmp_path / "out.mp4", end=0.05, budget=0.5)
-    assert report.model == "compact-video"
-    assert report.active_ratio < 1
+@pytest.mark.parametrize("scale", [2, 4])
+def test_every_packaged_model_does_without_blocks(tmp_path: Path, scale: int):
+    source = film(tmp_path, "in.mp4", 40)
+    report = upscale_video(source, tmp_path / "out.mp4", scale=scale, end=0.05, budget=0.5)
+    assert report.model == choose_model(source, scale=scale).name
+    assert 0.3 < report.active_ratio < 0.7
+    assert all(load_model(name).calibration is not None for name in packaged_names())
 
 
 def test_a_pipe_is_taken_for_compressed(all_models):

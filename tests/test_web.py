@@ -124,7 +124,7 @@ def test_the_model_is_chosen_as_on_the_command_line(server: Server, source: dict
     for settings in asked:
         facts = server.ok("POST", "/api/previews", {"source": source["id"], "seconds": 0, "settings": settings})
         size = OutputSize(height=settings.get("height"))
-        choice = choose_model(folder / "a film.mp4", scale=settings.get("scale"), size=size, skips="budget" in settings)
+        choice = choose_model(folder / "a film.mp4", scale=settings.get("scale"), size=size)
         assert (facts["model"], facts["model_reason"]) == (choice.name, choice.reason)
     models = server.ok("GET", "/api/state")["models"]
     assert set(models) == {"auto", "bicubic", *packaged_names()}

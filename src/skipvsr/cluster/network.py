@@ -25,7 +25,6 @@ def network_for(
     *,
     scale: int | None,
     size: OutputSize,
-    skips: bool,
     device: str | torch.device,
 ) -> AnyModel:
     """The network that a job uses; arguments and errors as for `resolve_model`.
@@ -33,7 +32,7 @@ def network_for(
     "auto" chooses once, by the first film; of one that is a URL nothing is known, as of a pipe.
     """
     source = PIPE if is_url(tasks[0].source) else Path(tasks[0].source)
-    network, choice = resolve_model(model, source, scale=scale, size=size, skips=skips, device=device)
+    network, choice = resolve_model(model, source, scale=scale, size=size, device=device)
     if choice is not None and len(tasks) > 1:
         _LOG.warning("the model %s is used for all films (%s, the first one)", choice.name, choice.reason)
     return network

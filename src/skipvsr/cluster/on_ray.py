@@ -64,9 +64,7 @@ def upscale_on_ray(
     if worker_cpus < 1:
         raise ConfigError(f"a worker has {worker_cpus} cores; it must have at least 1")
     tasks = films(sources, destination)
-    network = network_for(
-        tasks, model, scale=scale, size=settings.output.size, skips=settings.compute.skips, device="cpu"
-    )
+    network = network_for(tasks, model, scale=scale, size=settings.output.size, device="cpu")
     settings = one_precision(settings, network)
     with connected(address):
         slots = Slots(ray.put(network.cpu()), settings, worker_cpus)

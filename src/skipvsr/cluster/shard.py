@@ -102,9 +102,7 @@ def upscale_shard(
         )
     tasks = films(sources, destination)
     compute = settings.compute
-    network = network_for(
-        tasks, model, scale=scale, size=settings.output.size, skips=compute.skips, device=compute.torch_device
-    )
+    network = network_for(tasks, model, scale=scale, size=settings.output.size, device=compute.torch_device)
     settings = one_precision(settings, network)
     whole = len(tasks) >= shard.count
     if whole:

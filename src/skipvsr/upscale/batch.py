@@ -139,7 +139,7 @@ def upscale_many(
     job = JobOptions.of("upscale_many", compute, stream, output, options, **part)
     tasks = plan([Path(source) for source in sources], Path(folder))
     _check_encoding(tasks, job.output)
-    choose = partial(resolve_model, scale=scale, size=job.output.size, skips=job.compute.skips, device="cpu")
+    choose = partial(resolve_model, scale=scale, size=job.output.size, device="cpu")
     named = model != AUTO_MODEL
     # What is wrong with a model that was named is said before the first file.
     fixed = choose(model, tasks[0].source)[0] if named else AUTO_MODEL

@@ -16,8 +16,6 @@ from skipvsr.video.errors import PIPE
 
 AUTO_MODEL = "auto"
 CLEAN, COMPRESSED = "compact", "compact-video"
-# Of the models that have a router.
-SKIPPING_SCALE = 4
 # Bits a pixel of H.264 at 1280x720 from which on `compact` is the better of the two. On the validation clips they are level at
 # CRF 23 to 24, which takes 0.45 to 0.4, brought from 160x90 to that size by the fourth root below.
 CLEAN_BITS_PER_PIXEL = 0.4
@@ -49,7 +47,6 @@ def resolve_model(
     *,
     scale: int | None = None,
     size: OutputSize | None = None,
-    skips: bool = False,
     device: str | torch.device = "auto",
 ) -> tuple[AnyModel, ModelChoice | None]:
     """The network for a job, and the choice that was made where it was left open.
@@ -59,7 +56,6 @@ def resolve_model(
         source: a video file, a folder of images, or "-".
         scale: that is asked for, 2 or 4; None: whatever the model has, or what fits `size`.
         size: of the output.
-        skips: whether blocks are to be skipped; only the models of x4 can.
         device: as for `load_model`.
 
     Raises:
@@ -69,7 +65,7 @@ def resolve_model(
     """
     choice = None
     if model == AUTO_MODEL:
-        choice = choose_model(source, scale=scale, size=size, skips=skips)
+        choice = choose_model(source, scale=scale, size=size)
         model = choice.name
     if isinstance(model, str | Path):
         return load_any_model(model, device=device, scale=scale), choice
@@ -77,16 +73,8 @@ def resolve_model(
     return model, choice
 
 
-def choose_model(
-    source: Path, *, scale: int | None = None, size: OutputSize | None = None, skips: bool = False
-) -> ModelChoice:
+def choose_model(source: Path, *, scale: int | None = None, size: OutputSize | None = None) -> ModelChoice:
     """The packaged model for a source; arguments and errors as for `resolve_model`."""
-    if skips and scale not in (None, SKIPPING_SCALE):
-        raise ConfigError(
-            f"no model of x{scale} was trained to do without blocks; leave the budget out, or take x{SKIPPING_SCALE}"
-        )
-    if skips:
-        scale = SKIPPING_SCALE
     if source == PIPE:
         # Nothing is known of it. Footage in a pipe was mostly decoded from a compressed file.
         scale = scale or 4

@@ -119,9 +119,7 @@ def estimate(
     """
     job = JobOptions.of("estimate", compute, stream, output, options)
     compute, output = job.compute, job.output
-    network, choice = resolve_model(
-        model, Path(source), scale=scale, size=output.size, skips=compute.skips, device=compute.torch_device
-    )
+    network, choice = resolve_model(model, Path(source), scale=scale, size=output.size, device=compute.torch_device)
     upscaler = Upscaler(network, compute, job.stream)
     with open_reader(source, start, end) as reader:
         info = reader.info

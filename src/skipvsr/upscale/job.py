@@ -84,9 +84,7 @@ def upscale_video(
     compute, output = job.compute, job.output
     if compute.precision == AUTO and output.resume:
         compute = replace(compute, precision=unfinished_precision(Path(destination)) or AUTO)
-    network, choice = resolve_model(
-        model, Path(source), scale=scale, size=output.size, skips=compute.skips, device=compute.torch_device
-    )
+    network, choice = resolve_model(model, Path(source), scale=scale, size=output.size, device=compute.torch_device)
     request = UpscaleRequest(
         source=Path(source),
         destination=Path(destination),

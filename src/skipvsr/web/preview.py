@@ -142,8 +142,7 @@ def _chosen(path: Path, settings: JobSettings) -> tuple[str, str]:
     """The model, and why it was chosen where that was left open."""
     if settings.model != AUTO_MODEL:
         return settings.model, ""
-    skips = settings.budget is not None and settings.budget < 1
-    choice = choose_model(path, scale=settings.scale, size=_output_size(settings), skips=skips)
+    choice = choose_model(path, scale=settings.scale, size=_output_size(settings))
     return choice.name, choice.reason
 
 

@@ -61,9 +61,9 @@ export class Settings {
     if (this.model.value === AUTO && facts) this.#about(`${facts.model}: ${facts.model_reason}`);
   }
 
-  /** Only models with a router can do without blocks, and there is none for x2. */
+  /** Only models with a router can do without blocks. */
   get #skips() {
-    return (this.models[this.model.value]?.skips ?? true) && !(this.model.value === AUTO && this.size.value === HALF);
+    return this.models[this.model.value]?.skips ?? true;
   }
 
   get scale() {
@@ -89,8 +89,7 @@ export class Settings {
     const skips = this.#skips;
     this.budget.disabled = !skips;
     this.presets.disabled = !skips;
-    const all = this.model.value === AUTO ? "all blocks run at × 2" : "this model runs all blocks";
-    const words = !skips ? all : value === 100 ? "all blocks" : `${value} % of the blocks`;
+    const words = !skips ? "this model runs all blocks" : value === 100 ? "all blocks" : `${value} % of the blocks`;
     this.budgetWords.textContent = words;
     this.budget.setAttribute("aria-valuetext", words);
     this.#about("");
