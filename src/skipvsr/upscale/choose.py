@@ -16,9 +16,9 @@ from skipvsr.video.errors import PIPE
 
 AUTO_MODEL = "auto"
 CLEAN, COMPRESSED = "compact", "compact-video"
-# Bits a pixel of H.264 at 1280x720 from which on `compact` is taken. On the validation clips through x264 it is 0.16 dB better than
-# `compact-video` at CRF 18 and 0.08 at CRF 23, and worse from CRF 27 on. CRF 23 takes 0.117 there and CRF 27 0.073, brought from
-# 160x90 to 1280x720 by the fourth root below. What people have went through more than that, so it is CRF 23 and not 27.
+# Bits a pixel of H.264 at 1280x720 from which on `compact` is taken. On the validation clips through x264 it is 0.16 dB
+# better than `compact-video` at CRF 18, 0.08 at CRF 23, and worse from CRF 27 on. CRF 23 takes 0.117 there and CRF 27 0.073,
+# brought from 160x90 to 1280x720 by the fourth root below. What people have went through more, so it is CRF 23 and not 27.
 CLEAN_BITS_PER_PIXEL = 0.12
 # What other codecs need for the same quality, by common experience: not measured here.
 _NEEDS = {
