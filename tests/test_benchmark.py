@@ -108,6 +108,7 @@ def test_a_preset_is_a_budget():
     [
         VSRConfig(8, 2, "light", "light"),
         VSRConfig(8, 2, "light", "light", scale=2),
+        VSRConfig(8, 1, "half", "light"),
         VSRConfig(8, 1, "spynet", "basicvsr"),
         VSRConfig(8, 1, "light", "basicvsr", scale=2),
     ],

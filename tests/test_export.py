@@ -28,6 +28,7 @@ EXAMPLE = Path(__file__).parents[1] / "examples" / "onnx_clip.py"
 SIZES = [(16, 16), (64, 32), (45, 81), (33, 17)]
 NETWORKS = {
     "light": VSRConfig(8, 2, "light", "light", "gain"),
+    "half": VSRConfig(8, 1, "half", "light"),
     "basicvsr": VSRConfig(6, 2, "spynet", "basicvsr"),
 }
 

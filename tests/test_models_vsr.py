@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -49,6 +50,7 @@ def test_the_papers_size_has_its_parameters():
 def test_compact_is_compact():
     assert parameters(SkipVSR(COMPACT)) == 395_122
     assert parameters(light_flow()) == 63_010
+    assert parameters(light_flow(halvings=1)) == 63_010 * 4 // 5
 
 
 def test_the_papers_size_costs_what_the_paper_says():
@@ -104,6 +106,26 @@ def test_a_config_survives_a_round_trip():
 def test_an_untrained_light_flow_says_no_motion():
     flow = light_flow()(torch.rand(1, 3, 32, 48), torch.rand(1, 3, 32, 48))
     assert flow.abs().max() == 0
+
+
+def test_half_flow_is_the_light_one_without_its_finest_level():
+    light = make_network(replace(COMPACT, router="gain"))
+    half = light.with_half_flow()
+    assert half.config == replace(light.config, flow="half")
+    frames = torch.rand(2, 1, 3, 48, 64)
+    with torch.no_grad():
+        coarse = light.flow.level_flows(*frames)[-2]
+        assert coarse.shape == (1, 2, 24, 32)
+        expected = 2 * F.interpolate(coarse, scale_factor=2, mode="bilinear", align_corners=False)
+        torch.testing.assert_close(half.flow(*frames), expected)
+        # What is left over at the sides is not lost, nor are its flows scaled by another ratio.
+        odd = half.flow(*frames[..., :45, :61])
+    assert odd.shape == (1, 2, 45, 61)
+    assert half.flow.multiple_px == light.flow.multiple_px == 16
+    kept = half.state_dict()
+    assert all(torch.equal(kept[name], weight) for name, weight in light.state_dict().items() if name in kept)
+    with pytest.raises(ConfigError, match="flow is 'half'; only 'light'"):
+        half.with_half_flow()
 
 
 def test_warp_by_whole_pixels_is_a_shift():

@@ -57,7 +57,7 @@ def test_a_clip_comes_out_twice_as_large(reconstruction):
         assert network(torch.rand(1, 3, 3, 17, 30)).shape == (1, 3, 3, 34, 60)
 
 
-@pytest.mark.parametrize("config", [LIGHT, VSRConfig(8, 2, "light", "basicvsr", scale=2)], ids=str)
+@pytest.mark.parametrize("config", [LIGHT, VSRConfig(8, 2, "half", "basicvsr", scale=2)], ids=str)
 def test_the_closed_form_of_the_cost_is_what_torch_counts(config: VSRConfig):
     cost = cost_per_frame(config, 37, 50)
     assert counted_macs(SkipVSR(config), 3, 37, 50) == 3 * cost.without_flow + 2 * cost.flow

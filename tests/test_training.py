@@ -17,6 +17,7 @@ from threading import Event
 import numpy as np
 import pytest
 import torch
+from pydantic import TypeAdapter
 
 from skipvsr.checkpoints.load import load_model
 from skipvsr.checkpoints.native import Checkpoint, save_folder
@@ -383,3 +384,37 @@ def test_a_deeper_network_starts_as_the_shallower_one(tiny: SkipVSR):
             assert block.conv2.weight.grad.abs().sum() > 0  # they learn
     with pytest.raises(ConfigError, match="4 blocks, more than 3"):
         deeper.lengthened(3)
+
+
+def test_a_cheaper_flow_imitates_that_of_a_model(tmp_path: Path, data: Path, tiny: SkipVSR):
+    save_folder(Checkpoint(tiny.config, tiny.state_dict(), {}), tmp_path / "model")
+    root = {"dataset": "folder", "root": str(data)}
+    optimisation = {"steps": 60, "batch": 4, "crop": 20, "learning_rate": 3e-3, "log_every": 20}
+    backbone = {
+        "kind": "backbone",
+        "frames": 2,
+        "optimisation": {"steps": 1, "batch": 1, "crop": 20, "learning_rate": 1e-9},
+    }
+    config = TypeAdapter(TrainingConfig).validate_json(
+        json.dumps(
+            {
+                "name": "cheaper",
+                "network": {"channels": 8, "blocks": 2, "flow": "half", "reconstruction": "light"},
+                "data": {"train": [root], "degradation": "bi"},
+                "validation": {"clips": [root], "frames": 2},
+                "stages": [
+                    {"kind": "imitate", "init": str(tmp_path / "model"), "optimisation": optimisation},
+                    backbone,
+                ],
+            }
+        )
+    )
+    reports = train(config, tmp_path / "run")
+    found = losses(tmp_path / "run" / "0-imitate")
+    assert found[-1] < 0.8 * found[0]
+    cheaper = load_model(reports[0].best)
+    assert cheaper.config == replace(tiny.config, flow="half")
+    for trunk, kept in ((cheaper.forward_trunk, tiny.forward_trunk), (cheaper.reconstruction, tiny.reconstruction)):
+        assert all(torch.equal(one, other) for one, other in zip(trunk.parameters(), kept.parameters(), strict=True))
+    assert not torch.equal(cheaper.flow.levels[0][0].weight, tiny.flow.levels[0][0].weight)
+    assert load_model(reports[1].best).config.flow == "half"

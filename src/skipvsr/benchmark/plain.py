@@ -57,17 +57,18 @@ class PlainNetwork(nn.Module):
         pyramids = []
         for frame in (reference, support):
             levels = [F.interpolate((frame - network.mean) / network.std, size, mode="bilinear", align_corners=False)]
-            for _ in range(len(network.levels) - 1):
+            for _ in range(len(network.levels) - 1 + network.halvings):
                 levels.insert(0, F.avg_pool2d(levels[0], 2, 2))
-            pyramids.append(levels)
+            pyramids.append(levels[: len(network.levels)])
         flow = torch.zeros_like(pyramids[0][0][:, :2])
         for index, level in enumerate(network.levels):
             if index:
                 flow = 2 * F.interpolate(flow, scale_factor=2, mode="bilinear", align_corners=True)
             warped = _warp(pyramids[1][index], flow, "border")
             flow = flow + level(torch.cat((pyramids[0][index], warped, flow), dim=1))
+        found = flow.shape[-2:]
         flow = F.interpolate(flow, (height, width), mode="bilinear", align_corners=False)
-        return flow * flow.new_tensor((width / size[1], height / size[0])).view(1, 2, 1, 1)
+        return flow * flow.new_tensor((width / found[1], height / found[0])).view(1, 2, 1, 1)
 
     def _reconstruct(self, frame: Tensor, backward: Tensor, forward: Tensor) -> Tensor:
         module, scale = self.model.reconstruction, self.model.scale

@@ -7,7 +7,7 @@ from dataclasses import astuple, dataclass, fields
 from skipvsr.inference.upscaler import Upscaler
 from skipvsr.models.any_model import AnyConfig
 from skipvsr.models.bicubic import BicubicConfig
-from skipvsr.models.flow import PyramidFlow, light_flow, spynet
+from skipvsr.models.flow import PyramidFlow, make_flow
 from skipvsr.models.router import conv_weights, make_router
 from skipvsr.models.vsr import VSRConfig
 
@@ -67,7 +67,7 @@ def cost_per_frame(config: AnyConfig, height: int, width: int, *, tiles: int = 0
         return Cost(0, 0, 0, 0)
     pixels = height * width
     c = config.channels
-    flow = spynet() if config.flow == "spynet" else light_flow()
+    flow = make_flow(config.flow)
     fusion = 2 * c * c
     if config.reconstruction == "basicvsr":
         # At 1, 2, 4 times the size: c -> 4c, c -> 256, then 64 -> 64 and 64 -> 3; x2 has none of the first.
@@ -112,5 +112,5 @@ def _flow_macs(flow: PyramidFlow, height: int, width: int) -> int:
     pixels = (-(-height // multiple) * multiple) * (-(-width // multiple) * multiple)
     macs = 0
     for level, network in enumerate(flow.levels):
-        macs += conv_weights(network) * pixels // 4 ** (len(flow.levels) - 1 - level)
+        macs += conv_weights(network) * pixels // 4 ** (len(flow.levels) - 1 - level + flow.halvings)
     return macs

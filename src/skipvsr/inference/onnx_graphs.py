@@ -217,7 +217,9 @@ def _flow(graph: _Graph, flow: PyramidFlow) -> str:
         for layer in level:
             x = graph.conv(x, layer) if isinstance(layer, nn.Conv2d) else graph.op("Relu", x)
         found = graph.op("Add", before, x)
+    # Of the size that is asked for to that at which flow was found.
     ratios = graph.op("Div", graph.op("Cast", sides, to=1), graph.op("Cast", padded, to=1))
+    ratios = graph.op("Mul", ratios, graph.constant(2**flow.halvings)) if flow.halvings else ratios
     # (height, width) ratios to (x, y) channels.
     ratios = graph.op("Gather", ratios, graph.constant([1, 0], np.int64))
     ratios = graph.op("Reshape", ratios, graph.constant([1, 2, 1, 1], np.int64))
@@ -228,9 +230,9 @@ def _pyramid(graph: _Graph, flow: PyramidFlow, frames: str, padded: str) -> list
     """Normalised frames at every level, coarsest first."""
     centred = graph.op("Sub", frames, graph.constant(_numpy(flow.mean)))
     pyramid = [graph.resize(graph.op("Div", centred, graph.constant(_numpy(flow.std))), padded)]
-    for _ in range(len(flow.levels) - 1):
+    for _ in range(len(flow.levels) - 1 + flow.halvings):
         pyramid.append(graph.op("AveragePool", pyramid[-1], kernel_shape=[2, 2], strides=[2, 2]))
-    return pyramid[::-1]
+    return pyramid[flow.halvings :][::-1]
 
 
 def _first_channels(graph: _Graph, count: int) -> tuple[str, str, str]:

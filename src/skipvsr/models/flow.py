@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 # Channels from which sums of rows are faster than torch's grid_sample.
 _ROW_CHANNELS = 16
+Flow = Literal["spynet", "light", "half"]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -89,16 +91,18 @@ class PyramidFlow(nn.Module):
     This is SPyNet (Ranjan and Black, CVPR 2017) in the form BasicVSR uses; its light relatives change only the sizes.
 
     Args:
-        levels: pyramid levels; the coarsest works at 1 / 2^(levels - 1) of the input size.
+        levels: pyramid levels; each works at half of the size of the next finer one.
         widths: output channels of the hidden convolutions of every level.
         kernel_px: side of the square convolution kernels.
+        halvings: how many times smaller by half than the input the finest level is; its flow is enlarged.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, levels: int, widths: tuple[int, ...], kernel_px: int) -> None:
+    def __init__(self, levels: int, widths: tuple[int, ...], kernel_px: int, halvings: int = 0) -> None:
         super().__init__()
+        self.halvings = halvings
         self.levels = nn.ModuleList(_level(widths, kernel_px) for _ in range(levels))
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
@@ -106,7 +110,7 @@ class PyramidFlow(nn.Module):
     @property
     def multiple_px(self) -> int:
         """Sides are resized up to a multiple of this before the pyramid is built."""
-        return 2 ** (len(self.levels) - 1)
+        return 2 ** (len(self.levels) - 1 + self.halvings)
 
     def forward(self, reference: Tensor, support: Tensor) -> Tensor:
         """Flow that brings `support` onto `reference`: reference(x) ~ support(x + flow(x)).
@@ -120,17 +124,18 @@ class PyramidFlow(nn.Module):
         """
         height, width = reference.shape[-2:]
         flow = self.level_flows(reference, support)[-1]
-        padded_height, padded_width = flow.shape[-2:]
-        if (padded_height, padded_width) != (height, width):
+        found_height, found_width = flow.shape[-2:]
+        if (found_height, found_width) != (height, width):
             flow = F.interpolate(flow, size=(height, width), mode="bilinear", align_corners=False)
             # By numbers, not by a tensor of them: on a GPU, bringing one there would wait for all that it is doing.
-            flow = torch.cat((flow[:, :1] * (width / padded_width), flow[:, 1:] * (height / padded_height)), dim=1)
+            flow = torch.cat((flow[:, :1] * (width / found_width), flow[:, 1:] * (height / found_height)), dim=1)
         return flow
 
     def level_flows(self, reference: Tensor, support: Tensor) -> list[Tensor]:
         """The flow at every level, coarsest first, each in pixels of its level; arguments as for `forward`.
 
-        The finest is (N, 2, H', W'), with H' and W' the sides rounded up to a multiple of `multiple_px`.
+        The finest is (N, 2, H' / 2^h, W' / 2^h), with H' and W' the sides rounded up to a multiple of `multiple_px` and h the
+        `halvings`.
         """
         height, width = reference.shape[-2:]
         padded = (_up_to_multiple(height, self.multiple_px), _up_to_multiple(width, self.multiple_px))
@@ -156,9 +161,20 @@ class PyramidFlow(nn.Module):
         if frames.shape[-2:] != size:
             frames = F.interpolate(frames, size=size, mode="bilinear", align_corners=False)
         pyramid = [frames]
-        for _ in range(len(self.levels) - 1):
+        for _ in range(len(self.levels) - 1 + self.halvings):
             pyramid.append(F.avg_pool2d(pyramid[-1], kernel_size=2, stride=2, count_include_pad=False))
-        return pyramid[::-1]
+        return pyramid[self.halvings :][::-1]
+
+
+def make_flow(kind: Flow) -> PyramidFlow:
+    """An untrained flow network of a kind."""
+    match kind:
+        case "spynet":
+            return spynet()
+        case "light":
+            return light_flow()
+        case "half":
+            return light_flow(halvings=1)
 
 
 def spynet() -> PyramidFlow:
@@ -166,13 +182,14 @@ def spynet() -> PyramidFlow:
     return PyramidFlow(levels=6, widths=(32, 64, 32, 16), kernel_px=7)
 
 
-def light_flow() -> PyramidFlow:
+def light_flow(halvings: int = 0) -> PyramidFlow:
     """SPyNet's idea for small machines: 5 levels of four 3x3 convolutions, 63,010 parameters.
 
-    The last convolution of each level starts at zero, so that an untrained network says "no motion" and can be learnt
-    from the reconstruction loss alone.
+    Without the finest level it works at half of the size (`halvings` 1), in less than a third of the time. The last
+    convolution of each level starts at zero, so that an untrained network says "no motion" and can be learnt from the
+    reconstruction loss alone.
     """
-    flow = PyramidFlow(levels=5, widths=(24, 24, 24), kernel_px=3)
+    flow = PyramidFlow(levels=5 - halvings, widths=(24, 24, 24), kernel_px=3, halvings=halvings)
     for level in flow.levels:
         assert isinstance(level, nn.Sequential)
         last = level[-1]

@@ -10,14 +10,13 @@ from torch import Tensor, nn
 
 from skipvsr.errors import ConfigError
 from skipvsr.models.blocks import ResidualBlock, Trunk
-from skipvsr.models.flow import light_flow, spynet, warp
+from skipvsr.models.flow import Flow, make_flow, warp
 from skipvsr.models.quantization import Quantization
 from skipvsr.models.reconstruction import BasicVSRReconstruction, LightReconstruction
 from skipvsr.models.recurrence import RunTrunk, check_clip
 from skipvsr.models.router import Calibration, Router, make_router
 from skipvsr.terms import Direction
 
-Flow = Literal["spynet", "light"]
 Reconstruction = Literal["basicvsr", "light"]
 Scale = Literal[2, 4]
 # Weights of the reconstruction that another scale does not share.
@@ -31,7 +30,7 @@ class VSRConfig:
     Args:
         channels: C, width of the propagated states (the paper: 64).
         blocks: residual blocks in each of the two trunks (the paper: 30).
-        flow: "spynet" (1.44 M parameters), or "light" (0.06 M).
+        flow: "spynet" (1.44 M parameters), "light" (0.06 M), or "half" (light without its finest level, 0.05 M).
         reconstruction: "basicvsr" (two x2 pixel shuffles, two convolutions at full size), or "light" (one x4 pixel shuffle).
         router: "none", "gain" (ours) or "paper" (its mask generator).
         scale: how many times larger each side becomes, 2 or 4.
@@ -98,7 +97,7 @@ class SkipVSR(nn.Module):
     def __init__(self, config: VSRConfig) -> None:
         super().__init__()
         self.config = config
-        self.flow = spynet() if config.flow == "spynet" else light_flow()
+        self.flow = make_flow(config.flow)
         self.backward_trunk = Trunk(config.channels, config.blocks)
         self.forward_trunk = Trunk(config.channels, config.blocks)
         self.reconstruction = (
@@ -134,6 +133,18 @@ class SkipVSR(nn.Module):
                     # Channels of a pixel shuffle: colour, row, column.
                     new.copy_(old.view(3, 2, 2, 2, 2, *old.shape[1:]).mean(dim=(2, 4)).view_as(new))
         return copy
+
+    def with_half_flow(self) -> SkipVSR:
+        """A copy whose light flow works at half of the size, to be trained on: the finest level is left out.
+
+        Raises:
+            ConfigError: its flow is another than "light".
+        """
+        if self.config.flow != "light":
+            raise ConfigError(
+                f"the network's flow is {self.config.flow!r}; only 'light' can do without its finest level"
+            )
+        return self._copied(replace(self.config, flow="half"), without=())
 
     def shortened(self, blocks: int) -> SkipVSR:
         """A copy with only the first blocks of each trunk, and no router: a static network to compare with.

@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass
 from skipvsr.errors import ConfigError
 from skipvsr.training.backbone import BackboneStage
 from skipvsr.training.flow import FlowStage
+from skipvsr.training.imitation import ImitationStage
 from skipvsr.training.paper_skip import PaperSkipStage
 from skipvsr.training.paths import resolve_paths
 from skipvsr.training.router import RouterStage
@@ -30,6 +31,7 @@ def _tag(stage: Any) -> str:
 
 AnyStage: TypeAlias = Annotated[
     Annotated[FlowStage, Tag("flow")]
+    | Annotated[ImitationStage, Tag("imitate")]
     | Annotated[BackboneStage, Tag("backbone")]
     | Annotated[SkipStage, Tag("skip")]
     | Annotated[PaperSkipStage, Tag("paper-skip")]
@@ -37,7 +39,7 @@ AnyStage: TypeAlias = Annotated[
     Discriminator(_tag),
 ]
 # Where pydantic says which of them a key belongs to; they are no keys of the file.
-_TAGS = ("flow", "backbone", "skip", "paper-skip", "router")
+_TAGS = ("flow", "imitate", "backbone", "skip", "paper-skip", "router")
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -101,7 +103,7 @@ def _reason(error: Any) -> str:
         return "no such key"
     if error["type"].startswith("union_tag"):
         kind = error.get("ctx", {}).get("tag", "missing")
-        return f"kind is {kind!r}; choose flow, backbone, skip or router"
+        return f"kind is {kind!r}; choose flow, imitate, backbone, skip or router"
     if error["loc"][-1] == "router":
         return f"{error['input']!r} is no router; choose gain or paper"
     return error["msg"]

@@ -9,7 +9,8 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from skipvsr.data.degradations import Degradation
-from skipvsr.models.vsr import Flow, Reconstruction, Scale, VSRConfig
+from skipvsr.models.flow import Flow
+from skipvsr.models.vsr import Reconstruction, Scale, VSRConfig
 
 STRICT = ConfigDict(extra="forbid", strict=True)
 Positive: TypeAlias = Annotated[int, Field(ge=1)]

@@ -1,7 +1,7 @@
 """What the training loop asks of a stage, and what stages have in common.
 
 Each kind of stage is one module with two classes: what it is told (a frozen dataclass, read from TOML; `Stage`), and what it
-minimises (a module; `Objective`). flow, backbone, skip, paper_skip and router are all there are.
+minimises (a module; `Objective`). flow, imitation, backbone, skip, paper_skip and router are all there are.
 """
 
 from __future__ import annotations
@@ -137,7 +137,8 @@ def initial_network(network: SkipVSR, init: str, router: Router | None = None) -
 
     Raises:
         ConfigError: `init` is a network of another shape; of one with more blocks, the first are taken; one with fewer
-            gets more, which add nothing at first; of one for another scale, all but its reconstruction is taken.
+            gets more, which add nothing at first; of one for another scale, all but its reconstruction is taken; of
+            "light" flow, where the network has "half", all but the finest level.
         ModelError, CheckpointError: `init` cannot be read.
     """
     network = _named_network(network, init) if init else network
@@ -151,6 +152,8 @@ def _named_network(network: SkipVSR, init: str) -> SkipVSR:
         loaded = loaded.shortened(network.config.blocks)
     elif loaded.config.blocks < network.config.blocks:
         loaded = loaded.lengthened(network.config.blocks)
+    if (loaded.config.flow, network.config.flow) == ("light", "half"):
+        loaded = loaded.with_half_flow()
     if loaded.config.scale != network.config.scale:
         loaded = loaded.with_scale(network.config.scale)
     found, wanted = (model.with_router("none").config for model in (loaded, network))
