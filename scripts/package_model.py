@@ -29,6 +29,8 @@ from skipvsr.models.router import Calibration
 from skipvsr.models.vsr import SkipVSR
 from skipvsr.training.config import TrainingConfig, read_config
 from skipvsr.training.data import gather_clips
+from skipvsr.training.flow import FlowStage
+from skipvsr.training.imitation import ImitationStage
 from skipvsr.training.settings import Optimisation
 from skipvsr.training.state import read_finished
 
@@ -198,7 +200,7 @@ def write_card(
     ]  # fmt: skip
     for stage, log in zip(config.stages, logs, strict=True):
         settings = stage.optimisation
-        frames = "pairs" if stage.kind == "flow" else f"clips x {stage.frames} frames"
+        frames = "pairs" if isinstance(stage, FlowStage | ImitationStage) else f"clips x {stage.frames} frames"
         lines += [
             "", f"**{stage.kind}**: {log[-1]['step']:,} steps of {settings.batch} {frames} x {settings.crop} LR px, "
             f"Adam {settings.learning_rate:g}{schedule(settings)}{time_taken(provenance, stage.kind)}.", "",

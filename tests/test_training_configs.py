@@ -13,10 +13,11 @@ from skipvsr.errors import ConfigError
 from skipvsr.models.router import MaskGenerator
 from skipvsr.training.backbone import BackboneStage
 from skipvsr.training.config import TrainingConfig, read_config
-from skipvsr.training.flow import FlowStage
 from skipvsr.training.loop import train
 from skipvsr.training.paper_method import PaperMethod
 from skipvsr.training.paper_skip import PaperSkipStage
+from skipvsr.training.router import RouterStage
+from skipvsr.training.skip import SkipStage
 from tests.test_training import ROOT, clips_folder, losses, only, save_spynet, smoke
 
 
@@ -62,7 +63,7 @@ def test_what_is_meant_for_a_lent_gpu_is_complete(name: str):
     assert config.precision == "bf16"
     assert config.data.threads > 4
     for stage in config.stages[-2:]:
-        assert not isinstance(stage, FlowStage | BackboneStage | PaperSkipStage)
+        assert isinstance(stage, SkipStage | RouterStage)
         assert stage.optimisation.crop % stage.tile_px == 0
 
 
