@@ -6,7 +6,6 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
-from torch import Tensor, nn
 
 from skipvsr.data.crops import Batch, CropSampler
 from skipvsr.models.vsr import SkipVSR
@@ -16,13 +15,11 @@ from skipvsr.training.settings import STRICT, Natural, Optimisation, Ratio
 from skipvsr.training.stage import (
     CropShape,
     Draw,
-    Measured,
     ParameterGroup,
+    PlainObjective,
     Terms,
     import_flow,
     initial_network,
-    mean_luma_psnr,
-    measure_full,
     network_groups,
     train_all,
 )
@@ -78,7 +75,7 @@ class BackboneStage:
         return network_groups(network, flow)
 
 
-class BackboneObjective(nn.Module):
+class BackboneObjective(PlainObjective):
     """Charbonnier distance to the ground truth (equation 12)."""
 
     def __init__(self, network: SkipVSR, stage: BackboneStage) -> None:
@@ -90,18 +87,3 @@ class BackboneObjective(nn.Module):
         """The loss under "loss"."""
         saving = self.stage.optimisation.activation_checkpointing
         return {"loss": charbonnier(super_resolve(self.network, batch.lr, saving=saving), batch.gt)}
-
-    def fit(self, batch: Batch) -> None:
-        """Nothing to fit."""
-
-    def log_terms(self, means: dict[str, float]) -> dict[str, float]:
-        """As they are."""
-        return means
-
-    def measure(self, network: SkipVSR, lr: Tensor, gt: Tensor) -> Measured:
-        """PSNR."""
-        return measure_full(network, lr, gt)
-
-    def summarise(self, means: dict[str, float]) -> tuple[float, dict[str, float]]:
-        """Luma PSNR."""
-        return mean_luma_psnr(means), means

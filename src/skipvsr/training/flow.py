@@ -6,14 +6,14 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
-from torch import Tensor, nn
+from torch import Tensor
 
 from skipvsr.data.crops import CropSampler, FlowBatch
 from skipvsr.models.flow import warp
 from skipvsr.models.vsr import SkipVSR
 from skipvsr.training.losses import end_point, photometric, stays_inside
 from skipvsr.training.settings import STRICT, Optimisation, Ratio, Weight
-from skipvsr.training.stage import CropShape, Draw, Measured, ParameterGroup, Terms, import_flow
+from skipvsr.training.stage import CropShape, Draw, Measured, ParameterGroup, PlainObjective, Terms, import_flow
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -60,7 +60,7 @@ class FlowStage:
         return [ParameterGroup(list(network.flow.parameters()))]
 
 
-class FlowObjective(nn.Module):
+class FlowObjective(PlainObjective):
     """Photometric loss on real pairs, end-point error on pairs in known synthetic motion."""
 
     def __init__(self, network: SkipVSR, stage: FlowStage) -> None:
@@ -81,13 +81,6 @@ class FlowObjective(nn.Module):
             terms["end_point"] = error
             loss = loss + stage.supervised * error
         return {"loss": loss, **terms}
-
-    def fit(self, batch: FlowBatch) -> None:
-        """Nothing to fit."""
-
-    def log_terms(self, means: dict[str, float]) -> dict[str, float]:
-        """As they are."""
-        return means
 
     def measure(self, network: SkipVSR, lr: Tensor, gt: Tensor) -> Measured:
         """The warping error."""

@@ -6,7 +6,6 @@ from typing import ClassVar, Literal
 
 import torch
 from pydantic.dataclasses import dataclass
-from torch import Tensor, nn
 
 from skipvsr.checkpoints.load import load_model
 from skipvsr.data.crops import CropSampler, FlowBatch
@@ -16,12 +15,10 @@ from skipvsr.training.settings import STRICT, Optimisation, Weight
 from skipvsr.training.stage import (
     CropShape,
     Draw,
-    Measured,
     ParameterGroup,
+    PlainObjective,
     Terms,
     initial_network,
-    mean_luma_psnr,
-    measure_full,
 )
 
 
@@ -64,7 +61,7 @@ class ImitationStage:
         return [ParameterGroup(list(network.flow.parameters()))]
 
 
-class ImitationObjective(nn.Module):
+class ImitationObjective(PlainObjective):
     """How far a flow is from the model's: in pixels, and in what it makes of the neighbouring frame."""
 
     def __init__(self, network: SkipVSR, stage: ImitationStage) -> None:
@@ -88,18 +85,3 @@ class ImitationObjective(nn.Module):
             "warped": (warp(support, flow, padding="border") - seen).abs().mean(),
         }
         return {"loss": terms["flow"] + self.stage.warped * terms["warped"], **terms}
-
-    def fit(self, batch: FlowBatch) -> None:
-        """Nothing to fit."""
-
-    def log_terms(self, means: dict[str, float]) -> dict[str, float]:
-        """As they are."""
-        return means
-
-    def measure(self, network: SkipVSR, lr: Tensor, gt: Tensor) -> Measured:
-        """PSNR of the whole network: what the flow is for."""
-        return measure_full(network, lr, gt)
-
-    def summarise(self, means: dict[str, float]) -> tuple[float, dict[str, float]]:
-        """Luma PSNR."""
-        return mean_luma_psnr(means), means

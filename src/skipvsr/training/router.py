@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
-from torch import Tensor, nn
+from torch import Tensor
 
 from skipvsr.data.crops import Batch, CropSampler
 from skipvsr.evaluation.oracle import OracleGains
@@ -17,7 +17,15 @@ from skipvsr.models.vsr import SkipVSR
 from skipvsr.training.routing import ExploringPolicy, TaughtPolicy
 from skipvsr.training.settings import STRICT, Optimisation, Positive
 from skipvsr.training.skip import gain_router, measure_budgets
-from skipvsr.training.stage import CropShape, Draw, Measured, ParameterGroup, Terms, initial_network, mean_luma_psnr
+from skipvsr.training.stage import (
+    CropShape,
+    Draw,
+    Measured,
+    ParameterGroup,
+    PlainObjective,
+    Terms,
+    initial_network,
+)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -59,7 +67,7 @@ class RouterStage:
         return [ParameterGroup(list(gain_router(network).parameters()))]
 
 
-class RouterObjective(nn.Module):
+class RouterObjective(PlainObjective):
     """The router's gains against those that the oracle measures, on states that skipping led to; the network stays as it is."""
 
     def __init__(self, network: SkipVSR, stage: RouterStage) -> None:
@@ -79,17 +87,6 @@ class RouterObjective(nn.Module):
             network(batch.lr, RoutedTrunks(policy, stage.tile_px, masked.run_blocks), flows)
         return {"loss": policy.loss()}
 
-    def fit(self, batch: Batch) -> None:
-        """Nothing to fit."""
-
-    def log_terms(self, means: dict[str, float]) -> dict[str, float]:
-        """As they are."""
-        return means
-
     def measure(self, network: SkipVSR, lr: Tensor, gt: Tensor) -> Measured:
         """PSNR of the full network and at two budgets."""
         return measure_budgets(network, lr, gt, self.stage.tile_px)
-
-    def summarise(self, means: dict[str, float]) -> tuple[float, dict[str, float]]:
-        """Luma PSNR, the budgets included."""
-        return mean_luma_psnr(means), means

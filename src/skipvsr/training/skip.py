@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
-from torch import Tensor, nn
+from torch import Tensor
 
 from skipvsr.data.crops import Batch, CropSampler
 from skipvsr.evaluation.metrics import psnr_y
@@ -24,9 +24,9 @@ from skipvsr.training.stage import (
     Draw,
     Measured,
     ParameterGroup,
+    PlainObjective,
     Terms,
     initial_network,
-    mean_luma_psnr,
     measure_full,
     network_groups,
     train_all,
@@ -86,7 +86,7 @@ class SkipStage:
         return network_groups(network, flow)
 
 
-class GainObjective(nn.Module):
+class GainObjective(PlainObjective):
     """Every step trains the full network and one at a random budget, which learns from the full one's result too.
 
     The router learns from the difference of the two what the skipped blocks would have brought.
@@ -114,20 +114,9 @@ class GainObjective(nn.Module):
         loss = terms["full"] + stage.small * (terms["small"] + stage.distillation * terms["distillation"])
         return {"loss": loss + stage.router_weight * terms["router"], **terms}
 
-    def fit(self, batch: Batch) -> None:
-        """Nothing to fit."""
-
-    def log_terms(self, means: dict[str, float]) -> dict[str, float]:
-        """As they are."""
-        return means
-
     def measure(self, network: SkipVSR, lr: Tensor, gt: Tensor) -> Measured:
         """PSNR of the full network and at two budgets."""
         return measure_budgets(network, lr, gt, self.stage.tile_px)
-
-    def summarise(self, means: dict[str, float]) -> tuple[float, dict[str, float]]:
-        """Luma PSNR, the budgets included."""
-        return mean_luma_psnr(means), means
 
 
 def gain_router(network: SkipVSR) -> GainRouter:

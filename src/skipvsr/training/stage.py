@@ -101,6 +101,25 @@ class Objective(Protocol):
         ...
 
 
+class PlainObjective(nn.Module):
+    """An `Objective` but for its loss: nothing to fit, terms logged as they are, validated by the PSNR of the whole network."""
+
+    def fit(self, batch: Any) -> None:
+        """Nothing to fit."""
+
+    def log_terms(self, means: dict[str, float]) -> dict[str, float]:
+        """As they are."""
+        return means
+
+    def measure(self, network: SkipVSR, lr: Tensor, gt: Tensor) -> Measured:
+        """PSNR of the network with all blocks."""
+        return measure_full(network, lr, gt)
+
+    def summarise(self, means: dict[str, float]) -> tuple[float, dict[str, float]]:
+        """Luma PSNR, with that at budgets where it was measured."""
+        return mean_luma_psnr(means), means
+
+
 class Stage(Protocol):
     """The configuration of a stage, and all that differs between stages; `score_unit` is the unit of its validation score."""
 
