@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from skipvsr.errors import ConfigError
-from skipvsr.models.flow import warp
+from skipvsr.models.flow import Warp, warp
 from skipvsr.models.router import GainRouter
 from skipvsr.routing.grid import TileGrid
 from skipvsr.routing.learned import DifferenceThreshold, GainBudget, GainThreshold, depth_within
@@ -249,7 +249,7 @@ def test_difference_after_alignment():
     step = make_step(batch=1, flow=flow)
     moved = warp(state, flow, padding="border")
     found = {}
-    for name, align in (("raw", None), ("warped", lambda before, flow: warp(before, flow, padding="border"))):
+    for name, align in (("raw", None), ("warped", lambda flow: Warp(flow, "border"))):
         policy = DifferenceThreshold(score_by_mean, 0.002, 1, align)
         policy(make_step(batch=1))(0, state)
         found[name] = policy(step)(0, moved)

@@ -8,7 +8,7 @@ from typing import TypeAlias
 from skipvsr.errors import ConfigError
 from skipvsr.inference.options import ComputeOptions
 from skipvsr.models.any_model import AnyModel
-from skipvsr.models.flow import warp
+from skipvsr.models.flow import Warp
 from skipvsr.models.router import GainRouter, MaskGenerator
 from skipvsr.routing.learned import DifferenceThreshold, GainBudget, Gains, GainThreshold, ask
 from skipvsr.routing.policies import Policy, all_blocks
@@ -29,7 +29,7 @@ def threshold_policy(model: AnyModel, threshold: float) -> ThresholdPolicy:
             "(skipvsr models)"
         )
     if isinstance(router, MaskGenerator):
-        return DifferenceThreshold(router, threshold, int(router.cell_px), warp if router.warped else None)
+        return DifferenceThreshold(router, threshold, int(router.cell_px), Warp if router.warped else None)
     return GainThreshold(partial(ask, router), threshold)
 
 

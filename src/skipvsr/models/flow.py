@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from itertools import pairwise
 from typing import Literal
 
@@ -28,45 +29,70 @@ def warp(source: Tensor, flow: Tensor, *, padding: str = "zeros") -> Tensor:
         (N, C, H, W) in the dtype of `source`. Coordinates and sampling are fp32 at any dtype: half-precision
         coordinates would be wrong by up to a third of a pixel at a width of 1,280.
     """
-    rows = padding == "zeros" and source.device.type == "cpu" and source.shape[1] >= _ROW_CHANNELS
-    if rows and not torch.is_grad_enabled():
-        return _warp_by_rows(source, flow.float())
-    n, _, height, width = source.shape
-    flow = flow.float()
-    y = torch.arange(height, device=flow.device, dtype=torch.float32).view(1, height, 1)
-    x = torch.arange(width, device=flow.device, dtype=torch.float32).view(1, 1, width)
-    # align_corners=True: -1 and 1 are the centres of the outermost pixels.
-    grid_x = 2.0 * (x + flow[:, 0]) / max(width - 1, 1) - 1.0
-    grid_y = 2.0 * (y + flow[:, 1]) / max(height - 1, 1) - 1.0
-    grid = torch.stack((grid_x, grid_y), dim=-1).expand(n, height, width, 2)
-    warped = F.grid_sample(source.float(), grid, mode="bilinear", padding_mode=padding, align_corners=True)
-    return warped.to(source.dtype)
+    return Warp(flow, padding)(source)
 
 
-def _warp_by_rows(source: Tensor, flow: Tensor) -> Tensor:
-    """`warp` with zeros outside: a pixel is a weighted sum of four rows of a table with a row of channels for every pixel.
+class Warp:
+    """`warp` of any number of sources by the same flow: where to sample is worked out once.
 
-    In the channels-last memory format a row is one piece of memory, and all threads share the pixels; torch's grid_sample goes
-    from channel to channel, with one thread for each frame of a batch.
+    Args:
+        flow, padding: as for `warp`.
     """
-    count, channels, height, width = source.shape
-    # The frame with zeros around it: one pixel before it, and two behind it, for the neighbours of what lies outside.
-    line = width + 3
-    table = source.new_empty((count, height + 3, line, channels), dtype=torch.float32)
-    table[:, 1:-2, 1:-2] = source.permute(0, 2, 3, 1)
-    for edge in (slice(1), slice(-2, None)):
-        table[:, edge] = 0
-        table[:, :, edge] = 0
-    y, below = _before(flow[:, 1], torch.arange(height).view(1, height, 1), height)
-    x, right = _before(flow[:, 0], torch.arange(width).view(1, 1, width), width)
-    first = torch.arange(count, dtype=torch.int32).view(count, 1, 1) * ((height + 3) * line) + y * line + x
-    corners = first[..., None] + torch.tensor((0, 1, line, line + 1), dtype=torch.int32)
-    both = below * right
-    weights = torch.stack((1 - below - right + both, right - both, below - both, both), dim=-1)
-    warped = F.embedding_bag(
-        corners.view(-1, 4), table.view(-1, channels), per_sample_weights=weights.view(-1, 4), mode="sum"
-    )
-    return warped.view(count, height, width, channels).permute(0, 3, 1, 2).to(source.dtype)
+
+    def __init__(self, flow: Tensor, padding: str = "zeros") -> None:
+        self.flow = flow.float()
+        self.padding = padding
+
+    def __call__(self, source: Tensor) -> Tensor:
+        """`warp` of a source."""
+        rows = self.padding == "zeros" and source.device.type == "cpu" and source.shape[1] >= _ROW_CHANNELS
+        if rows and not torch.is_grad_enabled():
+            return self._by_rows(source)
+        warped = F.grid_sample(
+            source.float(), self._grid, mode="bilinear", padding_mode=self.padding, align_corners=True
+        )
+        return warped.to(source.dtype)
+
+    @cached_property
+    def _grid(self) -> Tensor:
+        """Positions from -1 to 1 as torch's grid_sample takes them, (N, H, W, 2)."""
+        count, _, height, width = self.flow.shape
+        y = torch.arange(height, device=self.flow.device, dtype=torch.float32).view(1, height, 1)
+        x = torch.arange(width, device=self.flow.device, dtype=torch.float32).view(1, 1, width)
+        # align_corners=True: -1 and 1 are the centres of the outermost pixels.
+        grid_x = 2.0 * (x + self.flow[:, 0]) / max(width - 1, 1) - 1.0
+        grid_y = 2.0 * (y + self.flow[:, 1]) / max(height - 1, 1) - 1.0
+        return torch.stack((grid_x, grid_y), dim=-1).expand(count, height, width, 2)
+
+    def _by_rows(self, source: Tensor) -> Tensor:
+        """With zeros outside: a pixel is a weighted sum of four rows of a table with a row of channels for every pixel.
+
+        In the channels-last memory format a row is one piece of memory, and all threads share the pixels; torch's grid_sample
+        goes from channel to channel, with one thread for each frame of a batch.
+        """
+        count, channels, height, width = source.shape
+        # The frame with zeros around it: one pixel before it, and two behind it, for the neighbours of what lies outside.
+        table = source.new_empty((count, height + 3, width + 3, channels), dtype=torch.float32)
+        table[:, 1:-2, 1:-2] = source.permute(0, 2, 3, 1)
+        for edge in (slice(1), slice(-2, None)):
+            table[:, edge] = 0
+            table[:, :, edge] = 0
+        corners, weights = self._corners
+        warped = F.embedding_bag(corners, table.view(-1, channels), per_sample_weights=weights, mode="sum")
+        return warped.view(count, height, width, channels).permute(0, 3, 1, 2).to(source.dtype)
+
+    @cached_property
+    def _corners(self) -> tuple[Tensor, Tensor]:
+        """Rows of that table and their weights, (N * H * W, 4) each: the four pixels around each position."""
+        count, _, height, width = self.flow.shape
+        line = width + 3
+        y, below = _before(self.flow[:, 1], torch.arange(height).view(1, height, 1), height)
+        x, right = _before(self.flow[:, 0], torch.arange(width).view(1, 1, width), width)
+        first = torch.arange(count, dtype=torch.int32).view(count, 1, 1) * ((height + 3) * line) + y * line + x
+        corners = first[..., None] + torch.tensor((0, 1, line, line + 1), dtype=torch.int32)
+        both = below * right
+        weights = torch.stack((1 - below - right + both, right - both, below - both, both), dim=-1)
+        return corners.view(-1, 4), weights.view(-1, 4)
 
 
 def _before(flow: Tensor, start: Tensor, side: int) -> tuple[Tensor, Tensor]:

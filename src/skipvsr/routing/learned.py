@@ -156,14 +156,14 @@ class DifferenceThreshold:
         threshold: alpha; a block runs where the score exceeds it.
         cell_px: side of a cell.
         account: chooses the threshold anew for every pass in which it counts.
-        align: brings the previous frame's feature onto this one, given the flow in cells; None compares it as it lies
-            (`raw`, the paper's words).
+        align: given the flow in cells, makes what brings a feature of the previous frame onto this one; None compares it as
+            it lies (`raw`, the paper's words).
     """
 
     score: Callable[[str, Tensor], Tensor]
     threshold: float
     cell_px: int = CELL_PX
-    align: Callable[[Tensor, Tensor], Tensor] | None = None
+    align: Callable[[Tensor], Callable[[Tensor], Tensor]] | None = None
     account: Account | None = None
     _before: dict[Direction, dict[int, Tensor]] = field(default_factory=dict, init=False, repr=False)
 
@@ -174,7 +174,7 @@ class DifferenceThreshold:
         if step.flow is None:
             self._before[step.direction] = {}
         before = self._before.setdefault(step.direction, {})
-        flow = None if step.flow is None or self.align is None else self._cells(step.flow) / self.cell_px
+        align = None if step.flow is None or self.align is None else self.align(self._cells(step.flow) / self.cell_px)
         if self.account is not None and before:
             self.threshold = self.account.threshold(step.direction)
 
@@ -183,8 +183,8 @@ class DifferenceThreshold:
             before[block] = now.clone() if self.cell_px == 1 else now
             if previous is None:
                 return step.everywhere(True)
-            if flow is not None and self.align is not None:
-                previous = self.align(previous, flow)
+            if align is not None:
+                previous = align(previous)
             difference = step.grid.pool((now.float() - previous.float()).abs(), self.cell_px)
             return self.score(step.direction, difference) > self.threshold
 

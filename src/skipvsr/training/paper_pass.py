@@ -14,7 +14,7 @@ from torch import Tensor
 from skipvsr.inference import masked
 from skipvsr.inference.routed import RoutedTrunks
 from skipvsr.models.blocks import ResidualBlock, Trunk
-from skipvsr.models.flow import warp
+from skipvsr.models.flow import Warp
 from skipvsr.models.router import MaskGenerator
 from skipvsr.models.vsr import SkipVSR
 from skipvsr.routing.grid import TileGrid
@@ -243,4 +243,4 @@ def mask_generator(network: SkipVSR) -> MaskGenerator:
 
 def _difference_policy(ask: Callable[[str, Tensor], Tensor], method: PaperMethod) -> DifferenceThreshold:
     """Blocks run where `ask` says 1, and not where it says 0."""
-    return DifferenceThreshold(ask, 0.5, method.cell_px, warp if method.warped else None)
+    return DifferenceThreshold(ask, 0.5, method.cell_px, Warp if method.warped else None)
