@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -206,8 +207,16 @@ def target_distances(
     grid = TileGrid.of(taught.lr.shape[-2], taught.lr.shape[-1], tile_px)
     blocks = student.config.blocks
 
-    def decibels(own: Tensor, target: Tensor, frame: int) -> Tensor:
-        return (tile_psnr(own, gt[:, frame], grid) - tile_psnr(target, gt[:, frame], grid)).square()
+    def quality(result: Tensor, frame: int) -> Tensor:
+        return tile_psnr(result, gt[:, frame], grid)
+
+    @cache
+    def taught_quality(place: Place, layer: int) -> Tensor:
+        return quality(interim_result(taught.network, taught, place, taught.features[place][layer]), place[1])
+
+    @cache
+    def whole_distance(frame: int) -> Tensor:
+        return (quality(made.result[:, frame], frame) - quality(taught.result[:, frame], frame)).square()
 
     def distance(direction: Direction, frame: int, block: int) -> Tensor:
         place: Place = (direction, frame)
@@ -218,10 +227,10 @@ def target_distances(
             case "feature":
                 return feature_distance(mine[blocks], theirs[blocks], grid)
             case "psnr-interval":
-                own = interim_result(student, taught, place, mine[block])
-                return decibels(own, interim_result(taught.network, taught, place, theirs[layer]), frame)
+                own = quality(interim_result(student, taught, place, mine[block]), frame)
+                return (own - taught_quality(place, layer)).square()
             case "psnr":
-                return decibels(made.result[:, frame], taught.result[:, frame], frame)
+                return whole_distance(frame)
 
     return {place: distance(*place) for place in made.scores}
 
