@@ -116,6 +116,21 @@ def test_everything_at_its_smallest(data: Path, tmp_path: Path, capsys: pytest.C
     assert (tmp_path / "table1.md").read_bytes() == b"kept"
     assert said == []
     (tmp_path / "table1.md").write_bytes(table1)
+    # What is not trained to its end is left out where that is asked for, and needed nowhere else.
+    (tmp_path / "runs/paper-raw/0-skip/finished.json").rename(tmp_path / "kept.json")
+    capsys.readouterr()
+    assert run("reproduce", "ablations", "curves", *words, "--trained-only") == 0
+    assert "paper-raw is not trained: left out" in capsys.readouterr().err
+    labels = [row[0] for row in json.loads((tmp_path / "ablations.json").read_text())["rows"]]
+    assert "literal equation 7" in labels
+    assert "difference as it lies" not in labels
+    names = [curve["name"] for curve in json.loads((tmp_path / "curves.json").read_text())["curves"]]
+    assert "paper-literal" in names
+    assert "paper-raw" not in names
+    (tmp_path / "kept.json").rename(tmp_path / "runs/paper-raw/0-skip/finished.json")
+    untrained = Experiment(PRESETS["smoke"], data, tmp_path / "empty", trained_only=True)
+    with pytest.raises(ConfigError, match="backbone is not trained to its end"):
+        reproduce(["fig1"], untrained)
     # A network that was trained elsewhere.
     assert run("reproduce", "fig1", *words, "--checkpoints", f"backbone={tmp_path}/runs/backbone/1-backbone/best") == 0
     assert run("reproduce", "fig1", *words, "--checkpoints", "network=x") != 0

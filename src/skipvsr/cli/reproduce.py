@@ -45,6 +45,11 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         help="use these trained models instead of training them, as in backbone=runs/base/best; networks of columns with "
         "other training data have it in their name, as in backbone-vimeo-bd",
     )
+    parser.add_argument(
+        "--trained-only",
+        action="store_true",
+        help="train nothing: leave out variants and seeds that are not trained to their end yet",
+    )
     add_json(parser)
     parser.set_defaults(command=command)
     return parser
@@ -70,7 +75,9 @@ def command(args: argparse.Namespace) -> None:
 
     out = args.out or Path("runs") / f"reproduce-{args.preset}"
     group = ProcessGroup.of_launcher(cpu=not torch.cuda.is_available())
-    experiment = Experiment(find_preset(args.preset), args.data, out, _checkpoints(args.checkpoints), say, group)
+    experiment = Experiment(
+        find_preset(args.preset), args.data, out, _checkpoints(args.checkpoints), say, group, args.trained_only
+    )
     files = [str(path) for path in reproduce(args.names, experiment)]
     if group.index:
         return  # of several processes, the first shows

@@ -117,6 +117,10 @@ class Evaluation:
         self._write()
         return self._rows[setting]
 
+    def knows(self, setting: Setting) -> bool:
+        """Whether all clips have been measured at a setting."""
+        return all((setting, clip.name) in self._done for clip in self._clips)
+
     def _rounds(self) -> list[list[Clip]]:
         """The clips, as many at a time as there are processes."""
         return [

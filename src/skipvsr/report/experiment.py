@@ -14,6 +14,7 @@ from skipvsr.data.clips import Clip
 from skipvsr.data.datasets import find_clips
 from skipvsr.data.degradations import Degradation
 from skipvsr.data.pairs import Pairs, lr_gt_clip
+from skipvsr.errors import ConfigError
 from skipvsr.evaluation.measures import Measures
 from skipvsr.evaluation.results import Evaluation, ProcessGroup
 from skipvsr.evaluation.scores import Row
@@ -26,7 +27,9 @@ from skipvsr.models.vsr import SkipVSR
 from skipvsr.report.presets import Preset, TestSet
 from skipvsr.report.thresholds import find_threshold, one_window, sorted_scores
 from skipvsr.report.variants import check_names, checkpoint_name, seeds_of, training_of
+from skipvsr.training.config import TrainingConfig
 from skipvsr.training.loop import train
+from skipvsr.training.state import read_finished
 
 # The ratios of active blocks that give the paper's six costs (100, 96, 88, 78, 63, 43 %); the rest of the cost, about a quarter
 # (trunk inputs and reconstruction), is never skipped.
@@ -49,6 +52,8 @@ class Experiment:
         checkpoints: trained models by name (`variants.checkpoint_name`), used instead of training them.
         say: called with a line of text before each step.
         group: the processes that share clips and batches; the first one writes.
+        trained_only: train nothing; variants and seeds that are not trained to their end are left out of tables and curves
+            that can do without them.
 
     Raises:
         ConfigError: a checkpoint for a network that the preset does not have.
@@ -60,6 +65,7 @@ class Experiment:
     checkpoints: Mapping[str, Path] = field(default_factory=dict)
     say: Callable[[str], object] = print
     group: ProcessGroup = field(default_factory=ProcessGroup)
+    trained_only: bool = False
     _models: dict[tuple[str, str, int], SkipVSR] = field(default_factory=dict, init=False)
     _evaluations: dict[str, Evaluation] = field(default_factory=dict, init=False)
     _scores: dict[str, Tensor] = field(default_factory=dict, init=False)
@@ -71,7 +77,15 @@ class Experiment:
     def seeds(self, variant: str, test: TestSet) -> tuple[int, ...]:
         """The seeds with which a variant is trained for a column; one for a network that was given."""
         given = checkpoint_name(self.preset, variant, test.recipe) in self.checkpoints
-        return self.preset.seeds[:1] if given else seeds_of(self.preset, variant)
+        seeds = self.preset.seeds[:1] if given else seeds_of(self.preset, variant)
+        return tuple(seed for seed in seeds if self._usable(variant, test.recipe, seed)) if self.trained_only else seeds
+
+    def has(self, variant: str) -> bool:
+        """Whether there is a network of a variant for the first column, or it may be trained."""
+        there = bool(self.seeds(variant, self.preset.tests[0]))
+        if not there:
+            self.tell(f"{variant} is not trained: left out")
+        return there
 
     def model(self, variant: str, test: TestSet | None = None, seed: int | None = None) -> SkipVSR:
         """The network of a variant for a column (the first), trained."""
@@ -85,6 +99,13 @@ class Experiment:
         """The scores of a variant (or "bicubic") at a setting on a test set, one for each seed."""
         seeds = (0,) if variant == "bicubic" else self.seeds(variant, test)
         return [self._row(variant, seed, setting, test, with_ssim) for seed in seeds]
+
+    def row_near(self, variant: str, ratio: float, test: TestSet, tiling: Tiling = "patch") -> Row:
+        """The scores of the first seed where about a ratio of the blocks runs: the quantile of the scores, as it comes."""
+        seed = self.seeds(variant, test)[0]
+        scores = self._router_scores(variant, seed, test, tiling)
+        setting = Setting("threshold", float(scores[int(ratio * len(scores))]), tiling)
+        return self._row(variant, seed, setting, test, False)
 
     def rows_at(
         self, variant: str, ratio: float, test: TestSet, tiling: Tiling = "patch", *, with_ssim: bool = True
@@ -137,6 +158,13 @@ class Experiment:
             self.say(text)
 
     def _row(self, variant: str, seed: int, setting: Setting, test: TestSet, with_ssim: bool) -> Row:
+        evaluation = self._evaluation(variant, seed, test, True)
+        if not with_ssim and not evaluation.knows(setting):
+            evaluation = self._evaluation(variant, seed, test, False)
+        self.tell(f"measuring {variant}, seed {seed}, {setting.label}, on {test.name}")
+        return evaluation.row(setting)
+
+    def _evaluation(self, variant: str, seed: int, test: TestSet, with_ssim: bool) -> Evaluation:
         name = f"{variant}-{seed}-{test.name}{'' if with_ssim else ' PSNR'}".replace(" ", "-")
         if name not in self._evaluations:
             folder = self.out / "results"
@@ -150,8 +178,7 @@ class Experiment:
                 variant, model, test.name, self._clips(test), Pairs(self._degradation(test)), measures=measures,
                 path=folder / f"{name}.json", command=f"skipvsr reproduce --preset {self.preset.name}", group=self.group,
             )  # fmt: skip
-        self.tell(f"measuring {variant}, seed {seed}, {setting.label}, on {test.name}")
-        return self._evaluations[name].row(setting)
+        return self._evaluations[name]
 
     def _router_scores(self, variant: str, seed: int, test: TestSet, tiling: Tiling) -> Tensor:
         key = f"{variant} {seed} {test.name} {tiling}"
@@ -173,12 +200,24 @@ class Experiment:
         name = checkpoint_name(self.preset, variant, recipe)
         if name in self.checkpoints:
             return self.checkpoints[name]
-        first = self.preset.seeds[0]
-        backbone = self.out if variant == "backbone" else self._trained("backbone", recipe, first)
-        run = self.out / "runs" / (name if seed == first else f"{name}-seed-{seed}")
-        config = training_of(self.preset, variant, self.preset.recipe(recipe), self.data, backbone, seed)
+        if self.trained_only and not self._usable(variant, recipe, seed):
+            raise ConfigError(f"{name} is not trained to its end in {self.out}; leave --trained-only out to train it")
+        run, config = self._training(variant, recipe, seed)
         self.tell(f"training {run.name}")
         return train(config, run, resume=True)[-1].best
+
+    def _usable(self, variant: str, recipe: str, seed: int) -> bool:
+        if checkpoint_name(self.preset, variant, recipe) in self.checkpoints:
+            return True
+        run, config = self._training(variant, recipe, seed)
+        return read_finished(run / f"{len(config.stages) - 1}-{config.stages[-1].kind}") is not None
+
+    def _training(self, variant: str, recipe: str, seed: int) -> tuple[Path, TrainingConfig]:
+        """The folder of a run, and its configuration."""
+        first, name = self.preset.seeds[0], checkpoint_name(self.preset, variant, recipe)
+        backbone = self.out if variant == "backbone" else self._trained("backbone", recipe, first)
+        run = self.out / "runs" / (name if seed == first else f"{name}-seed-{seed}")
+        return run, training_of(self.preset, variant, self.preset.recipe(recipe), self.data, backbone, seed)
 
 
 def _upscaler(model: SkipVSR, compute: ComputeOptions, policy: Callable) -> Upscaler:

@@ -89,10 +89,12 @@ def curves(experiment: Experiment, stem: Path) -> list[Path]:
     test = experiment.preset.tests[0]
     lines: dict[str, list[Row]] = {}
     for variant in variants(experiment.preset):
-        if variant == "ours" or variant.startswith("paper"):
-            lines[variant] = [
-                experiment.rows_at(variant, ratio, test, with_ssim=False)[0] for ratio in (*_CURVE_RATIOS, 1.0)
+        if (variant == "ours" or variant.startswith("paper")) and experiment.has(variant):
+            # Those of the tables, and one that need not be at a ratio.
+            found = [
+                experiment.rows_at(variant, ratio, test, with_ssim=False)[0] for ratio in (*_CURVE_RATIOS[:2], 1.0)
             ]
+            lines[variant] = [*found[:2], experiment.row_near(variant, _CURVE_RATIOS[2], test), found[2]]
     for variant in ("paper", "backbone"):
         for policy in ("random", "shallow", "deep"):
             settings = [Setting(policy, ratio, "patch") for ratio in _CURVE_RATIOS]  # pyright: ignore[reportArgumentType]
@@ -100,11 +102,11 @@ def curves(experiment: Experiment, stem: Path) -> list[Path]:
                 experiment.rows(variant, setting, test, with_ssim=False)[0]
                 for setting in (*settings, Setting("full", 1.0, "patch"))
             ]
-    found = [
+    drawn = [
         RatioCurve(name, [row.active_ratio for row in rows], [row.psnr_rgb for row in rows])
         for name, rows in lines.items()
     ]
-    return ratio_curves(stem, found, f"RGB PSNR on {test.name} (dB)")
+    return ratio_curves(stem, drawn, f"RGB PSNR on {test.name} (dB)")
 
 
 def fig5(experiment: Experiment, stem: Path) -> list[Path]:

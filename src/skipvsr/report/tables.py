@@ -205,6 +205,8 @@ def _ablation(experiment: Experiment, title: str, what: str, lines: list[tuple[s
     test = experiment.preset.tests[0]
     rows = []
     for label, variant, paper in lines:
+        if not experiment.has(variant):
+            continue
         full = experiment.rows(variant, _PATCH_FULL, test)
         half = experiment.rows_at(variant, HALF, test, with_ssim=False)
         quarter = experiment.rows_at(variant, BUDGETS[5], test, with_ssim=False)
