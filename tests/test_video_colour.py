@@ -256,6 +256,15 @@ def test_what_is_left_open_is_chosen_by_depth_width_and_container():
     assert choose_encoder(EncodeOptions(), 256, 128, container=".webm").codec == "libvpx-vp9"
 
 
+def test_encoders_are_fast_unless_something_else_is_asked_for():
+    assert choose_encoder(EncodeOptions(), 256, 128).options["preset"] == "faster"
+    deep = choose_encoder(EncodeOptions(), 256, 128, deep=True).options
+    assert (deep["preset"], deep["x265-params"]) == ("fast", "log-level=error")
+    for depth in (False, True):
+        assert choose_encoder(EncodeOptions(preset="slow"), 256, 128, deep=depth).options["preset"] == "slow"
+    assert "preset" not in choose_encoder(EncodeOptions(), 256, 128, container=".webm").options
+
+
 @pytest.mark.parametrize("transfer", [PQ, HLG])
 def test_hdr_stays_hdr(tmp_path: Path, transfer: int):
     display = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)"

@@ -118,7 +118,9 @@ def _add_encoding(group: Any) -> None:
     group.add_argument("--crf", type=int, metavar="N", help="constant rate factor, lower is better (visually lossless)")
     group.add_argument("--pixel-format", metavar="FMT", help="FFmpeg's name (yuv420p; yuv420p10le)")
     group.add_argument(
-        "--encoder-preset", metavar="NAME", help="speed of the encoder against size, as the encoder calls it (medium)"
+        "--encoder-preset",
+        metavar="NAME",
+        help="speed of the encoder against size, as the encoder calls it (x264: faster; x265: fast)",
     )
     group.add_argument(
         "--audio", choices=AUDIO, default="copy",

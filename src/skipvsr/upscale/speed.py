@@ -15,8 +15,8 @@ Step = Literal["flow", "backward", "forward"]
 _FLOW_WEIGHT, _RECONSTRUCTION_WEIGHT = 2.5, 1.5
 # Multiply-accumulates a pixel whose time everything else takes: warping, converting, copying.
 _OVERHEAD_MACS = 4_000
-# Seconds of one core for an output pixel in H.264, visually lossless, at the encoder's medium speed: a rough figure.
-_ENCODE_CORE_SECONDS = 80e-9
+# Seconds of one core for an output pixel in H.264, as it is encoded by default: a rough figure.
+_ENCODE_CORE_SECONDS = 50e-9
 _ENCODE_CORES = 8
 # Frames that an encoder holds before it gives the first: it looks ahead, and works on several.
 ENCODER_DELAY = 48

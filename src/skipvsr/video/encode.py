@@ -27,7 +27,8 @@ class EncodeOptions:
             known here, otherwise the encoder's own default.
         pixel_format: FFmpeg's name; None: yuv420p, and yuv420p10le for sources of more than 8 bits or in HDR; or what the
             encoder has of that depth.
-        preset: the encoder's name for its speed; None: its own default ("medium" for x264 and x265).
+        preset: the encoder's name for its speed; None: "faster" for x264 and "fast" for x265, which share the
+            cores with the network (docs/speed.md), and the others' own default.
         audio: what becomes of sound: "copy", packet for packet; "aac", "opus" or "flac": what is not that already is
             converted to it; "none": left out.
         subtitles: False: left out.
@@ -63,8 +64,8 @@ class _Known:
 
 
 _KNOWN = {
-    "libx264": _Known("crf", 16),
-    "libx265": _Known("crf", 18, (("x265-params", "log-level=error"),)),
+    "libx264": _Known("crf", 16, (("preset", "faster"),)),
+    "libx265": _Known("crf", 18, (("preset", "fast"), ("x265-params", "log-level=error"))),
     "libsvtav1": _Known("crf", 20),
     "libaom-av1": _Known("crf", 18),
     "libvpx-vp9": _Known("crf", 18, (("b", "0"),)),
