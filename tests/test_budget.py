@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -50,6 +50,7 @@ class Video:
     seed: int = 0
     thresholds: list[float] = field(default_factory=list)
     ratios: list[float] = field(default_factory=list)
+    depths: list[tuple[Direction, int | None]] = field(default_factory=list)
 
     def gains(self, direction: Direction, frame: int) -> torch.Tensor:
         seed = [self.seed, frame, direction == "forward"]
@@ -69,10 +70,16 @@ class Video:
 
     def _pass(self, account: BudgetAccount, direction: Direction, number: int, foreseen: bool) -> None:
         gains = self.gains(direction, number)
-        threshold = account.threshold(direction, ratio_above(gains, GRID.pixels()) if foreseen else None)
-        trunk = TracedTrunk(number, direction, (gains > threshold).transpose(0, 1), GRID)
+        depth = account.depth(direction, BLOCKS)
+        if depth is None:
+            threshold = account.threshold(direction, ratio_above(gains, GRID.pixels()) if foreseen else None)
+            runs = (gains > threshold).transpose(0, 1)
+            self.thresholds.append(threshold)
+        else:
+            runs = (torch.arange(BLOCKS) < depth).view(-1, 1, 1, 1).expand(-1, 1, GRID.rows, GRID.columns)
+        trunk = TracedTrunk(number, direction, runs, GRID)
         account.add(trunk)
-        self.thresholds.append(threshold)
+        self.depths.append((direction, depth))
         self.ratios.append(trunk.active_ratio)
 
 
@@ -106,6 +113,44 @@ def test_the_budget_is_spent_where_gains_are_not_known_before(name: str, frames:
         account = BudgetAccount(table, budget)
         Video(UNLIKE[name]).play(account, range(frames), foreseen=False)
         assert account.tally.active_ratio == pytest.approx(budget, abs=SLACK + 0.15 / frames), budget
+
+
+@pytest.mark.parametrize("frames", [1, 3, 8, 30, 100])
+@pytest.mark.parametrize("name", list(UNLIKE))
+def test_the_budget_is_spent_where_the_backward_trunk_yields_first(name: str, frames: int):
+    table = replace(table_of({"backward": 0.5, "forward": 2.0}), least_backward=1)
+    for budget in (0.05, 0.25, 0.5, 0.75, 0.9):
+        account, video = BudgetAccount(table, budget), Video(UNLIKE[name])
+        video.play(account, range(frames))
+        # Blocks are whole: of a window's backward passes, one may have one less than would fit.
+        assert account.tally.active_ratio == pytest.approx(budget, abs=SLACK + 0.12 / frames), budget
+
+
+def test_which_blocks_run_where_the_backward_trunk_yields_first():
+    """Of 12 backward and 8 forward passes with 5 blocks each."""
+    table = replace(table_of({"backward": 0.5, "forward": 2.0}), least_backward=1)
+
+    def depths(budget: float, frames: int = 8) -> tuple[list[int | None], set[int | None]]:
+        video = Video(UNLIKE["as the table has it"])
+        account = BudgetAccount(table, budget)
+        account.begin_window(frames + 4, frames)
+        for number in range(frames + 4):
+            video._pass(account, "backward", number, True)
+        for number in range(frames):
+            video._pass(account, "forward", number, True)
+        backward = [depth for direction, depth in video.depths if direction == "backward"]
+        return backward, {depth for direction, depth in video.depths if direction == "forward"}
+
+    # 0.9 of 100 blocks: all 40 of the forward trunk, and 50 in 12 passes.
+    assert depths(0.9) == ([4] * 10 + [5] * 2, {5})
+    assert depths(0.64) == ([2] * 12, {5})
+    # 30 blocks: 12 backward, 18 by the threshold.
+    assert depths(0.3) == ([1] * 12, {None})
+    # Less than a block for each pass.
+    assert depths(0.1) == ([0] * 12, {None})
+    assert depths(1.0) == ([5] * 12, {5})
+    # Of a table that does not say so, a threshold serves both.
+    assert BudgetAccount(replace(table, least_backward=0), 0.5).depth("backward", BLOCKS) is None
 
 
 def test_one_threshold_holds_for_both_directions_of_a_video_like_those_of_the_table():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -29,7 +30,7 @@ from skipvsr.inference.windows import Windows
 from skipvsr.models.router import Calibration, GainRouter
 from skipvsr.models.vsr import SkipVSR, VSRConfig
 from skipvsr.routing.learned import DifferenceThreshold, GainThreshold, ask
-from skipvsr.routing.policies import FixedBlocks, all_blocks
+from skipvsr.routing.policies import Decide, FixedBlocks, TrunkStep, all_blocks, first_blocks
 from skipvsr.routing.trace import RoutingTrace, Tally
 from tests.conftest import make_network
 from tests.media import make_video, picture
@@ -216,6 +217,56 @@ def test_calibration_gives_the_budgets_it_says():
     list(skipvsr.upscale_frames(moving(4, seed=0), network, threshold=table.thresholds[1], trace=trace))
     ran = [trunk.active_ratio for trunk in trace.trunks if trunk.direction == "forward"]
     assert sum(ran) / len(ran) == pytest.approx(table.forward[1], abs=0.08)
+
+
+def test_a_budget_takes_from_the_backward_trunk_first(monkeypatch: pytest.MonkeyPatch):
+    """As many of its blocks as are left run everywhere; above that the router is not asked, below it in the forward trunk."""
+    network = routed_network(replace(TABLE, least_backward=1))
+    compute = ComputeOptions(budget=0.75, rest=False)
+    stream = StreamOptions(window=6, lookahead=0, scene_detection=False)
+    clip = moving(6)
+    asked: list[str] = []
+    monkeypatch.setattr(GainRouter, "forward", recording(GainRouter.forward, asked))
+    trace = RoutingTrace()
+    found = torch.stack(list(Upscaler(network, compute, stream).stream(clip, trace)))
+    assert asked == []
+    assert {trunk.active_ratio for trunk in trace.trunks if trunk.direction == "backward"} == {0.5}
+    assert {trunk.active_ratio for trunk in trace.trunks if trunk.direction == "forward"} == {1.0}
+
+    def by_hand(step: TrunkStep) -> Decide:
+        return first_blocks(step, 2 if step.direction == "backward" else 4)
+
+    expected = torch.stack(list(Upscaler(network, ComputeOptions(), stream, policy=lambda: by_hand).stream(clip)))
+    torch.testing.assert_close(found, expected)
+    trace = RoutingTrace()
+    list(Upscaler(network, replace(compute, budget=0.4), stream).stream(clip, trace))
+    assert set(asked) == {"forward"}
+    assert {trunk.active_ratio for trunk in trace.trunks if trunk.direction == "backward"} == {0.25}
+    assert sum(trunk.active_ratio for trunk in trace.trunks) / 12 == pytest.approx(0.4, abs=0.02)
+
+
+def recording(forward: Callable[..., torch.Tensor], asked: list[str]) -> Callable[..., torch.Tensor]:
+    """The router, which notes the directions that it is asked about."""
+
+    def ask_and_note(self: GainRouter, direction: str, *seen: object) -> torch.Tensor:
+        asked.append(direction)
+        return forward(self, direction, *seen)
+
+    return ask_and_note
+
+
+def test_how_few_backward_blocks_is_part_of_the_table():
+    network, clips = routed_network(), [moving(3)]
+    table = calibrate(network, clips, 8, budgets=(0.5,), least_backward=2)
+    assert table.least_backward == 2
+    assert Calibration.from_dict(table.to_dict()) == table
+    assert "least_backward" not in TABLE.to_dict()
+    with pytest.raises(ConfigError, match="-1 backward blocks"):
+        replace(TABLE, least_backward=-1)
+    with pytest.raises(ConfigError, match="5 backward blocks of 4; give fewer"):
+        calibrate(network, clips, 8, least_backward=5)
+    with pytest.raises(ConfigError, match="decides about both trunks"):
+        calibrate(make_network(replace(CONFIG, router="paper"), seed=2), clips, 8, least_backward=1)
 
 
 def test_the_papers_router_is_calibrated_too():

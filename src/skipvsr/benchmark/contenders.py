@@ -19,7 +19,7 @@ from skipvsr.inference.precision import half_precisions
 from skipvsr.inference.upscaler import Upscaler
 from skipvsr.models.vsr import SkipVSR
 
-BUDGETS = (0.5, 0.25)
+BUDGETS = (0.6, 0.5, 0.25)
 
 
 @dataclass(frozen=True)

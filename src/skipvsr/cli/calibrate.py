@@ -39,6 +39,10 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--degradation", choices=DEGRADATIONS, default="bi", help="how low-resolution frames are made (%(default)s)"
     )
+    parser.add_argument(
+        "--least-backward", type=int, default=0, metavar="N",
+        help="budgets take from the backward trunk first, until N of its blocks run everywhere (0: one threshold for both)",
+    )  # fmt: skip
     parser.add_argument("--int8", action="store_true", help="measure the ranges for 8 bit; thresholds stay as they are")
     add_json(parser)
     parser.set_defaults(command=command)
@@ -74,7 +78,7 @@ def _thresholds(args: argparse.Namespace, network: SkipVSR, clips: list[Tensor],
     from skipvsr.checkpoints.native import store_table
     from skipvsr.evaluation.calibrate import calibrate
 
-    table = calibrate(network, clips, args.tile_size, on_pass=advance)
+    table = calibrate(network, clips, args.tile_size, least_backward=args.least_backward, on_pass=advance)
     store_table(args.model, table)
     lines = [f"{args.model}: calibrated on {len(clips)} clips, with tiles of up to {table.tile_px} px"]
     for budget, threshold in zip(table.budgets, table.thresholds, strict=True):

@@ -44,6 +44,7 @@ def calibrate(
     tile_px: int,
     *,
     budgets: Sequence[float] = BUDGETS,
+    least_backward: int = 0,
     on_pass: Callable[[int, int], object] | None = None,
 ) -> Calibration:
     """Measure the thresholds that spend the budgets, on whole clips, each counted equally.
@@ -57,6 +58,7 @@ def calibrate(
         clips: low-resolution clips (T, 3, H, W), RGB in [0, 1].
         tile_px: most pixels a side of a tile.
         budgets: ratios of the residual blocks' work in (0, 1), rising.
+        least_backward: for the table, which says what it is.
         on_pass: called with the number of passes over a clip done and of all.
 
     Raises:
@@ -67,6 +69,10 @@ def calibrate(
     if not clips:
         raise ConfigError("there are no clips to calibrate on")
     gains = predicted_gains(model)
+    if least_backward and gains is None:
+        raise ConfigError("the paper's router decides about both trunks; leave the backward blocks out")
+    if least_backward > model.config.blocks:
+        raise ConfigError(f"{least_backward} backward blocks of {model.config.blocks}; give fewer")
     passes = HALVINGS * len(budgets) if gains is None else 1 + len(budgets)
     runs = _Runs(model, clips, tile_px, passes * len(clips), on_pass)
     found = _bisected_thresholds(runs, budgets) if gains is None else _gain_thresholds(runs, gains, budgets)
@@ -84,6 +90,7 @@ def calibrate(
         tuple(point.threshold for point in points),
         tuple(point.backward for point in points),
         tuple(point.forward for point in points),
+        least_backward,
     )
 
 

@@ -20,6 +20,8 @@ _HALVINGS = 40
 # Logarithms of a threshold beyond the table, within which one is looked for.
 _BEYOND = 6.0
 _DEFAULT_SLOPE = 0.25
+# Of a number of blocks.
+_ROUNDING = 1e-6
 
 
 @dataclass
@@ -36,6 +38,9 @@ class BudgetAccount:
 
     From the second window on, the threshold is that of the windows before, as long as the account ends within 1 % of what it
     should be: content that changes may spend more or less for a while.
+
+    A model may say that few blocks do for its backward trunk (`Calibration.least_backward`). Then that trunk has a number of
+    blocks everywhere, as many as are left when the forward trunk has all of its own, and the threshold is the forward trunk's.
 
     It is a `Trace`, too: what ran is added to it.
 
@@ -94,6 +99,18 @@ class BudgetAccount:
             log = min(max(self._steady, lowest), self._log_that_spends(spent, allowed - slack))
         self._chosen = log
         return 0.0 if log <= self._range[0] else math.exp(log)
+
+    def depth(self, direction: Direction, blocks: int) -> int | None:
+        """See `skipvsr.routing.learned.Account`."""
+        least = self.calibration.least_backward
+        if not least:
+            return None
+        allowed = self.budget * self._end - self.tally.ratios
+        backward, forward = self._left.get("backward", 0), self._left.get("forward", 0)
+        if direction == "forward":
+            return blocks if allowed >= (1 - SLACK) * (backward + forward) else None
+        affordable = math.floor((allowed - forward) * blocks / max(backward, 1) + _ROUNDING)
+        return min(max(affordable, least if self.budget * blocks >= least else 0), blocks)
 
     def add(self, trunk: TracedTrunk) -> None:
         """A pass ran."""

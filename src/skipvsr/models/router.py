@@ -36,6 +36,8 @@ class Calibration:
         thresholds: the threshold of each, above 0, falling.
         backward, forward: the ratio that ran in either direction at each threshold, in [0, 1], not falling; empty where they
             were not measured.
+        least_backward: a budget takes blocks from the backward trunk first, everywhere alike, until no more than so many of
+            them run, and only then from the forward trunk, by the threshold; 0: by one threshold from both.
 
     Raises:
         ConfigError: anything else.
@@ -46,8 +48,13 @@ class Calibration:
     thresholds: tuple[float, ...]
     backward: tuple[float, ...] = ()
     forward: tuple[float, ...] = ()
+    least_backward: int = 0
 
     def __post_init__(self) -> None:
+        if self.least_backward < 0:
+            raise ConfigError(
+                f"the calibration table leaves {self.least_backward} backward blocks; it must be 0 or more"
+            )
         rising = all(one < two for one, two in pairwise((0.0, *self.budgets, 1.0)))
         falling = all(one > two for one, two in pairwise((math.inf, *self.thresholds, 0.0)))
         if not (self.budgets and rising and falling and len(self.budgets) == len(self.thresholds) and self.tile_px > 0):
@@ -75,7 +82,10 @@ class Calibration:
         """The inverse of `to_dict`. Raises ConfigError."""
         try:
             directions = (tuple(values.get(name, ())) for name in ("backward", "forward"))
-            return cls(int(values["tile_px"]), tuple(values["budgets"]), tuple(values["thresholds"]), *directions)
+            return cls(
+                int(values["tile_px"]), tuple(values["budgets"]), tuple(values["thresholds"]), *directions,
+                least_backward=int(values.get("least_backward", 0)),
+            )  # fmt: skip
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"the calibration table is damaged ({error})") from error
 
@@ -87,6 +97,7 @@ class Calibration:
             "budgets": list(self.budgets),
             "thresholds": list(self.thresholds),
             **{name: ratios for name, ratios in directions.items() if ratios},
+            **({"least_backward": self.least_backward} if self.least_backward else {}),
         }
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from skipvsr.errors import ConfigError
 from skipvsr.routing.grid import TileGrid
-from skipvsr.routing.policies import Decide, TrunkStep, all_blocks, by_depth, check_ratio
+from skipvsr.routing.policies import Decide, TrunkStep, all_blocks, by_depth, check_ratio, first_blocks
 from skipvsr.terms import Direction
 
 # Side of the cells in which the paper's router remembers the features of the previous frame.
@@ -45,6 +45,10 @@ class Account(Protocol):
         """
         ...
 
+    def depth(self, direction: Direction, blocks: int) -> int | None:
+        """How many of its blocks a pass that is about to run has everywhere; None: as the threshold says."""
+        ...
+
 
 @dataclass
 class GainThreshold:
@@ -66,6 +70,9 @@ class GainThreshold:
     def __call__(self, step: TrunkStep) -> Decide:
         if self.account is None:
             return by_depth((self._worth(step) > self.threshold).sum(dim=1)) if self.threshold else all_blocks(step)
+        depth = self.account.depth(step.direction, step.blocks)
+        if depth is not None:
+            return first_blocks(step, depth)
         gains = self._worth(step).float()
         # Of all that a trunk's step does, the account alone waits for a GPU. What it fetched says the depths, too.
         known = gains.detach().cpu()

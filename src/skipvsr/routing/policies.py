@@ -97,11 +97,16 @@ class ByDepth:
 
 def all_blocks(step: TrunkStep) -> Decide:
     """Everything runs, but what rests."""
+    return first_blocks(step, step.blocks)
+
+
+def first_blocks(step: TrunkStep, count: int) -> Decide:
+    """The first blocks run everywhere, but what rests."""
     if step.still is not None:
-        return ByDepth(step.blocks * (~step.still.resting).int())
+        return ByDepth(count * (~step.still.resting).int())
     shape = (step.frame.shape[0], step.grid.rows, step.grid.columns)
-    known = torch.full(shape, step.blocks, dtype=torch.int32)
-    return ByDepth(torch.full(shape, step.blocks, dtype=torch.int32, device=step.frame.device), known)
+    known = torch.full(shape, count, dtype=torch.int32)
+    return ByDepth(torch.full(shape, count, dtype=torch.int32, device=step.frame.device), known)
 
 
 def by_depth(depth: Tensor, known: Tensor | None = None) -> Decide:
