@@ -155,7 +155,7 @@ def test_everything_runs_in_turn(monkeypatch: pytest.MonkeyPatch, tmp_path, caps
     assert done[-1] == 1.0
     files = draw_waterfall(tmp_path / "figure.png", "compact", found)
     assert [file.suffix for file in files] == [".png", ".svg", ".json"]
-    assert json.loads(files[2].read_text())["rows"][5]["name"] == "25% of the blocks"
+    assert json.loads(files[2].read_text())["rows"][6]["name"] == "25% of the blocks"
     words = ("--size", "48x32", "--frames", "1", "--rounds", "1", "--no-growth", "--precision", "fp32")
     assert run("benchmark", *words, "--output", tmp_path / "found.json") == 0
     lines = capsys.readouterr().out.splitlines()
