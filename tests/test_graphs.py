@@ -22,7 +22,7 @@ from skipvsr.inference.policies import predicted_gains
 from skipvsr.inference.routed import RunBlocks
 from skipvsr.inference.triton_blocks import LaunchSettings, Plan, TritonBlocks
 from skipvsr.models.blocks import ResidualBlock
-from skipvsr.models.flow import warp
+from skipvsr.models.flow import Warp
 from skipvsr.models.router import MaskGenerator
 from skipvsr.models.vsr import SkipVSR, VSRConfig
 from skipvsr.routing.grid import TileGrid
@@ -248,7 +248,7 @@ def test_blocks_on_active_tiles_neither_wait_nor_bring_anything(nothing_from_the
     frame, state, flow = (torch.empty(1, channels, 50, 70, device="meta") for channels in (3, 8, 2))
     depth = torch.empty(1, 3, 3, device="meta", dtype=torch.int64)
     generator = MaskGenerator(8).to("meta")
-    policy = DifferenceThreshold(generator, 0.5, 1, warp)
+    policy = DifferenceThreshold(generator, 0.5, 1, Warp)
     run = TritonBlocks()
     first = TrunkStep("forward", frame, state, None, grid, 4)
 
