@@ -70,7 +70,8 @@ def main() -> None:
             most=args.calibrate_clips,
             scale=scale,
         )
-        table, ranges = calibrate(network, clips, args.tile_size), measure_ranges(network, clips)
+        table = calibrate(network, clips, args.tile_size, least_backward=args.least_backward)
+        ranges = measure_ranges(network, clips)
         provenance["calibration"] = (
             f"{len(clips)} clips x {args.calibrate_frames} frames of {args.calibrate.as_posix()}"
         )
@@ -93,6 +94,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--calibrate", type=Path, help="folder of clips to calibrate the router on")
     parser.add_argument("--calibrate-clips", type=int, default=24, help="at most so many of them (%(default)s)")
     parser.add_argument("--calibrate-frames", type=int, default=12, help="the first so many of each (%(default)s)")
+    parser.add_argument(
+        "--least-backward", type=int, default=0, help="backward blocks that budgets leave (%(default)s)"
+    )
     parser.add_argument("--tile-size", type=int, default=24, help="tiles it is calibrated for (%(default)s)")
     parser.add_argument("--half", action="store_true", help="store fp16")
     parser.add_argument("--against", nargs="*", default=[], help="packaged models to put beside it in the card")

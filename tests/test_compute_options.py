@@ -259,6 +259,8 @@ def test_how_few_backward_blocks_is_part_of_the_table():
     network, clips = routed_network(), [moving(3)]
     table = calibrate(network, clips, 8, budgets=(0.5,), least_backward=2)
     assert table.least_backward == 2
+    network.calibration = table
+    assert calibrate(network, clips, 8, budgets=(0.5,)).least_backward == 2  # it stays
     assert Calibration.from_dict(table.to_dict()) == table
     assert "least_backward" not in TABLE.to_dict()
     with pytest.raises(ConfigError, match="-1 backward blocks"):

@@ -40,8 +40,8 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         "--degradation", choices=DEGRADATIONS, default="bi", help="how low-resolution frames are made (%(default)s)"
     )
     parser.add_argument(
-        "--least-backward", type=int, default=0, metavar="N",
-        help="budgets take from the backward trunk first, until N of its blocks run everywhere (0: one threshold for both)",
+        "--least-backward", type=int, metavar="N",
+        help="blocks that budgets leave to the backward trunk; 0: one threshold for both trunks (as in the model)",
     )  # fmt: skip
     parser.add_argument("--int8", action="store_true", help="measure the ranges for 8 bit; thresholds stay as they are")
     add_json(parser)

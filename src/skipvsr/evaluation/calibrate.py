@@ -44,7 +44,7 @@ def calibrate(
     tile_px: int,
     *,
     budgets: Sequence[float] = BUDGETS,
-    least_backward: int = 0,
+    least_backward: int | None = None,
     on_pass: Callable[[int, int], object] | None = None,
 ) -> Calibration:
     """Measure the thresholds that spend the budgets, on whole clips, each counted equally.
@@ -58,7 +58,7 @@ def calibrate(
         clips: low-resolution clips (T, 3, H, W), RGB in [0, 1].
         tile_px: most pixels a side of a tile.
         budgets: ratios of the residual blocks' work in (0, 1), rising.
-        least_backward: for the table, which says what it is.
+        least_backward: for the table, which says what it is; None: as in the model's table, 0 where it has none.
         on_pass: called with the number of passes over a clip done and of all.
 
     Raises:
@@ -69,6 +69,8 @@ def calibrate(
     if not clips:
         raise ConfigError("there are no clips to calibrate on")
     gains = predicted_gains(model)
+    if least_backward is None:
+        least_backward = 0 if model.calibration is None else model.calibration.least_backward
     if least_backward and gains is None:
         raise ConfigError("the paper's router decides about both trunks; leave the backward blocks out")
     if least_backward > model.config.blocks:

@@ -56,7 +56,7 @@ def run_blocks(
     for number, block in enumerate(blocks):
         mask = decide(number, state)
         masks.append(mask)
-        if not mask.any():
+        if canvas is None and not mask.any():
             continue
         if canvas is None and (dense_ratio > 1 or not mask.all()):
             canvas = Canvas(state, grid, patch_batch_size, dense_ratio)
