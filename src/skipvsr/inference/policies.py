@@ -41,8 +41,10 @@ def predicted_gains(model: AnyModel) -> Gains | None:
     return partial(ask, model.router) if isinstance(model.router, GainRouter) else None
 
 
-def budget_policy(model: AnyModel, ratio: float) -> GainBudget:
+def budget_policy(model: AnyModel, ratio: float, least_backward: int = 0) -> GainBudget:
     """The policy that runs the blocks and tiles of highest predicted gain, exactly the ratio in each frame and direction.
+
+    With `least_backward` the backward trunk gives its blocks first (`GainBudget`).
 
     Raises:
         ConfigError: the model has no router that predicts gains.
@@ -50,7 +52,7 @@ def budget_policy(model: AnyModel, ratio: float) -> GainBudget:
     gains = predicted_gains(model)
     if gains is None:
         raise ConfigError("budget-frame needs a model with our router ('gain'); this one has none")
-    return GainBudget(gains, ratio)
+    return GainBudget(gains, ratio, least_backward)
 
 
 def make_policy(model: AnyModel, compute: ComputeOptions) -> Policy:

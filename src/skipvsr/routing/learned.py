@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -93,16 +94,40 @@ class GainBudget:
     Args:
         gains: predicted or measured.
         ratio: of the residual blocks' work, in (0, 1].
+        least_backward: the backward trunk gives its blocks first, until so many are left; see `backward_first`. 0: each trunk
+            spends the ratio.
     """
 
     gains: Gains
     ratio: float
+    least_backward: int = 0
 
     def __post_init__(self) -> None:
         check_ratio(self.ratio)
 
     def __call__(self, step: TrunkStep) -> Decide:
-        return by_depth(depth_within(self.gains(step), step.grid.pixels(), self.ratio))
+        ratio = self.ratio
+        if self.least_backward:
+            backward, ratio = backward_first(self.ratio, step.blocks, self.least_backward)
+            if step.direction == "backward":
+                return first_blocks(step, backward)
+        return by_depth(depth_within(self.gains(step), step.grid.pixels(), ratio))
+
+
+def backward_first(ratio: float, blocks: int, least: int) -> tuple[int, float]:
+    """How a ratio of the work is divided where the backward trunk gives its blocks first.
+
+    Args:
+        ratio: of the work of both trunks.
+        blocks: of each trunk.
+        least: of the backward trunk, where the ratio of a trunk is that many.
+
+    Returns:
+        How many blocks of the backward trunk run, and the ratio of the forward trunk's.
+    """
+    spare = math.floor((2 * ratio - 1) * blocks + 1e-9)
+    backward = min(max(spare, least if ratio * blocks >= least else 0), blocks)
+    return backward, min(2 * ratio - backward / blocks, 1.0)
 
 
 def ask(router: Router, step: TrunkStep) -> Tensor:

@@ -15,7 +15,7 @@ from skipvsr.inference import masked
 from skipvsr.inference.routed import RoutedTrunks
 from skipvsr.models.vsr import SkipVSR
 from skipvsr.training.routing import ExploringPolicy, TaughtPolicy
-from skipvsr.training.settings import STRICT, Optimisation, Positive
+from skipvsr.training.settings import STRICT, Natural, Optimisation, Positive
 from skipvsr.training.skip import gain_router, measure_budgets
 from skipvsr.training.stage import (
     CropShape,
@@ -34,7 +34,7 @@ class RouterStage:
 
     Args:
         frames, mirror, init: as for the backbone stage.
-        tile_px, min_budget: as for the skip stage.
+        tile_px, min_budget, least_backward: as for the skip stage.
     """
 
     kind: Literal["router"]
@@ -44,6 +44,7 @@ class RouterStage:
     init: str = ""
     tile_px: Positive = 12
     min_budget: Annotated[float, Field(gt=0, le=1)] = 0.1
+    least_backward: Natural = 0
     score_unit: ClassVar[str] = "dB luma PSNR"
 
     def crops(self) -> CropShape:
@@ -82,11 +83,12 @@ class RouterObjective(PlainObjective):
         with torch.no_grad():
             flows = network.clip_flows(batch.lr)
             oracle = OracleGains(network, batch.lr, batch.gt, flows)
-        policy = TaughtPolicy(ExploringPolicy(gain_router(network), batch.seeds, stage.min_budget), oracle)
+        exploring = ExploringPolicy(gain_router(network), batch.seeds, stage.min_budget, stage.least_backward)
+        policy = TaughtPolicy(exploring, oracle)
         with torch.no_grad():
             network(batch.lr, RoutedTrunks(policy, stage.tile_px, masked.run_blocks), flows)
         return {"loss": policy.loss()}
 
     def measure(self, network: SkipVSR, lr: Tensor, gt: Tensor) -> Measured:
         """PSNR of the full network and at two budgets."""
-        return measure_budgets(network, lr, gt, self.stage.tile_px)
+        return measure_budgets(network, lr, gt, self.stage.tile_px, self.stage.least_backward)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from skipvsr.models.router import GainRouter
 from skipvsr.routing.grid import TileGrid
-from skipvsr.routing.learned import Gains, ask, depth_within
+from skipvsr.routing.learned import Gains, ask, backward_first, depth_within
 from skipvsr.routing.policies import Decide, TrunkStep, by_depth, depth_by_shift, gradient_energy, rank_shift
 from skipvsr.terms import Direction
 
@@ -36,6 +36,9 @@ class _Drawn:
 class ExploringPolicy:
     """Depths to learn from: each clip at a random budget, mostly as the router would spend it, with random tiles thrown in.
 
+    With `least_backward` a budget is divided as the dial divides it (`backward_first`): the backward trunk has the same depth
+    everywhere, and tiles differ in the forward trunk alone.
+
     What it asked and decided is kept in `asked`, for `gain_loss`.
 
     Args:
@@ -44,11 +47,13 @@ class ExploringPolicy:
         min_budget: the smallest budget.
         explore: ratio of tiles whose depth is drawn at random, for the whole clip.
         by_gradient: ratio of clips that spend their budget by the rank of the luma gradient instead.
+        least_backward: blocks that a budget leaves the backward trunk; 0: each trunk spends the budget.
     """
 
     router: GainRouter
     seeds: tuple[int, ...]
     min_budget: float
+    least_backward: int = 0
     explore: float = 0.25
     by_gradient: float = 0.3
     asked: list[tuple[Direction, Tensor, Tensor]] = field(default_factory=list, init=False)
@@ -71,12 +76,18 @@ class ExploringPolicy:
         depths, budgets, shifts, by_gradient = [], [], [], []
         for seed in self.seeds:
             random = torch.Generator().manual_seed(seed)
-            budgets.append(self.min_budget + (1 - self.min_budget) * torch.rand((), generator=random).item())
+            budget = self.min_budget + (1 - self.min_budget) * torch.rand((), generator=random).item()
+            everywhere = None
+            if self.least_backward:
+                backward, budget = backward_first(budget, step.blocks, self.least_backward)
+                everywhere = backward if step.direction == "backward" else None
+            budgets.append(budget)
             by_gradient.append(torch.rand((), generator=random).item() < self.by_gradient)
             shifts.append(rank_shift(step.grid.tiles, budgets[-1], step.blocks))
             random = torch.Generator().manual_seed(seed + (step.direction == "forward") * 2**31 + 2**32)
             depth = torch.randint(0, step.blocks + 1, shape, generator=random)
-            depths.append(torch.where(torch.rand(shape, generator=random) < self.explore, depth, -1))
+            depth = torch.where(torch.rand(shape, generator=random) < self.explore, depth, -1)
+            depths.append(depth if everywhere is None else torch.full_like(depth, everywhere))
         return _Drawn(
             torch.stack(depths).to(step.frame.device),
             torch.tensor(budgets, dtype=torch.float64, device=step.frame.device),

@@ -44,6 +44,8 @@ class SkipStage:
         router: "gain", which need not be said; with "paper" the stage is a `PaperSkipStage`.
         tile_px: tiles of the crops; they divide the crop.
         min_budget: budgets are drawn evenly from here to 1.
+        least_backward: budgets take from the backward trunk first, until so many of its blocks are left, as those of a model
+            calibrated with it do (`Calibration.least_backward`); 0: each trunk spends the budget.
         small: weight of the small network's losses beside the full one's.
         distillation: weight, within them, of the Charbonnier distance to the full network's result.
         router_weight: weight of the router's loss.
@@ -59,6 +61,7 @@ class SkipStage:
     router: Literal["gain"] = "gain"
     tile_px: Positive = 12
     min_budget: Annotated[float, Field(gt=0, le=1)] = 0.1
+    least_backward: Natural = 0
     small: Weight = 1.0
     distillation: Weight = 0.5
     router_weight: Weight = 0.001
@@ -101,7 +104,7 @@ class GainObjective(PlainObjective):
         """The loss under "loss", and its parts."""
         network, stage = self.network, self.stage
         flows = network.clip_flows(batch.lr)
-        policy = ExploringPolicy(gain_router(network), batch.seeds, stage.min_budget)
+        policy = ExploringPolicy(gain_router(network), batch.seeds, stage.min_budget, stage.least_backward)
         full = network(batch.lr, flows=flows)
         small = network(batch.lr, RoutedTrunks(policy, stage.tile_px, masked.run_blocks), flows)
         grid = TileGrid.of(batch.lr.shape[-2], batch.lr.shape[-1], stage.tile_px)
@@ -116,7 +119,7 @@ class GainObjective(PlainObjective):
 
     def measure(self, network: SkipVSR, lr: Tensor, gt: Tensor) -> Measured:
         """PSNR of the full network and at two budgets."""
-        return measure_budgets(network, lr, gt, self.stage.tile_px)
+        return measure_budgets(network, lr, gt, self.stage.tile_px, self.stage.least_backward)
 
 
 def gain_router(network: SkipVSR) -> GainRouter:
@@ -125,11 +128,15 @@ def gain_router(network: SkipVSR) -> GainRouter:
     return network.router
 
 
-def measure_budgets(network: SkipVSR, lr: Tensor, gt: Tensor, tile_px: int) -> Measured:
-    """PSNR of the full network, and of luma where exactly half and a quarter of the blocks run in each frame."""
+def measure_budgets(network: SkipVSR, lr: Tensor, gt: Tensor, tile_px: int, least_backward: int = 0) -> Measured:
+    """PSNR of the full network, and of luma where exactly half and a quarter of the blocks run in each frame.
+
+    Each trunk runs so many, or the backward trunk gives its blocks first (`GainBudget`).
+    """
     full = measure_full(network, lr, gt)
     numbers = dict(full.numbers)
     for budget in BUDGETS:
-        routed = network(lr[None], RoutedTrunks(budget_policy(network, budget), tile_px))[0]
+        policy = budget_policy(network, budget, least_backward)
+        routed = network(lr[None], RoutedTrunks(policy, tile_px))[0]
         numbers[f"psnr_y_{budget}"] = psnr_y(routed, gt).mean().item()
     return Measured(numbers, full.image)
