@@ -14,7 +14,7 @@ from skipvsr.errors import ConfigError
 from skipvsr.inference.budget import SLACK, BudgetAccount
 from skipvsr.models.router import Calibration
 from skipvsr.routing.grid import TileGrid
-from skipvsr.routing.learned import ratio_above
+from skipvsr.routing.learned import backward_first, ratio_above
 from skipvsr.routing.trace import TracedTrunk
 from skipvsr.terms import Direction
 
@@ -149,6 +149,11 @@ def test_which_blocks_run_where_the_backward_trunk_yields_first():
     # Less than a block for each pass.
     assert depths(0.1) == ([0] * 12, {None})
     assert depths(1.0) == ([5] * 12, {5})
+    # With as many passes in both directions, it is what training draws.
+    for budget in (0.08, 0.15, 0.3, 0.5, 0.61, 0.7, 0.85, 1.0):
+        account = BudgetAccount(table, budget)
+        account.begin_window(8, 8)
+        assert account.depth("backward", BLOCKS) == backward_first(budget, BLOCKS, 1)[0]
     # Of a table that does not say so, a threshold serves both.
     assert BudgetAccount(replace(table, least_backward=0), 0.5).depth("backward", BLOCKS) is None
 

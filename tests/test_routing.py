@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,7 @@ from skipvsr.errors import ConfigError
 from skipvsr.models.flow import Warp, warp
 from skipvsr.models.router import GainRouter
 from skipvsr.routing.grid import TileGrid
-from skipvsr.routing.learned import DifferenceThreshold, GainBudget, GainThreshold, depth_within
+from skipvsr.routing.learned import DifferenceThreshold, GainBudget, GainThreshold, backward_first, depth_within
 from skipvsr.routing.policies import (
     Decide,
     FixedBlocks,
@@ -214,6 +216,37 @@ def test_gain_budget_asks_the_router():
 
     masks = masks_of(GainBudget(lambda asked: gains, 0.4)(step), step)
     assert torch.equal(masks.sum(0), depth_within(gains, step.grid.pixels(), 0.4))
+
+
+def test_gain_budget_where_the_backward_trunk_yields_first():
+    """5 blocks a trunk, 10 in all; forward tiles have what the whole number of backward blocks leaves."""
+    assert backward_first(1.0, 5, 1) == (5, 1.0)
+    assert backward_first(0.9, 5, 1) == (4, pytest.approx(1.0))
+    assert backward_first(0.6, 5, 1) == (1, pytest.approx(1.0))
+    assert backward_first(0.6, 5, 2) == (2, pytest.approx(0.8))
+    assert backward_first(0.25, 5, 1) == (1, pytest.approx(0.3))
+    assert backward_first(0.15, 5, 1) == (0, pytest.approx(0.3))
+    gains = falling_gains(9)
+    policy = GainBudget(lambda asked: gains, 0.4, least_backward=1)
+    forward = make_step()
+    backward = replace(forward, direction="backward")
+    blocks = backward.blocks
+    expected = backward_first(0.4, blocks, 1)
+    assert torch.equal(masks_of(policy(backward), backward).sum(0), expected[0] * backward.everywhere(True).int())
+    assert torch.equal(
+        masks_of(policy(forward), forward).sum(0), depth_within(gains, forward.grid.pixels(), expected[1])
+    )
+
+
+@given(st.floats(0.02, 1.0), st.integers(1, 30), st.integers(1, 30))
+def test_a_divided_ratio_is_spent(ratio: float, blocks: int, least: int):
+    """Never more than the ratio in all, and with whole backward blocks no less than a block of it beneath."""
+    backward, forward = backward_first(ratio, blocks, least)
+    assert 0 <= backward <= blocks
+    assert 0 <= forward <= 1
+    spent = (backward / blocks + forward) / 2
+    assert spent <= ratio + 1e-9
+    assert spent > ratio - 0.5 / blocks - 1e-9
 
 
 def score_by_mean(direction: str, difference: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from skipvsr.inference.routed import RoutedTrunks
 from skipvsr.models.router import GainRouter
 from skipvsr.models.vsr import SkipVSR, VSRConfig
 from skipvsr.routing.grid import TileGrid
-from skipvsr.routing.learned import ask
+from skipvsr.routing.learned import ask, backward_first
 from skipvsr.routing.policies import Decide, TrunkStep
 from skipvsr.training.router import RouterObjective, RouterStage
 from skipvsr.training.routing import ExploringPolicy, excess, gain_loss
@@ -67,10 +67,10 @@ def test_what_skipping_cost():
     assert excess(batch.gt, batch.gt, grid).abs().max() == 0
 
 
-def explore(seeds: tuple[int, ...], batch: Batch) -> list[Tensor]:
+def explore(seeds: tuple[int, ...], batch: Batch, least_backward: int = 0) -> list[Tensor]:
     network = make_network(VSRConfig(4, 3, "light", "light", "gain"))
     assert isinstance(network.router, GainRouter)
-    policy = ExploringPolicy(network.router, seeds, 0.2)
+    policy = ExploringPolicy(network.router, seeds, 0.2, least_backward)
     with torch.no_grad():
         network(batch.lr, RoutedTrunks(policy, 4, masked.run_blocks))
     return [depth for _, _, depth in policy.asked]
@@ -86,6 +86,24 @@ def test_exploration_follows_from_the_seeds_alone():
     assert all(torch.equal(one[1:], two) for one, two in zip(both, alone, strict=True))
     others = explore((5, 7), make_batch())
     assert not all(torch.equal(one[1], two[1]) for one, two in zip(both, others, strict=True))
+
+
+def test_exploration_where_the_backward_trunk_yields_first():
+    """Each clip's backward trunk has one depth everywhere, that of its budget; forward tiles differ, and spend the rest."""
+    seeds = tuple(range(40, 60))
+    divided = explore(seeds, make_batch(seeds), least_backward=1)
+    backward, forward = divided[:3], divided[3:]
+    depths = {tuple(depth.flatten(1)[:, 0].tolist()) for depth in backward}
+    assert len(depths) == 1  # the same in every frame
+    (chosen,) = depths
+    assert all(torch.equal(depth, torch.tensor(chosen).view(-1, 1, 1).expand_as(depth)) for depth in backward)
+    assert set(chosen) == {0, 1, 2}  # of 3: 0 below a third, 2 from 5/6 on
+    for seed, depth in zip(seeds, chosen, strict=True):
+        budget = 0.2 + 0.8 * torch.rand((), generator=torch.Generator().manual_seed(seed)).item()
+        assert depth == backward_first(budget, 3, 1)[0]
+    assert any(depth.flatten(1).min(1).values.ne(depth.flatten(1).max(1).values).any() for depth in forward)
+    evenly = explore(seeds, make_batch(seeds))
+    assert any(depth.flatten(1).min(1).values.ne(depth.flatten(1).max(1).values).any() for depth in evenly[:3])
 
 
 def stage(tmp: Path, *overrides: str):
