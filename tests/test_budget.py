@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,7 @@ from skipvsr.inference.budget import SLACK, BudgetAccount
 from skipvsr.models.router import Calibration
 from skipvsr.routing.grid import TileGrid
 from skipvsr.routing.learned import backward_first, ratio_above
-from skipvsr.routing.trace import TracedTrunk
+from skipvsr.routing.trace import Tally, TracedTrunk
 from skipvsr.terms import Direction
 
 GRID = TileGrid.of(50, 70, 10)
@@ -113,6 +114,26 @@ def test_the_budget_is_spent_where_gains_are_not_known_before(name: str, frames:
         account = BudgetAccount(table, budget)
         Video(UNLIKE[name]).play(account, range(frames), foreseen=False)
         assert account.tally.active_ratio == pytest.approx(budget, abs=SLACK + 0.15 / frames), budget
+
+
+@pytest.mark.parametrize("least", [0, 1])
+def test_a_budget_that_is_turned_is_spent_from_there_on(least: int):
+    """And an account that goes on elsewhere goes on alike."""
+    table = replace(table_of({"backward": 0.5, "forward": 2.0}), least_backward=least)
+    account, video = BudgetAccount(table, 1.0), Video(UNLIKE["more of everything"])
+    for start, budget in ((0, 1.0), (32, 0.3), (96, 0.7)):
+        account.turn_to(budget)
+        passes, ratios = account.tally.passes, account.tally.ratios
+        video.play(account, range(start, start + 32))
+        other = BudgetAccount(table, 1.0, Tally(account.tally.passes, account.tally.ratios))
+        other.restore(account.state())
+        played = [copy.deepcopy(video), copy.deepcopy(video)]
+        for each, one in zip((copy.deepcopy(account), other), played, strict=True):
+            one.play(each, range(start + 32, start + 64))
+        assert played[0].ratios == played[1].ratios
+        video.play(account, range(start + 32, start + 64))
+        spent = (account.tally.ratios - ratios) / (account.tally.passes - passes)
+        assert spent == pytest.approx(budget, abs=SLACK + 0.01), budget
 
 
 @pytest.mark.parametrize("frames", [1, 3, 8, 30, 100])

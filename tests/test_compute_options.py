@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from skipvsr.checkpoints.native import Checkpoint, read_folder, save_folder
 from skipvsr.cli.main import main
 from skipvsr.errors import CheckpointError, ConfigError
 from skipvsr.evaluation.calibrate import calibrate
+from skipvsr.inference.budget import BudgetAccount
 from skipvsr.inference.controllers import MIN_BUDGET, SpeedController
 from skipvsr.inference.options import ComputeOptions, StreamOptions, Tiling
 from skipvsr.inference.policies import make_policy
@@ -29,7 +29,7 @@ from skipvsr.inference.upscaler import Upscaler
 from skipvsr.inference.windows import Windows
 from skipvsr.models.router import Calibration, GainRouter
 from skipvsr.models.vsr import SkipVSR, VSRConfig
-from skipvsr.routing.learned import DifferenceThreshold, GainThreshold, ask
+from skipvsr.routing.learned import DifferenceThreshold, GainThreshold
 from skipvsr.routing.policies import Decide, FixedBlocks, TrunkStep, all_blocks, first_blocks
 from skipvsr.routing.trace import RoutingTrace, Tally
 from tests.conftest import make_network
@@ -125,27 +125,26 @@ def test_a_budget_is_the_threshold_of_the_table():
 @pytest.mark.parametrize("target_fps", [8.0, 11.0, 16.0])
 def test_a_frame_rate_is_reached_without_swinging(fixed: float, target_fps: float):
     """A machine that takes `fixed` seconds a frame, and 0.1 s more for all blocks."""
-    policy = GainThreshold(partial(ask, GainRouter(6, 4)), 0.0)
-    controller = SpeedController(policy, TABLE, target_fps, every=4)
-    budgets = [controller.budget]
+    account = BudgetAccount(TABLE, 1.0)
+    controller = SpeedController(account, target_fps, every=4)
+    budgets = [account.budget]
     for _ in range(40):
         for _ in range(4):
-            controller.frame_done(fixed + 0.1 * controller.budget)
-        budgets.append(controller.budget)
-        assert policy.threshold == TABLE.threshold_for(controller.budget)
+            controller.frame_done(fixed + 0.1 * account.budget)
+        budgets.append(account.budget)
     wanted = min(max((1 / target_fps - fixed) / 0.1, MIN_BUDGET), 1.0)
     assert fixed + 0.1 * budgets[-1] == pytest.approx(fixed + 0.1 * wanted, rel=0.035)
     assert all(later <= earlier for earlier, later in pairwise(budgets))  # from one side, and never past it
 
 
 def test_a_machine_that_slows_down_and_recovers():
-    policy = GainThreshold(partial(ask, GainRouter(6, 4)), 0.0)
-    controller = SpeedController(policy, TABLE, 10.0, every=1)
+    account = BudgetAccount(TABLE, 1.0)
+    controller = SpeedController(account, 10.0, every=1)
     found = []
     for slow in (1.0, 2.0, 1.0):
         for _ in range(30):
-            controller.frame_done(slow * (0.02 + 0.12 * controller.budget))
-        found.append(slow * (0.02 + 0.12 * controller.budget))
+            controller.frame_done(slow * (0.02 + 0.12 * account.budget))
+        found.append(slow * (0.02 + 0.12 * account.budget))
     assert found == pytest.approx([0.1, 0.1, 0.1], rel=0.035)
 
 

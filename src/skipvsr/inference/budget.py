@@ -42,6 +42,8 @@ class BudgetAccount:
     A model may say that few blocks do for its backward trunk (`Calibration.least_backward`). Then that trunk has a number of
     blocks everywhere, as many as are left when the forward trunk has all of its own, and the threshold is the forward trunk's.
 
+    The budget may be changed while a video runs (`turn_to`); the account then begins anew.
+
     It is a `Trace`, too: what ran is added to it.
 
     Args:
@@ -52,6 +54,7 @@ class BudgetAccount:
     calibration: Calibration
     budget: float
     tally: Tally = field(default_factory=Tally)
+    _before: tuple[int, float] = field(default=(0, 0.0), init=False)  # passes and ratios of budgets before this one
     _left: dict[Direction, int] = field(default_factory=dict, init=False)
     _end: int = field(default=0, init=False)
     _shifts: dict[Direction, float] = field(default_factory=dict, init=False)
@@ -75,6 +78,12 @@ class BudgetAccount:
         self._left = {"backward": backward, "forward": forward}
         self._end = self.tally.passes + backward + forward
 
+    def turn_to(self, budget: float) -> None:
+        """From here on another budget; what was spent before is settled."""
+        self.budget = budget
+        self._before = (self.tally.passes, self.tally.ratios)
+        self._steady, self._settling = None, []
+
     def threshold(self, direction: Direction, ratio_above: Callable[[float], float] | None = None) -> float:
         """See `skipvsr.routing.learned.Account`; 0 where everything may run."""
         other: Direction = "forward" if direction == "backward" else "backward"
@@ -90,11 +99,11 @@ class BudgetAccount:
             there = of_other.ratio(log - shift if shift is not None else curve.log_of(here))
             return here * max(self._left.get(direction, 0), 1) + there * self._left.get(other, 0)
 
-        allowed = self.budget * self._end - self.tally.ratios
+        allowed = self._allowed
         log = self._log_that_spends(spent, allowed)
         self._settling.append(min(max(log, curve.logs[0]), curve.logs[-1]))
         if self._steady is not None:
-            slack = SLACK * self._end
+            slack = SLACK * (self._end - self._before[0])
             lowest = self._log_that_spends(spent, allowed + slack)
             log = min(max(self._steady, lowest), self._log_that_spends(spent, allowed - slack))
         self._chosen = log
@@ -105,7 +114,7 @@ class BudgetAccount:
         least = self.calibration.least_backward
         if not least:
             return None
-        allowed = self.budget * self._end - self.tally.ratios
+        allowed = self._allowed
         backward, forward = self._left.get("backward", 0), self._left.get("forward", 0)
         if direction == "forward":
             return blocks if allowed >= (1 - SLACK) * (backward + forward) else None
@@ -130,14 +139,24 @@ class BudgetAccount:
         """What going on from between two windows needs; the tally is the caller's to restore."""
         mean = {} if not self._settling else {"window": sum(self._settling) / len(self._settling)}
         steady = {} if self._steady is None else {"steady": self._steady}
-        return {**mean, **steady, **{f"shift_{name}": shift for name, shift in self._shifts.items()}}
+        passes, ratios = self._before
+        turned = {"budget": self.budget, "passes_before": float(passes), "ratios_before": ratios} if passes else {}
+        return {**mean, **steady, **turned, **{f"shift_{name}": shift for name, shift in self._shifts.items()}}
 
     def restore(self, state: dict[str, float]) -> None:
         """Go on from what `state` gave."""
         self._settling = [state["window"]] if "window" in state else []
         self._steady = state.get("steady")
+        self.budget = state.get("budget", self.budget)
+        self._before = (int(state.get("passes_before", 0)), state.get("ratios_before", 0.0))
         directions: tuple[Direction, ...] = ("backward", "forward")
         self._shifts = {name: state[f"shift_{name}"] for name in directions if f"shift_{name}" in state}
+
+    @property
+    def _allowed(self) -> float:
+        """What is left to spend until the window ends, in passes with all their blocks."""
+        passes, ratios = self._before
+        return self.budget * (self._end - passes) - (self.tally.ratios - ratios)
 
     @property
     def _range(self) -> tuple[float, float]:

@@ -106,8 +106,9 @@ class FrameStream(Iterator[Tensor]):
         if not upscaler.routes and self._trace is None:
             return None
         policy, calibration = upscaler.make_policy(), upscaler.model.calibration
-        if compute.budget is not None and calibration is not None and isinstance(policy, ThresholdPolicy):
-            policy.account = self._account = BudgetAccount(calibration, compute.budget, self.tally)
+        budget = compute.budget if compute.target_fps is None else 1.0  # where a frame rate was asked for, it is turned
+        if budget is not None and calibration is not None and isinstance(policy, ThresholdPolicy):
+            policy.account = self._account = BudgetAccount(calibration, budget, self.tally)
         if upscaler.graphs is not None and isinstance(policy, GainThreshold):
             policy.gains = graphed_gains(policy.gains, upscaler.graphs)
         counted = self._account or self.tally
@@ -166,12 +167,9 @@ class FrameStream(Iterator[Tensor]):
         return windows, self._blended(height, width) if self._fallback.tile_px != before else None
 
     def _make_controller(self, window: int) -> SpeedController | None:
-        """What changes the threshold while the video runs, where a frame rate was asked for."""
-        target, calibration = self._upscaler.compute.target_fps, self._upscaler.model.calibration
-        policy = None if self._routed is None else self._routed.policy
-        if target is None or calibration is None or not isinstance(policy, ThresholdPolicy):
-            return None
-        return SpeedController(policy, calibration, target, window)
+        """What changes the budget while the video runs, where a frame rate was asked for."""
+        target = self._upscaler.compute.target_fps
+        return None if target is None or self._account is None else SpeedController(self._account, target, window)
 
     def _count_scenes(self, detector: SceneCuts) -> Callable[[Tensor], bool]:
         def starts_scene(frame: Tensor) -> bool:
@@ -191,9 +189,9 @@ class FrameStream(Iterator[Tensor]):
             "ratios": self.tally.ratios,
             "tile_px": float(self._fallback.tile_px),
         }
-        controller = self._account or self._controller
-        if controller is not None:
-            numbers |= {f"controller.{name}": value for name, value in controller.state().items()}
+        for controller in (self._account, self._controller):
+            if controller is not None:
+                numbers |= {f"controller.{name}": value for name, value in controller.state().items()}
         tensors = {} if position.state is None else {"state": position.state}
         if position.state is not None and self._routed is not None:
             known = self._routed.remembered().items()
@@ -203,9 +201,9 @@ class FrameStream(Iterator[Tensor]):
 
     def _restore(self, state: StreamState) -> Position:
         self.tally.passes, self.tally.ratios = int(state.numbers["passes"]), state.numbers["ratios"]
-        controller = self._account or self._controller
-        if controller is not None:
-            controller.restore(_under("controller.", state.numbers))
+        for controller in (self._account, self._controller):
+            if controller is not None:
+                controller.restore(_under("controller.", state.numbers))
         tensors = {name: tensor.to(self._upscaler.device) for name, tensor in state.tensors.items()}
         if self._routed is not None:
             known = _under("memory.", tensors)
