@@ -148,6 +148,22 @@ def test_a_machine_that_slows_down_and_recovers():
     assert found == pytest.approx([0.1, 0.1, 0.1], rel=0.035)
 
 
+def test_a_stream_that_keeps_to_a_frame_rate_goes_on_with_its_budget():
+    """No machine reaches this one: the least budget from the second window on, of either half of a stopped stream too."""
+    frames, places = moving(16), []
+    upscaler = Upscaler(routed_network(), ComputeOptions(target_fps=1e9), StreamOptions(4, 0, scene_detection=False))
+    whole = upscaler.stream(frames, at_position=lambda number, state: places.append(state()))
+    results = list(whole)
+    turned = [place.numbers["controller.budget"] for place in places if "controller.budget" in place.numbers]
+    assert turned[-1] == MIN_BUDGET
+    assert whole.tally.active_ratio < 0.6
+    middle = next(place for place in places if place.number == 8)
+    rest = upscaler.stream(frames, start=middle)
+    for now, before in zip(rest, results[8:], strict=True):
+        torch.testing.assert_close(now, before, atol=1e-5, rtol=1e-5)
+    assert (rest.tally.passes, rest.tally.ratios) == (whole.tally.passes, pytest.approx(whole.tally.ratios))
+
+
 def test_streaming_with_skipped_blocks_is_the_whole_clip():
     """Within one window a stream is the clip-wise network, whatever is skipped; and frames are traced by their number."""
     network, frames = routed_network(), moving(6)
