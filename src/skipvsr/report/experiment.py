@@ -111,26 +111,18 @@ class Experiment:
         self, variant: str, ratio: float, test: TestSet, tiling: Tiling = "patch", *, with_ssim: bool = True
     ) -> list[Row]:
         """The scores of a variant where its router runs a ratio of the blocks, one for each seed; see `thresholds`."""
-        if ratio == 1:
-            return self.rows(variant, Setting("full", 1.0, tiling), test, with_ssim=with_ssim)
-        found = []
-        for seed in self.seeds(variant, test):
+        seeds = self.seeds(variant, test)
+        return [self._row_at(variant, seed, ratio, test, tiling, with_ssim) for seed in seeds]
 
-            def run(threshold: float, seed: int = seed) -> Row:
-                return self._row(variant, seed, Setting("threshold", threshold, tiling), test, False)
-
-            scores = self._router_scores(variant, seed, test, tiling)
-            threshold, row = find_threshold(scores, ratio, run, lambda row: row.active_ratio)
-            if with_ssim:
-                row = self._row(variant, seed, Setting("threshold", threshold, tiling), test, True)
-            found.append(row)
-        return found
+    def row_at(self, variant: str, ratio: float, test: TestSet, tiling: Tiling = "patch") -> Row:
+        """As `rows_at`, of the first seed alone, and without SSIM."""
+        return self._row_at(variant, self.seeds(variant, test)[0], ratio, test, tiling, False)
 
     def threshold_at(self, variant: str, ratio: float, tiling: Tiling = "frame") -> float:
         """The threshold of the first seed at a ratio, on the first test set."""
         if ratio == 1:
             return 0.0
-        return self.rows_at(variant, ratio, self.preset.tests[0], tiling, with_ssim=False)[0].value
+        return self.row_at(variant, ratio, self.preset.tests[0], tiling).value
 
     def seconds(self, runs: Sequence[tuple[str, Setting]], test: TestSet) -> list[float]:
         """Seconds per frame of each variant at its setting on a test set, measured in turn so that they can be compared."""
@@ -156,6 +148,17 @@ class Experiment:
         """Say something, once."""
         if self.group.index == 0:
             self.say(text)
+
+    def _row_at(self, variant: str, seed: int, ratio: float, test: TestSet, tiling: Tiling, with_ssim: bool) -> Row:
+        if ratio == 1:
+            return self._row(variant, seed, Setting("full", 1.0, tiling), test, with_ssim)
+
+        def run(threshold: float) -> Row:
+            return self._row(variant, seed, Setting("threshold", threshold, tiling), test, False)
+
+        scores = self._router_scores(variant, seed, test, tiling)
+        threshold, row = find_threshold(scores, ratio, run, lambda row: row.active_ratio)
+        return self._row(variant, seed, Setting("threshold", threshold, tiling), test, True) if with_ssim else row
 
     def _row(self, variant: str, seed: int, setting: Setting, test: TestSet, with_ssim: bool) -> Row:
         evaluation = self._evaluation(variant, seed, test, True)

@@ -91,9 +91,7 @@ def curves(experiment: Experiment, stem: Path) -> list[Path]:
     for variant in variants(experiment.preset):
         if (variant == "ours" or variant.startswith("paper")) and experiment.has(variant):
             # Those of the tables, and one that need not be at a ratio.
-            found = [
-                experiment.rows_at(variant, ratio, test, with_ssim=False)[0] for ratio in (*_CURVE_RATIOS[:2], 1.0)
-            ]
+            found = [experiment.row_at(variant, ratio, test) for ratio in (*_CURVE_RATIOS[:2], 1.0)]
             lines[variant] = [*found[:2], experiment.row_near(variant, _CURVE_RATIOS[2], test), found[2]]
     for variant in ("paper", "backbone"):
         for policy in ("random", "shallow", "deep"):
