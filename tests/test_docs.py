@@ -74,7 +74,7 @@ def test_tables_of_results_are_what_the_data_says():
     script = load_script("write_results")
     text = script.RESULTS.read_text()
     assert script.filled(text) == text
-    assert len(re.findall(r"<!-- (\w+) -->", text)) == 2 * 7
+    assert len(re.findall(r"<!-- (\w+) -->", text)) == 2 * 8
     assert (
         script.filled("<!-- table2 -->\nold\n<!-- end -->") == f"<!-- table2 -->\n{script.table('table2')}<!-- end -->"
     )

@@ -100,6 +100,10 @@ class Experiment:
         seeds = (0,) if variant == "bicubic" else self.seeds(variant, test)
         return [self._row(variant, seed, setting, test, with_ssim) for seed in seeds]
 
+    def row(self, variant: str, setting: Setting, test: TestSet) -> Row:
+        """As `rows`, of the first seed alone, and without SSIM."""
+        return self._row(variant, self.seeds(variant, test)[0], setting, test, False)
+
     def row_near(self, variant: str, ratio: float, test: TestSet, tiling: Tiling = "patch") -> Row:
         """The scores of the first seed where about a ratio of the blocks runs: the quantile of the scores, as it comes."""
         seed = self.seeds(variant, test)[0]

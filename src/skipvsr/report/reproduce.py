@@ -64,7 +64,7 @@ def fig4(experiment: Experiment, stem: Path) -> list[Path]:
     # Their time means nothing; that of blocks takes some hundred passes of a trunk for each of its own.
     oracles = {"oracle of depths": _at_ratios("oracle"), "oracle of blocks": _at_ratios("oracle-blocks", (HALF,))}
     points = list(dict.fromkeys(point for line in (lines | oracles).values() for point in line))
-    rows = {point: experiment.rows(*point, test, with_ssim=False)[0] for point in points}
+    rows = {point: experiment.row(*point, test) for point in points}
     curves = []
     for name, line in (lines | oracles).items():
         ordered = sorted(line, key=lambda point: rows[point].gmacs_per_frame)
@@ -97,8 +97,7 @@ def curves(experiment: Experiment, stem: Path) -> list[Path]:
         for policy in ("random", "shallow", "deep"):
             settings = [Setting(policy, ratio, "patch") for ratio in _CURVE_RATIOS]  # pyright: ignore[reportArgumentType]
             lines[f"{policy}, {variant}"] = [
-                experiment.rows(variant, setting, test, with_ssim=False)[0]
-                for setting in (*settings, Setting("full", 1.0, "patch"))
+                experiment.row(variant, setting, test) for setting in (*settings, Setting("full", 1.0, "patch"))
             ]
     drawn = [
         RatioCurve(name, [row.active_ratio for row in rows], [row.psnr_rgb for row in rows])
