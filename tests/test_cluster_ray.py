@@ -9,8 +9,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -25,25 +27,58 @@ from tests.test_cluster_shards import SETTINGS, film, images, work_folder
 
 pytest.importorskip("ray")
 
+_Result = TypeVar("_Result")
 _STORE_BYTES = 100 << 20
 SCENES = 8
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    """A Ray cluster of a head without cores and two nodes of one core each, all on this machine."""
+class Driver:
+    """A process that has started a Ray cluster and works with it.
+
+    It is not the process of the tests: there Ray would stay in it to the end, with its threads, and with a handler of crashes
+    that takes the place of Python's.
+    """
+
+    def __init__(self, executor: ProcessPoolExecutor) -> None:
+        self._executor = executor
+        self.address = self.call(_start)
+
+    def call(self, function: Callable[..., _Result], *arguments: Any) -> _Result:
+        """What a function of this module returns there."""
+        return self._executor.submit(function, *arguments).result()
+
+
+_clusters: list[Any] = []
+
+
+def _start() -> str:
+    """A head without cores and two nodes of one core each, all on this machine; returns the address."""
     import ray
     from ray.cluster_utils import Cluster
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     head = {"num_cpus": 0, "object_store_memory": _STORE_BYTES, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=head)
+    _clusters.append(cluster)
     for _ in range(2):
         cluster.add_node(num_cpus=1, object_store_memory=_STORE_BYTES)
     ray.init(address=cluster.address, log_to_driver=False)
-    yield cluster
+    return str(cluster.address)
+
+
+def _stop() -> None:
+    import ray
+
     ray.shutdown()
-    cluster.shutdown()
+    _clusters.pop().shutdown()
+
+
+@pytest.fixture(scope="module")
+def driver() -> Iterator[Driver]:
+    with ProcessPoolExecutor(1, get_context("spawn")) as executor:
+        driver = Driver(executor)
+        yield driver
+        driver.call(_stop)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +95,7 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def run(
-    source: Path, place: Path, on_progress: Callable[[ClusterProgress], object], model: str = "compact"
+    source: Path, place: Path, on_progress: Callable[[ClusterProgress], object] | None, model: str = "compact"
 ) -> FilmOutcome:
     from skipvsr.cluster.on_ray import upscale_on_ray
 
@@ -116,7 +151,13 @@ def pid_of(worker: str) -> int:
 
 
 @pytest.mark.slow
-def test_a_killed_worker_costs_its_chunk_alone(cluster: Any, tmp_path: Path, example: tuple[Path, Path]):
+def test_a_killed_worker_costs_its_chunk_alone(driver: Driver, tmp_path: Path, example: tuple[Path, Path]):
+    outcome, killed = driver.call(run_killing, example[0], tmp_path / "out.mkv")
+    check(outcome, example)
+    assert killed
+
+
+def run_killing(source: Path, place: Path) -> tuple[FilmOutcome, list[int]]:
     killed: list[int] = []
 
     def kill(progress: ClusterProgress) -> None:
@@ -124,13 +165,18 @@ def test_a_killed_worker_costs_its_chunk_alone(cluster: Any, tmp_path: Path, exa
             killed.append(pid_of(next(iter(progress.workers))))
             os.kill(killed[0], signal.SIGKILL)
 
-    check(run(example[0], tmp_path / "out.mkv", kill), example)
-    assert killed
+    return run(source, place, kill), killed
 
 
 @pytest.mark.slow
-def test_a_stopped_worker_does_not_hold_up_the_film(cluster: Any, tmp_path: Path, example: tuple[Path, Path]):
+def test_a_stopped_worker_does_not_hold_up_the_film(driver: Driver, tmp_path: Path, example: tuple[Path, Path]):
     """A worker that has become infinitely slow: another one does its chunk too."""
+    outcome, stopped = driver.call(run_stopping, example[0], tmp_path / "out.mkv")
+    check(outcome, example)
+    assert stopped
+
+
+def run_stopping(source: Path, place: Path) -> tuple[FilmOutcome, list[int]]:
     stopped: list[int] = []
 
     def stop(progress: ClusterProgress) -> None:
@@ -139,18 +185,17 @@ def test_a_stopped_worker_does_not_hold_up_the_film(cluster: Any, tmp_path: Path
             os.kill(stopped[0], signal.SIGSTOP)
 
     try:
-        check(run(example[0], tmp_path / "out.mkv", stop), example)
+        return run(source, place, stop), stopped
     finally:
         for pid in stopped:
             os.kill(pid, signal.SIGKILL)
-    assert stopped
 
 
 @pytest.mark.slow
-def test_a_killed_driver_goes_on_from_what_is_safe(cluster: Any, tmp_path: Path, example: tuple[Path, Path]):
+def test_a_killed_driver_goes_on_from_what_is_safe(driver: Driver, tmp_path: Path, example: tuple[Path, Path]):
     source, place = example[0], tmp_path / "out.mkv"
     words = [
-        "upscale", str(source), str(place), "--model", "compact", "--ray", cluster.address, "--exact", "--window", "4",
+        "upscale", str(source), str(place), "--model", "compact", "--ray", driver.address, "--exact", "--window", "4",
         "--lookahead", "2", "--segment-length", "6", "--codec", "ffv1", "--pixel-format", "yuv444p", "--device",
         "cpu", "--json",
     ]  # fmt: skip
@@ -176,9 +221,9 @@ def test_a_killed_driver_goes_on_from_what_is_safe(cluster: Any, tmp_path: Path,
 
 
 @pytest.mark.slow
-def test_a_folder_of_images(cluster: Any, tmp_path: Path):
+def test_a_folder_of_images(driver: Driver, tmp_path: Path):
     source = images(tmp_path / "in")
-    outcome = run(source, tmp_path / "out", lambda progress: None, "bicubic")
+    outcome = driver.call(run, source, tmp_path / "out", None, "bicubic")
     assert outcome.report is not None
     assert outcome.report.frames == 17
     upscale_video(source, tmp_path / "whole", "bicubic", stream=SETTINGS.stream, output=SETTINGS.output)
@@ -188,8 +233,15 @@ def test_a_folder_of_images(cluster: Any, tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_a_lost_node_costs_its_chunks_alone(cluster: Any, tmp_path: Path, example: tuple[Path, Path]):
+def test_a_lost_node_costs_its_chunks_alone(driver: Driver, tmp_path: Path, example: tuple[Path, Path]):
     """The last test here: one node is gone afterwards."""
+    outcome, lost = driver.call(run_losing, example[0], tmp_path / "out.mkv")
+    check(outcome, example)
+    assert lost == 1
+
+
+def run_losing(source: Path, place: Path) -> tuple[FilmOutcome, int]:
+    (cluster,) = _clusters
     lost: list[Any] = []
 
     def lose(progress: ClusterProgress) -> None:
@@ -197,5 +249,4 @@ def test_a_lost_node_costs_its_chunks_alone(cluster: Any, tmp_path: Path, exampl
             lost.append(cluster.worker_nodes.copy().pop())
             cluster.remove_node(lost[0], allow_graceful=False)
 
-    check(run(example[0], tmp_path / "out.mkv", lose), example)
-    assert lost
+    return run(source, place, lose), len(lost)
