@@ -18,7 +18,7 @@ from skipvsr.inference.options import ComputeOptions
 from skipvsr.models.vsr import VSRConfig
 from skipvsr.report import published
 from skipvsr.report.experiment import Experiment
-from skipvsr.report.figures import _style
+from skipvsr.report.figures import RatioCurve, _outer_fence, _style, ratio_curves
 from skipvsr.report.observations import feature_differences, patch_psnr, run_routed
 from skipvsr.report.presets import PRESETS, find_preset
 from skipvsr.report.reproduce import NAMES, reproduce
@@ -271,3 +271,16 @@ def test_what_ran_is_counted_by_block_and_by_place():
 
 def test_no_two_curves_of_a_figure_look_alike():
     assert len({tuple(_style(index).items()) for index in range(24)}) == 24
+
+
+def test_curves_far_below_all_others_do_not_rule_the_axis(tmp_path: Path):
+    even = [RatioCurve(f"even {index}", [0.25, 0.5, 1.0], [24.0, 24.5 + index / 10, 25.0]) for index in range(5)]
+    broken = RatioCurve("broken", [0.25, 0.5, 1.0], [23.9, 12.34, 24.9])
+    ratio_curves(tmp_path / "with", [*even, broken], "dB")
+    drawn = (tmp_path / "with.svg").read_text()
+    assert "broken (down to 12.3 dB)" in drawn
+    assert "even 4 (" not in drawn
+    ratio_curves(tmp_path / "without", even, "dB")
+    assert "down to" not in (tmp_path / "without.svg").read_text()
+    assert json.loads((tmp_path / "with.json").read_text())["curves"][-1]["psnr"] == broken.psnr
+    assert _outer_fence([1.0, 2.0, 3.0, 4.0, 5.0]) == 2 - 3 * (4 - 2)

@@ -109,15 +109,31 @@ def trade_off(stem: Path, curves: Sequence[Curve], measure: str = "PSNR (dB)") -
 
 
 def ratio_curves(stem: Path, curves: Sequence[RatioCurve], measure: str) -> list[Path]:
-    """Quality against the ratio of blocks that ran, a curve for each variant."""
+    """Quality against the ratio of blocks that ran, a curve for each variant.
+
+    Points far below all others (by Tukey's outer fence) lie outside, or nothing else could be told apart; the legend has them.
+    """
     figure = new_figure(PAGE_INCHES, 4.2)
     axes = figure.subplots()
+    floor = _outer_fence([psnr for curve in curves for psnr in curve.psnr])
+    shown = [psnr for curve in curves for psnr in curve.psnr if psnr >= floor]
     for index, curve in enumerate(curves):
         points = sorted(zip(curve.ratios, curve.psnr, strict=True))
-        axes.plot([100 * ratio for ratio, _ in points], [psnr for _, psnr in points], label=curve.name, **_style(index))
+        lowest = min(curve.psnr)
+        name = curve.name if lowest >= floor else f"{curve.name} (down to {lowest:.1f} dB)"
+        axes.plot([100 * ratio for ratio, _ in points], [psnr for _, psnr in points], label=name, **_style(index))
+    if len(shown) < sum(len(curve.psnr) for curve in curves):
+        margin = 0.05 * (max(shown) - min(shown))
+        axes.set_ylim(min(shown) - margin, max(shown) + margin)
     axes.set(xlabel="residual blocks that ran (%)", ylabel=measure)
     figure.legend(loc="outside right center", frameon=False)
     return save(figure, stem, {"measure": measure, "curves": [vars(curve) for curve in curves]})
+
+
+def _outer_fence(values: Sequence[float]) -> float:
+    """Three times the distance of the quartiles below the lower one: what is lower still is no part of a cloud."""
+    low, high = np.percentile(values, (25, 75))
+    return float(low - 3 * (high - low))
 
 
 def routing_statistics(
