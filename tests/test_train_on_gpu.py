@@ -13,6 +13,7 @@ import pytest
 from tests.test_docs import load_script
 from tests.test_training import ROOT, clips_folder, losses
 
+file_parts = load_script("file_parts")
 gpu = load_script("train_on_gpu")
 SCRIPT = ROOT / "scripts" / "train_on_gpu.py"
 FILES = {"a": b"0123456789", "b/c": b"", "b/d": b"x" * 25, "e": b"end"}
@@ -23,7 +24,9 @@ def packed(folder: Path, part_bytes: int, *, in_folders: bool = False) -> Path:
     for name, content in FILES.items():
         (folder / "from" / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / "from" / name).write_bytes(content)
-    gpu.write_parts(list(gpu.files_in(folder / "from")), folder / "parts", part_bytes, {"k": 1}, in_folders=in_folders)
+    file_parts.write_parts(
+        list(gpu.files_in(folder / "from")), folder / "parts", part_bytes, {"k": 1}, in_folders=in_folders
+    )
     return folder / "parts"
 
 
@@ -35,14 +38,14 @@ def test_what_is_cut_comes_together(tmp_path: Path, part_bytes: int, in_folders:
     sizes = [path.stat().st_size for path in parts.rglob("part*") if path.is_file()]
     assert max(sizes) <= part_bytes
     assert len(sizes) == -(-38 // part_bytes)
-    assert gpu.read_parts(folders, tmp_path / "to") == []
+    assert file_parts.read_parts(folders, tmp_path / "to") == []
     assert {name: (tmp_path / "to" / name).read_bytes() for name in FILES} == FILES
 
 
 def test_what_is_whole_is_saved_where_a_part_is_missing(tmp_path: Path):
     parts = packed(tmp_path, 7)
     (parts / "part002").unlink()  # bytes 14 to 20, of b/d
-    assert gpu.read_parts([parts], tmp_path / "to") == ["b/d"]
+    assert file_parts.read_parts([parts], tmp_path / "to") == ["b/d"]
     assert {path.name for path in (tmp_path / "to").rglob("*") if path.is_file()} == {"a", "c", "e"}
     assert (tmp_path / "to" / "e").read_bytes() == b"end"
 
@@ -52,20 +55,20 @@ def test_damage_and_mixtures_are_noticed(tmp_path: Path):
     damaged = (parts / "part000").read_bytes()
     (parts / "part000").write_bytes(b"X" + damaged[1:])
     with pytest.raises(ValueError, match="a is not what was packed"):
-        gpu.read_parts([parts], tmp_path / "to")
+        file_parts.read_parts([parts], tmp_path / "to")
     (parts / "part000").write_bytes(damaged[:-1])  # cut short
-    assert gpu.read_parts([parts], tmp_path / "to2") == ["a"]
+    assert file_parts.read_parts([parts], tmp_path / "to2") == ["a"]
     with pytest.raises(ValueError, match="different rounds"):
-        gpu.read_parts([parts, packed(tmp_path / "two", 8)], tmp_path / "to3")
+        file_parts.read_parts([parts, packed(tmp_path / "two", 8)], tmp_path / "to3")
     with pytest.raises(ValueError, match=r"no index\.json"):
-        gpu.read_parts([tmp_path], tmp_path / "to4")
+        file_parts.read_parts([tmp_path], tmp_path / "to4")
 
 
 def test_nothing_is_written_elsewhere(tmp_path: Path):
     (tmp_path / "evil").write_bytes(b"x")
-    gpu.write_parts([("../evil2", tmp_path / "evil")], tmp_path / "parts", 10, {})
+    file_parts.write_parts([("../evil2", tmp_path / "evil")], tmp_path / "parts", 10, {})
     with pytest.raises(ValueError, match="outside"):
-        gpu.read_parts([tmp_path / "parts"], tmp_path / "to")
+        file_parts.read_parts([tmp_path / "parts"], tmp_path / "to")
     assert not (tmp_path / "evil2").exists()
 
 
