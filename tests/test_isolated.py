@@ -6,9 +6,10 @@ import json
 import logging
 import subprocess
 import sys
+from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import psutil
@@ -45,6 +46,7 @@ def init(self, path, *args, **kwargs):
     original(self, path, *args, **kwargs)
 read.VideoReader.__init__ = init
 """
+LeftBehind: TypeAlias = Callable[[], list[psutil.Process]]
 LOSSLESS = EncodeOptions(codec="ffv1", pixel_format="yuv444p")
 
 
@@ -56,8 +58,11 @@ def traps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "traps"), prepend=":")
 
 
-def children() -> list[psutil.Process]:
-    return psutil.Process().children(recursive=True)
+@pytest.fixture
+def left_behind() -> LeftBehind:
+    """Processes that were started since and are still there; other tests have helpers of multiprocessing's."""
+    before = psutil.Process().children(recursive=True)
+    return lambda: [child for child in psutil.Process().children(recursive=True) if child not in before]
 
 
 def messages(outcomes: list[Outcome]) -> dict[str, str]:
@@ -65,7 +70,9 @@ def messages(outcomes: list[Outcome]) -> dict[str, str]:
 
 
 @pytest.mark.usefixtures("traps")
-def test_a_process_that_dies_costs_one_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_process_that_dies_costs_one_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], left_behind: LeftBehind
+):
     names = ["crash.mkv", "defect.mkv", "exit.mkv", "killed.mkv", "whole.mkv"]
     (tmp_path / "in").mkdir()
     for name in names:
@@ -83,16 +90,16 @@ def test_a_process_that_dies_costs_one_file(tmp_path: Path, capsys: pytest.Captu
     reports = [event for event in events if event["event"] == "report"]
     assert [(Path(report["source"]).name, report["frames"]) for report in reports] == [("whole.mkv", 3)]
     assert sorted(path.name for path in (tmp_path / "out").iterdir() if not path.name.startswith(".")) == ["whole.mkv"]
-    assert children() == []
+    assert left_behind() == []
 
 
 @pytest.mark.usefixtures("traps")
-def test_a_process_that_hangs_is_given_up(tmp_path: Path):
+def test_a_process_that_hangs_is_given_up(tmp_path: Path, left_behind: LeftBehind):
     make_video(tmp_path / "hang.mkv", 3)
     outcomes = list(upscale_many([tmp_path / "hang.mkv"], tmp_path / "out", "bicubic", stall_seconds=1))
     assert isinstance(outcomes[0].error, CrashError)
     assert f"{tmp_path / 'hang.mkv'} was given up: for 1 seconds" in str(outcomes[0].error)
-    assert children() == []
+    assert left_behind() == []
 
 
 def test_results_are_those_of_one_process(tmp_path: Path):
@@ -143,7 +150,7 @@ def resumable(folder: Path) -> dict[str, Any]:
     }
 
 
-def test_an_interruption_reaches_the_job_and_says_what_is_kept(tmp_path: Path):
+def test_an_interruption_reaches_the_job_and_says_what_is_kept(tmp_path: Path, left_behind: LeftBehind):
     source = make_video(tmp_path / "a.mkv", 300)
 
     def stop(progress: Progress) -> None:
@@ -155,7 +162,7 @@ def test_an_interruption_reaches_the_job_and_says_what_is_kept(tmp_path: Path):
     assert [
         note.endswith("frames are kept: the same command goes on from there") for note in caught.value.__notes__
     ] == [True]
-    assert children() == []
+    assert left_behind() == []
     (outcome,) = upscale_many([source], **resumable(tmp_path / "out"))
     assert outcome.report is not None
     assert 2 <= outcome.report.resumed_at < 300
