@@ -128,11 +128,11 @@ class Experiment:
             return 0.0
         return self.row_at(variant, ratio, self.preset.tests[0], tiling).value
 
-    def seconds(self, runs: Sequence[tuple[str, Setting]], test: TestSet) -> list[float]:
-        """Seconds per frame of each variant at its setting on a test set, measured in turn so that they can be compared."""
+    def seconds(self, runs: Sequence[tuple[str, Setting]], test: TestSet, clips: int = _TIMED_CLIPS) -> list[float]:
+        """Seconds per frame of each variant at its setting on a test set's first clips, in turn, so that they compare."""
         self.tell(f"timing {len(runs)} settings side by side on {test.name}")
         degradation = self._degradation(test)
-        lrs = [lr_gt_clip(clip, degradation, _TIMED_FRAMES)[0] for clip in self._clips(test)[:_TIMED_CLIPS]]
+        lrs = [lr_gt_clip(clip, degradation, _TIMED_FRAMES)[0] for clip in self._clips(test)[:clips]]
         models = [(self.model(variant, test), setting) for variant, setting in runs]
         rounds = 1 if self.preset.name == "smoke" else ROUNDS
         # One process measures, while the others wait: their work would be in the times.

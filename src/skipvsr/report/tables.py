@@ -24,6 +24,10 @@ _FIXED_RATIOS = (0.75, 0.5)
 # "Skip randomly"; "only execute the second half of the model"; "the first half": in that order in the caption of Table 4.
 _FIXED = {"uniform skip": "random", "shallow skip": "shallow", "deep skip": "deep"}
 
+# Clips on which the lines of a table are timed, and how notes say it.
+_TIMED_CLIPS = 2
+_TIMED = f"of its first {_TIMED_CLIPS} clips, all lines in turn"
+
 
 @dataclass(frozen=True)
 class Table:
@@ -57,19 +61,19 @@ def table1(experiment: Experiment) -> Table:
     ]
     bicubic = [experiment.rows("bicubic", Setting("full"), test) for test in tests]
     rows.append(("Bicubic (ours)", "-", "-", "-", *(score(row) for row in bicubic)))
-    for name, variant in (("BasicVSR (ours)", "backbone"), ("SkipVSR (ours)", "paper"), ("our router (ours)", "ours")):
-        found = [experiment.rows(variant, _PATCH_FULL, test) for test in tests]
+    ours = {"BasicVSR (ours)": "backbone", "SkipVSR (ours)": "paper", "our router (ours)": "ours"}
+    found = {variant: [experiment.rows(variant, _PATCH_FULL, test) for test in tests] for variant in ours.values()}
+    times = _milliseconds(experiment, [(variant, sets[0]) for variant, sets in found.items()], tests[0])
+    for (name, variant), time in zip(ours.items(), times, strict=True):
         model = experiment.model(variant)
         gmacs = cost_per_frame(model.config, 180, 320).without_flow / 1e9
-        rows.append(
-            (name, f"{_millions(model):.2f}", f"{gmacs:.1f}", _ms(found[0]), *(score(seeds) for seeds in found))
-        )
+        rows.append((name, f"{_millions(model):.2f}", f"{gmacs:.1f}", time, *map(score, found[variant])))
     return Table(
         "Table 1: methods", ("method", "parameters (M)", "GMAC", "ms", *(test.name for test in tests)), tuple(rows),
         "PSNR/SSIM on RGB, patch testing, threshold 0; with several seeds, mean and standard deviation. Lines marked (paper) "
         "are quoted from it: another machine, other training, and other clips where the column is not one of its own. "
         "Parameters and GMAC (of a 180x320 frame) are without the flow network, as the paper counts; ms a frame of the first "
-        "test set, measured here.",
+        f"test set, {_TIMED}.",
     )  # fmt: skip
 
 
@@ -77,16 +81,17 @@ def table2(experiment: Experiment) -> Table:
     """One network at six thresholds."""
     tests, model = experiment.preset.tests, experiment.model("paper")
     cost = cost_per_frame(model.config, 180, 320)
+    measured = [[experiment.rows_at("paper", budget, test) for test in tests] for budget in BUDGETS]
+    times = _milliseconds(experiment, [("paper", found[0]) for found in measured], tests[0])
     rows = []
-    for line, budget in zip(published.TABLE_2, BUDGETS, strict=True):
-        found = [experiment.rows_at("paper", budget, test) for test in tests]
+    for line, budget, found, time in zip(published.TABLE_2, BUDGETS, measured, times, strict=True):
         ratio = mean(row.active_ratio for row in found[0])
         spent = (cost.without_flow - round((1 - ratio) * cost.blocks)) / cost.without_flow
         threshold = found[0][0].value if budget < 1 else 0
         rows.append(
             (
                 f"{line.method} / {threshold:.3g}", f"{float(line.gmacs) / 338.5:.0%} / {spent:.0%}",
-                f"{budget:.1%} / {ratio:.1%}", f"{line.milliseconds} / {_ms(found[0])}",
+                f"{budget:.1%} / {ratio:.1%}", f"{line.milliseconds} / {time}",
                 *(f"{_quoted(line, (test,))[0]} / {score(seeds)}" for test, seeds in zip(tests, found, strict=True)),
             )
         )  # fmt: skip
@@ -94,7 +99,7 @@ def table2(experiment: Experiment) -> Table:
         "Table 2: thresholds", ("threshold", "cost", "blocks asked / ran", "ms", *(test.name for test in tests)), tuple(rows),
         "Each cell: the paper's number / ours, with several seeds mean and standard deviation. Thresholds are chosen on the LR "
         "frames of each test set so that the cost is the paper's; those of the first seed and set are shown. PSNR/SSIM on RGB, "
-        "patch testing.",
+        f"patch testing; ms a frame of the first test set, {_TIMED}.",
     )  # fmt: skip
 
 
@@ -139,12 +144,7 @@ def table4(experiment: Experiment) -> Table:
     """Skip strategies."""
     test = experiment.preset.tests[0]
     quoted = {name: line for name, *line in published.TABLE_4}
-    rows: list[tuple[str, ...]] = []
-
-    def add(name: str, paper: list[str] | None, found: list[Row]) -> None:
-        flops, ms, quality = paper or ("", "-", "-")
-        rows.append((name, flops, f"{ms} / {_ms(found)}", _ran(found), f"{quality} / {score(found)}"))
-
+    lines: list[tuple[str, str, list[str] | None, list[Row]]] = []
     for variant, label in (
         ("aligned", ""),
         ("backbone", ", backbone that never saw alignment or a mask"),
@@ -154,18 +154,25 @@ def table4(experiment: Experiment) -> Table:
             for ratio in _FIXED_RATIOS:
                 setting = Setting(policy, ratio, "patch")  # pyright: ignore[reportArgumentType]
                 paper = quoted.get(name) if variant == "aligned" and ratio == _FIXED_RATIOS[0] else None
-                add(f"{name}{label}", paper, experiment.rows(variant, setting, test))
+                lines.append((f"{name}{label}", variant, paper, experiment.rows(variant, setting, test)))
     for name, ratio in (("SkipVSR 0.94", BUDGETS[4]), ("SkipVSR 0.95", BUDGETS[5])):
-        add(name, quoted[name], experiment.rows_at("paper", ratio, test))
-    for ratio in (BUDGETS[4], BUDGETS[5]):
-        add(f"our router, {ratio:.0%}", None, experiment.rows_at("ours", ratio, test))
+        lines.append((name, "paper", quoted[name], experiment.rows_at("paper", ratio, test)))
+    lines += [
+        (f"our router, {ratio:.0%}", "ours", None, experiment.rows_at("ours", ratio, test))
+        for ratio in (BUDGETS[4], BUDGETS[5])
+    ]
+    times = _milliseconds(experiment, [(variant, found) for _, variant, _, found in lines], test)
+    rows: list[tuple[str, ...]] = []
+    for (name, _, paper, found), time in zip(lines, times, strict=True):
+        flops, ms, quality = paper or ("", "-", "-")
+        rows.append((name, flops, f"{ms} / {time}", _ran(found), f"{quality} / {score(found)}"))
     return Table(
         "Table 4: strategies", ("strategy", "paper FLOPs", "ms (paper / ours)", "our blocks", "PSNR/SSIM (paper / ours)"),
         tuple(rows),
         f"On {test.name}, RGB, patch testing. As the paper's caption has it, uniform skips at random, shallow runs only the "
         "last blocks, deep only the first. Its words say half of the blocks, its 278 G three quarters: both are shown. "
         "They are run on the network of VSR1 and VSR3, on the backbone before any of it, and on SkipVSR. The paper's 293 G and "
-        "270 G contradict its Table 2 (216.6 G and 145.5 G), whose costs are taken here.",
+        f"270 G contradict its Table 2 (216.6 G and 145.5 G), whose costs are taken here. ms a frame, {_TIMED}.",
     )  # fmt: skip
 
 
@@ -248,8 +255,10 @@ def _ran(rows: list[Row]) -> str:
     return f"{mean(row.active_ratio for row in rows):.1%}"
 
 
-def _ms(rows: list[Row]) -> str:
-    return f"{1000 * mean(row.seconds_per_frame for row in rows):.0f}"
+def _milliseconds(experiment: Experiment, lines: list[tuple[str, list[Row]]], test: TestSet) -> list[str]:
+    """Of a frame of each variant where its first seed was measured."""
+    runs = [(variant, Setting(row.policy, row.value, row.tiling)) for variant, (row, *_) in lines]  # pyright: ignore[reportArgumentType]
+    return [f"{1000 * seconds:.0f}" for seconds in experiment.seconds(runs, test, clips=_TIMED_CLIPS)]
 
 
 def _millions(model: SkipVSR) -> float:
