@@ -30,8 +30,9 @@ from skipvsr.models.vsr import SkipVSR
 ROOT = Path(__file__).parents[1]
 WEIGHTS = ROOT / "src" / "skipvsr" / "weights"
 FIGURES = ROOT / "docs" / "figures" / "cards"
-WORDS = {"bi": "clean", "h264-23": "H.264 at CRF 23", "h264-28": "H.264 at CRF 28"}
+WORDS = {"bi": "clean", "bd": "blurred first (BD)", "h264-23": "H.264 at CRF 23", "h264-28": "H.264 at CRF 28"}
 KINDS: tuple[Degradation, ...] = ("bi", "h264-23", "h264-28")
+BLURRED: tuple[Degradation, ...] = ("bd", "bi")
 FRAMES, FRAME = 15, 10
 WIDTH, HEIGHT, GAP, ENLARGED = 192, 128, 4, 2
 MAX_BYTES = 150_000
@@ -75,7 +76,7 @@ def main() -> None:
     for name in args.names:
         network = load_model(name)
         shown: dict[Degradation, list[Shown]] = {}
-        for kind in KINDS:
+        for kind in BLURRED if name.endswith("-bd") else KINDS:
             shown[kind] = [show(network, scene, kind, args.data) for scene in SCENES]
         for kind, rows in shown.items():
             print(f"{save(draw(rows), figure(name, kind)):,} bytes: {figure(name, kind)}")
@@ -131,10 +132,10 @@ def section(name: str, shown: dict[Degradation, list[Shown]]) -> str:
         f"Left bicubic, in the middle `{name}`, right the ground truth; frame {FRAME} of {clips}, from which no training saw "
         f"anything; every pixel {ENLARGED} x {ENLARGED}. Luma PSNR is that of the crops, of bicubic and of `{name}`.", "",
     ]  # fmt: skip
-    for kind in KINDS:
+    for kind, rows in shown.items():
         words = WORDS[kind]
         link = Path("../../../..") / figure(name, kind).relative_to(ROOT)
-        gains = "; ".join(row.gain for row in shown[kind])
+        gains = "; ".join(row.gain for row in rows)
         lines += [f"**{words}**: {gains}", "", f"![bicubic, {name} and ground truth, {words}]({link.as_posix()})", ""]
     return "\n".join(
         [*lines, f"Made by `python scripts/write_cards.py {name}`; the pictures are in the repository only."]

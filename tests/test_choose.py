@@ -20,7 +20,7 @@ from skipvsr.video.errors import PIPE
 from skipvsr.video.images import write_image
 from tests.media import make_video, picture
 
-ALL = ["compact", "compact-video", "compact-video-x2", "compact-x2"]
+ALL = ["compact", "compact-bd", "compact-video", "compact-video-x2", "compact-x2"]
 
 
 @pytest.fixture

@@ -35,7 +35,8 @@ def command(args: argparse.Namespace) -> None:
             print(f"  {label:<34} {f'{value:,}' if isinstance(value, int) else value}")
     print(
         "\nupscale takes the one that fits the file (--model auto): compact for clean footage, compact-video for what a codec "
-        "has damaged, by codec and bits a pixel; -x2 where x2 is asked for or enough for the size that is."
+        "has damaged, by codec and bits a pixel; -x2 where x2 is asked for or enough for the size that is. "
+        "compact-bd, for comparing with papers, is taken only by its name."
     )
 
 
