@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import fields, replace
+from itertools import permutations
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from skipvsr.data.augment import DARKEST, USUAL, augment
 from skipvsr.data.cache import ClipCache
 from skipvsr.data.clips import Clip
 from skipvsr.data.crops import Batch, CropSampler, CropSettings, FlowBatch
@@ -108,7 +111,7 @@ def test_memory_is_bounded_and_stated(clips: list[Clip], stills: list[Clip]):
 
 
 def test_crops_are_aligned_parts_of_their_clip(clips: list[Clip]):
-    sampler = CropSampler(clips, replace(SETTINGS, augment=False, batch=12))
+    sampler = CropSampler(clips, replace(SETTINGS, augment=(), batch=12))
     batch = sampler.batch(0)
     assert batch.lr.shape == (12, 3, 3, 8, 8)
     assert batch.gt.shape == (12, 3, 3, 32, 32)
@@ -129,7 +132,7 @@ def test_crops_are_aligned_parts_of_their_clip(clips: list[Clip]):
 @pytest.mark.parametrize("lr", ["bi", "bd", "bd-duf"])
 def test_augmentation_turns_lr_and_hr_alike(clips: list[Clip], lr):
     sampler = CropSampler(clips, replace(SETTINGS, lr=lr, crop_px=10, batch=40))
-    plain = CropSampler(clips, replace(SETTINGS, lr=lr, crop_px=10, batch=40, augment=False))
+    plain = CropSampler(clips, replace(SETTINGS, lr=lr, crop_px=10, batch=40, augment=()))
     batch, still = sampler.batch(1), plain.batch(1)
     assert batch.names == still.names
     turned = [not torch.equal(one, other) for one, other in zip(batch.gt, still.gt, strict=True)]
@@ -143,6 +146,55 @@ def test_augmentation_turns_lr_and_hr_alike(clips: list[Clip], lr):
         torch.equal(one.sum((1, 2, 3)), other.sum((1, 2, 3))) for one, other in zip(batch.gt, still.gt, strict=True)
     ]
     assert 10 < sum(same) < 30
+
+
+def _changes(name: str, frames: Tensor) -> list[Tensor]:
+    """All that one augmentation may make of frames (T, 3, H, W), but for leaving them as they are and for brightness."""
+    return {
+        "flip": [frames.flip(dims) for dims in ([2], [3], [2, 3])],
+        "transpose": [frames.transpose(2, 3)],
+        "reverse": [frames.flip(0)],
+        "channels": [frames[:, list(order)] for order in permutations(range(3))],
+    }[name]
+
+
+@pytest.mark.parametrize("name", ["flip", "transpose", "reverse", "channels"])
+def test_an_augmentation_alone_does_what_its_name_says(clips: list[Clip], name):
+    plain = CropSampler(clips, replace(SETTINGS, augment=(), batch=24)).batch(1)
+    batch = CropSampler(clips, replace(SETTINGS, augment=(name,), batch=24)).batch(1)
+    changed = 0
+    for lr, gt, small, large in zip(batch.lr, batch.gt, plain.lr, plain.gt, strict=True):
+        same = torch.equal(gt, large)
+        changed += not same
+        pairs = zip(_changes(name, small), _changes(name, large), strict=True)
+        assert same or any(torch.equal(lr, one) and torch.equal(gt, two) for one, two in pairs)
+    assert 6 <= changed <= 23
+    # Each draw is its own: among all of them it is the same.
+    usual = CropSampler(clips, replace(SETTINGS, augment=(*USUAL, "channels"), batch=24)).batch(1)
+    for alone, among, large in zip(batch.gt, usual.gt, plain.gt, strict=True):
+        if not torch.equal(alone, large):
+            assert not torch.equal(among, large)
+
+
+def test_crops_become_darker_together(clips: list[Clip]):
+    plain = CropSampler(clips, replace(SETTINGS, augment=(), batch=24)).batch(1).floats()
+    batch = CropSampler(clips, replace(SETTINGS, augment=("brightness",), batch=24)).batch(1).floats()
+    factors = batch.gt.mean((1, 2, 3, 4)) / plain.gt.mean((1, 2, 3, 4))
+    assert factors.min() > DARKEST - 0.01
+    assert factors.max() < 1.01
+    assert 6 <= (factors < 0.99).sum() <= 18
+    for frames, before in ((batch.lr, plain.lr), (batch.gt, plain.gt)):
+        assert (frames - before * factors.view(-1, 1, 1, 1, 1)).abs().max() < 1.5 / 255
+
+
+def test_what_an_encoder_left_is_neither_reversed_nor_recoloured():
+    frames = torch.arange(2 * 3 * 2 * 2, dtype=torch.uint8).view(2, 3, 2, 2)
+    for seed in range(20):
+        lr, gt = augment(frames, frames, ("reverse", "channels", "brightness"), "video", np.random.default_rng(seed))
+        assert torch.equal(lr, frames)
+        assert torch.equal(gt, frames)
+        lr, _ = augment(frames, frames, ("flip",), "bd-duf", np.random.default_rng(seed))
+        assert torch.equal(lr, frames)
 
 
 def test_mirrored_clips(clips: list[Clip]):
@@ -195,7 +247,7 @@ def test_the_datasets_own_lr(tmp_path: Path):
         for folder, width, height in (("GT/a", 96, 64), ("LR/a", 24, 16)):
             (tmp_path / folder).mkdir(parents=True, exist_ok=True)
             write_image(tmp_path / folder / f"{index}.png", picture(index, width, height))
-    settings = replace(SETTINGS, lr="given", augment=False)
+    settings = replace(SETTINGS, lr="given", augment=())
     clips = find_clips("folder", tmp_path, lr="bi")
     for memory in (1 << 24, 0):
         batch = CropSampler(clips, replace(settings, cache_bytes=memory)).batch(0)

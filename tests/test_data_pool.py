@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from skipvsr.data.augment import USUAL
 from skipvsr.data.clips import Clip
 from skipvsr.data.crops import CropSampler, CropSettings
 from skipvsr.data.datasets import find_clips
@@ -91,7 +92,7 @@ def test_a_folder_that_cannot_be_written_is_named(clips: list[Clip], tmp_path: P
 
 def test_crops_of_footage_are_cut_from_the_pool_and_time_runs_forward(clips: list[Clip], tmp_path: Path):
     settings = CropSettings(
-        batch=2, frames=3, crop_px=12, lr="video", seed=7, pool=PoolSettings(tmp_path, versions=1), augment=False
+        batch=2, frames=3, crop_px=12, lr="video", seed=7, pool=PoolSettings(tmp_path, versions=1), augment=()
     )
     sampler = CropSampler(clips, settings)
     batch = sampler.batch(3)
@@ -102,7 +103,7 @@ def test_crops_of_footage_are_cut_from_the_pool_and_time_runs_forward(clips: lis
         index = [known.name for known in clips].index(clip)
         assert torch.equal(lr, pool.window(index, 3, 0.0, start, 3)[..., y : y + 12, x : x + 12])
     # Every augmented crop is one of the eight turns of an unturned one, whose frames are in order.
-    turned = CropSampler(clips, replace(settings, augment=True)).batch(3)
+    turned = CropSampler(clips, replace(settings, augment=USUAL)).batch(3)
     for lr, plain in zip(turned.lr, batch.lr, strict=True):
         turns = [plain.flip(flips) for flips in ([], [2], [3], [2, 3])]
         assert any(torch.equal(lr, turn) or torch.equal(lr, turn.transpose(2, 3)) for turn in turns)

@@ -133,7 +133,7 @@ def test_bd_is_refused_at_other_scales():
 @pytest.mark.parametrize("lr", ["bi", "video"])
 def test_crops_are_aligned(clips: list[Clip], tmp_path: Path, lr):
     settings = CropSettings(
-        batch=2, frames=2, crop_px=20, lr=lr, seed=1, augment=False, scale=2, pool=PoolSettings(tmp_path)
+        batch=2, frames=2, crop_px=20, lr=lr, seed=1, augment=(), scale=2, pool=PoolSettings(tmp_path)
     )
     batch = CropSampler(clips, settings).batch(0)
     assert batch.lr.shape == (2, 2, 3, 20, 20)

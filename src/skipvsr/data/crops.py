@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skipvsr.data.augment import USUAL, Augmentation, augment
 from skipvsr.data.cache import ClipCache, LRSource, StillCache, Window
 from skipvsr.data.clips import Clip
 from skipvsr.data.degradations import FRAMEWISE, SCALE, Degradation, degrade
@@ -38,8 +39,7 @@ class CropSettings:
         lr: how LR comes about: a degradation, or "given" for the dataset's own LR frames, which must then be in the
             phase of BI: crops are mirrored.
         mirror: append each crop's frames in reverse, T -> 2T (BasicVSR's recipe for the 7 frames of Vimeo-90K).
-        augment: mirror images, transpose and reverse time at random ("bd-duf" is not mirrored: it has no symmetry; time is not
-            reversed for "video": what an encoder leaves has a direction).
+        augment: which augmentations (`skipvsr.data.augment`) change the crops of clips.
         still_ratio: probability of a photograph in synthetic motion in the place of a clip.
         motion: how a synthetic camera moves.
         seed: any whole number from 0 upwards.
@@ -54,7 +54,7 @@ class CropSettings:
     crop_px: int
     lr: LRSource = "bi"
     mirror: bool = False
-    augment: bool = True
+    augment: tuple[Augmentation, ...] = USUAL
     still_ratio: float = 0.0
     motion: MotionRange = field(default_factory=MotionRange)
     seed: int = 0
@@ -209,7 +209,7 @@ class CropSampler:
         if random.random() < self.settings.still_ratio:
             return self._moving_still(random, self.settings.frames)[0]
         crop = self._real(random, self.settings.frames, step)
-        return self._augmented(crop, random) if self.settings.augment else crop
+        return self._augmented(crop, random)
 
     def _pair(self, random: np.random.Generator, step: int) -> tuple[Tensor, Tensor, Tensor, str]:
         """LR frames (2, 3, c, c), reference first; flow, mask and name."""
@@ -275,20 +275,8 @@ class CropSampler:
         return _Crop(lr, gt, f"{self.stills.stills[index].name} in synthetic motion"), path
 
     def _augmented(self, crop: _Crop, random: np.random.Generator) -> _Crop:
-        """Mirror time, rows and columns, and transpose, each in half the cases, LR and HR alike."""
-        flips = [dim for dim in (0, 2, 3) if random.random() < 0.5]
-        transpose = random.random() < 0.5
-        if self.settings.lr == "bd-duf":
-            # Mirrored, LR pixels at 4j would sit at 4j + 3.
-            flips = [dim for dim in flips if dim == 0]
-        if self.settings.lr == "video":
-            flips = [dim for dim in flips if dim != 0]
-
-        def turned(frames: Tensor) -> Tensor:
-            frames = frames.flip(flips)
-            return frames.transpose(2, 3) if transpose else frames
-
-        return _Crop(turned(crop.lr), turned(crop.gt), crop.name)
+        lr, gt = augment(crop.lr, crop.gt, self.settings.augment, self.settings.lr, random)
+        return _Crop(lr, gt, crop.name)
 
 
 def _degrade_8_bit(gt: Tensor, kind: Degradation, random: np.random.Generator, scale: int) -> Tensor:

@@ -58,6 +58,7 @@ class StageData:
             crop_px=settings.crop,
             lr=config.data.degradation,
             mirror=shape.mirror,
+            augment=tuple(config.data.augment),
             still_ratio=ratio if config.data.stills else 0.0,
             seed=config.seed,
             cache_bytes=config.data.cache_bytes // processes,

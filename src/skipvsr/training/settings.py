@@ -8,6 +8,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from skipvsr.data.augment import USUAL, Augmentation
 from skipvsr.data.degradations import Degradation
 from skipvsr.models.flow import Flow
 from skipvsr.models.vsr import Reconstruction, Scale, VSRConfig
@@ -52,6 +53,8 @@ class Data:
         stills: folder of photographs for synthetic camera motion; none where empty.
         stills_ratio: ratio of crops made from the stills.
         degradation: "bi", "bd", "bd-duf" or "video".
+        augment: what changes the crops of clips at random: any of "flip", "transpose", "reverse" (time), "channels" (their
+            order) and "brightness"; `skipvsr.data.augment` says how, and which degradations do without which.
         cache_bytes: decoded frames kept in memory at most.
         cache_on_gpu: keep them in the memory of the GPU, if there is one, and cut crops there: for sets that fit, it takes the
             work of drawing a batch off the processor.
@@ -66,6 +69,7 @@ class Data:
     degradation: Literal["bi", "bd", "bd-duf", "video"]
     stills: str = ""
     stills_ratio: Ratio = 0.0
+    augment: list[Augmentation] = field(default_factory=lambda: list(USUAL))
     cache_bytes: Positive = 2 << 30
     cache_on_gpu: bool = False
     threads: Positive = 1
