@@ -25,7 +25,8 @@ from spandrel import (  # pyright: ignore[reportMissingImports]
 from spandrel.util import KeyCondition  # pyright: ignore[reportMissingImports]
 from torch import Tensor
 
-from skipvsr.models.vsr import SkipVSR, VSRConfig
+from skipvsr.models.config import VSRConfig
+from skipvsr.models.vsr import SkipVSR
 from skipvsr.upscale.frames import to_array, to_tensor
 from skipvsr.video.images import read_image, write_image
 

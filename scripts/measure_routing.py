@@ -36,9 +36,10 @@ from skipvsr.inference.machine import describe_machine
 from skipvsr.inference.options import ComputeOptions, Precision, StreamOptions
 from skipvsr.inference.upscaler import Upscaler
 from skipvsr.models.blocks import ResidualBlock, Trunk
+from skipvsr.models.config import VSRConfig
 from skipvsr.models.resize import bicubic_downsample
 from skipvsr.models.router import GainRouter, MaskGenerator
-from skipvsr.models.vsr import SkipVSR, VSRConfig
+from skipvsr.models.vsr import SkipVSR
 from skipvsr.routing.grid import TileGrid
 from skipvsr.routing.learned import CELL_PX
 from skipvsr.routing.policies import depth_by_rank

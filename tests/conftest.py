@@ -10,7 +10,8 @@ import pytest
 import torch
 from hypothesis import settings
 
-from skipvsr.models.vsr import SkipVSR, VSRConfig
+from skipvsr.models.config import VSRConfig
+from skipvsr.models.vsr import SkipVSR
 
 # Without a GPU, Triton's kernels run in its interpreter. It looks when it is imported.
 if not torch.cuda.is_available():

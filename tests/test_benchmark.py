@@ -20,7 +20,8 @@ from skipvsr.cli.benchmark import kernel_table
 from skipvsr.inference.execution import remembered_kernels
 from skipvsr.inference.options import PRESETS
 from skipvsr.inference.triton_blocks import LaunchSettings, TritonBlocks
-from skipvsr.models.vsr import SkipVSR, VSRConfig
+from skipvsr.models.config import VSRConfig
+from skipvsr.models.vsr import SkipVSR
 from skipvsr.report.waterfall import draw_waterfall
 from skipvsr.routing.grid import TileGrid
 from skipvsr.upscale.measure import remembered_steps

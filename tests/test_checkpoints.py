@@ -16,8 +16,9 @@ from skipvsr.checkpoints.foreign import read_flow_weights, read_foreign
 from skipvsr.checkpoints.load import load_model
 from skipvsr.checkpoints.native import read_folder
 from skipvsr.errors import CheckpointError
+from skipvsr.models.config import VSRConfig
 from skipvsr.models.flow import spynet
-from skipvsr.models.vsr import SkipVSR, VSRConfig
+from skipvsr.models.vsr import SkipVSR
 from tests.reference_basicvsr import basicvsr, random_weights
 from tests.reference_basicvsr import spynet as reference_spynet
 

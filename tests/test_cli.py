@@ -15,7 +15,7 @@ import torch
 
 from skipvsr.checkpoints.native import Checkpoint, save_folder
 from skipvsr.cli.main import main
-from skipvsr.models.vsr import VSRConfig
+from skipvsr.models.config import VSRConfig
 from skipvsr.video.open import probe
 from tests.conftest import make_network
 from tests.media import make_video, picture, times

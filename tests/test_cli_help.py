@@ -31,7 +31,7 @@ from skipvsr.inference.options import (
 )
 from skipvsr.inference.patched import PATCH_BATCH_SIZE
 from skipvsr.inference.windows import DEFAULT_LOOKAHEAD
-from skipvsr.models.vsr import Scale
+from skipvsr.models.config import Scale
 from skipvsr.report import presets
 from skipvsr.report.reproduce import NAMES
 from skipvsr.upscale.options import JobOptions, OutputOptions, VideoShorthands

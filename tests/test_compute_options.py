@@ -27,8 +27,9 @@ from skipvsr.inference.routed import RoutedTrunks
 from skipvsr.inference.streaming import upscale_stream
 from skipvsr.inference.upscaler import Upscaler
 from skipvsr.inference.windows import Windows
+from skipvsr.models.config import VSRConfig
 from skipvsr.models.router import Calibration, GainRouter
-from skipvsr.models.vsr import SkipVSR, VSRConfig
+from skipvsr.models.vsr import SkipVSR
 from skipvsr.routing.learned import DifferenceThreshold, GainThreshold
 from skipvsr.routing.policies import Decide, FixedBlocks, TrunkStep, all_blocks, first_blocks
 from skipvsr.routing.trace import RoutingTrace, Tally

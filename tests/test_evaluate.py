@@ -33,9 +33,9 @@ from skipvsr.evaluation.side_by_side import seconds_side_by_side
 from skipvsr.inference.options import ComputeOptions, StreamOptions
 from skipvsr.inference.routed import RoutedTrunks
 from skipvsr.models.bicubic import Bicubic
+from skipvsr.models.config import VSRConfig
 from skipvsr.models.resize import bicubic_upsample
 from skipvsr.models.router import Calibration, GainRouter, Router
-from skipvsr.models.vsr import VSRConfig
 from skipvsr.routing.grid import TileGrid
 from skipvsr.routing.learned import DifferenceThreshold
 from skipvsr.routing.policies import GradientRank

@@ -18,7 +18,8 @@ import skipvsr
 from skipvsr.checkpoints.export import export_onnx
 from skipvsr.errors import ConfigError, OutputError
 from skipvsr.inference.onnx_graphs import PARTS, make_graphs
-from skipvsr.models.vsr import SkipVSR, VSRConfig
+from skipvsr.models.config import VSRConfig
+from skipvsr.models.vsr import SkipVSR
 from skipvsr.video.open import read_clip
 from tests.conftest import make_network
 from tests.media import make_video, picture

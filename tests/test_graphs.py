@@ -22,9 +22,10 @@ from skipvsr.inference.policies import predicted_gains
 from skipvsr.inference.routed import RunBlocks
 from skipvsr.inference.triton_blocks import LaunchSettings, Plan, TritonBlocks
 from skipvsr.models.blocks import ResidualBlock
+from skipvsr.models.config import VSRConfig
 from skipvsr.models.flow import Warp
 from skipvsr.models.router import MaskGenerator
-from skipvsr.models.vsr import SkipVSR, VSRConfig
+from skipvsr.models.vsr import SkipVSR
 from skipvsr.routing.grid import TileGrid
 from skipvsr.routing.learned import DifferenceThreshold
 from skipvsr.routing.policies import ByDepth, TrunkStep

@@ -15,7 +15,8 @@ from skipvsr.inference import masked, tiled
 from skipvsr.inference.routed import RoutedTrunks
 from skipvsr.inference.tiled import DENSE_RATIO
 from skipvsr.models.blocks import ResidualBlock
-from skipvsr.models.vsr import SkipVSR, VSRConfig
+from skipvsr.models.config import VSRConfig
+from skipvsr.models.vsr import SkipVSR
 from skipvsr.routing.grid import TileGrid
 from skipvsr.routing.policies import GradientRank, RandomBlocks, all_blocks
 from skipvsr.routing.trace import RoutingTrace

@@ -13,7 +13,8 @@ from torch import Tensor
 from skipvsr.checkpoints.load import load_model, packaged_names, read_checkpoint
 from skipvsr.checkpoints.native import CONFIG, WEIGHTS, Checkpoint, build, read_folder, save_folder
 from skipvsr.errors import CheckpointError, ModelError, OutputError
-from skipvsr.models.vsr import SkipVSR, VSRConfig
+from skipvsr.models.config import VSRConfig
+from skipvsr.models.vsr import SkipVSR
 from tests.conftest import make_network
 
 CLIP = torch.rand(3, 3, 37, 50, generator=torch.Generator().manual_seed(5))

@@ -16,9 +16,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from skipvsr.errors import ConfigError, ShapeError
 from skipvsr.evaluation.cost import cost_per_frame
 from skipvsr.models.blocks import InputConv
+from skipvsr.models.config import VSRConfig
 from skipvsr.models.flow import light_flow, spynet, warp
 from skipvsr.models.reconstruction import SubpixelConv, as_frame, enlarge_bilinearly
-from skipvsr.models.vsr import SkipVSR, VSRConfig
+from skipvsr.models.vsr import SkipVSR
 from tests.conftest import make_network
 
 COMPACT = VSRConfig(channels=32, blocks=8, flow="light", reconstruction="light")

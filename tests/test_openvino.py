@@ -21,8 +21,9 @@ from skipvsr.evaluation.ranges import measure_ranges
 from skipvsr.inference.openvino_network import OpenVINONetwork
 from skipvsr.inference.options import ComputeOptions, StreamOptions
 from skipvsr.inference.upscaler import Upscaler
+from skipvsr.models.config import VSRConfig
 from skipvsr.models.quantization import Quantization
-from skipvsr.models.vsr import SkipVSR, VSRConfig
+from skipvsr.models.vsr import SkipVSR
 from skipvsr.routing.trace import RoutingTrace
 from skipvsr.video.open import read_clip
 from tests.conftest import make_network

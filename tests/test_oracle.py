@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from skipvsr.evaluation.oracle import OracleBlocks, OracleGains, falling_gains
 from skipvsr.inference.routed import RoutedTrunks
-from skipvsr.models.vsr import VSRConfig
+from skipvsr.models.config import VSRConfig
 from skipvsr.routing.grid import TileGrid
 from skipvsr.routing.learned import GainBudget
 from skipvsr.routing.policies import FixedBlocks, TrunkStep

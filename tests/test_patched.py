@@ -14,7 +14,8 @@ from skipvsr.errors import ConfigError
 from skipvsr.inference.patched import Patched, PatchGrid
 from skipvsr.inference.streaming import upscale_stream
 from skipvsr.inference.windows import Windows
-from skipvsr.models.vsr import SkipVSR, VSRConfig
+from skipvsr.models.config import VSRConfig
+from skipvsr.models.vsr import SkipVSR
 from skipvsr.routing.trace import RoutingTrace
 from tests.conftest import make_network
 

@@ -10,7 +10,8 @@ from skipvsr.inference.options import ComputeOptions, StreamOptions
 from skipvsr.inference.precision import fastest, fastest_precision, or_auto, settled
 from skipvsr.inference.upscaler import Upscaler
 from skipvsr.models.bicubic import Bicubic
-from skipvsr.models.vsr import SkipVSR, VSRConfig
+from skipvsr.models.config import VSRConfig
+from skipvsr.models.vsr import SkipVSR
 from skipvsr.upscale.checkpoint import UnfinishedJob, unfinished_precision
 
 SMALL = VSRConfig(channels=4, blocks=1, flow="light", reconstruction="light")

@@ -15,7 +15,7 @@ from skipvsr.cli.main import main
 from skipvsr.errors import ConfigError
 from skipvsr.evaluation.results import ProcessGroup
 from skipvsr.inference.options import ComputeOptions
-from skipvsr.models.vsr import VSRConfig
+from skipvsr.models.config import VSRConfig
 from skipvsr.report import published
 from skipvsr.report.experiment import Experiment
 from skipvsr.report.figures import RatioCurve, _outer_fence, _style, ratio_curves

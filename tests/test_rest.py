@@ -11,8 +11,9 @@ from torch import Tensor
 from skipvsr.inference.frame_stream import StreamState
 from skipvsr.inference.options import ComputeOptions, StreamOptions
 from skipvsr.inference.upscaler import Upscaler
+from skipvsr.models.config import VSRConfig
 from skipvsr.models.router import Calibration
-from skipvsr.models.vsr import SkipVSR, VSRConfig
+from skipvsr.models.vsr import SkipVSR
 from skipvsr.routing.grid import TileGrid
 from skipvsr.routing.learned import GainThreshold
 from skipvsr.routing.policies import TrunkStep

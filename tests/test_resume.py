@@ -16,8 +16,9 @@ import pytest
 import torch
 
 from skipvsr.errors import OutputError, ResourceError
+from skipvsr.models.config import VSRConfig
 from skipvsr.models.router import Calibration
-from skipvsr.models.vsr import SkipVSR, VSRConfig
+from skipvsr.models.vsr import SkipVSR
 from skipvsr.terms import Direction
 from skipvsr.upscale.batch import upscale_many
 from skipvsr.upscale.job import upscale_video

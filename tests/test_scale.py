@@ -26,7 +26,8 @@ from skipvsr.evaluation.settings import Setting
 from skipvsr.inference.patched import Patched, PatchGrid
 from skipvsr.inference.strips import reconstruct_in_strips
 from skipvsr.models.bicubic import Bicubic
-from skipvsr.models.vsr import SkipVSR, VSRConfig
+from skipvsr.models.config import VSRConfig
+from skipvsr.models.vsr import SkipVSR
 from skipvsr.upscale.frames import upscale_frames
 from skipvsr.upscale.job import upscale_video
 from skipvsr.upscale.size import OutputSize

@@ -13,7 +13,8 @@ import torch
 
 import skipvsr
 from skipvsr.checkpoints.load import PACKAGED, packaged_names
-from skipvsr.models.vsr import SkipVSR, VSRConfig
+from skipvsr.models.config import VSRConfig
+from skipvsr.models.vsr import SkipVSR
 from skipvsr.upscale.frames import to_tensor
 from skipvsr.video.images import read_image, write_image
 from tests.conftest import make_network

@@ -13,8 +13,8 @@ from skipvsr.checkpoints.native import Checkpoint, save_folder
 from skipvsr.cli.main import main
 from skipvsr.errors import ConfigError, InputError, OutputError
 from skipvsr.evaluation.trace_file import TraceWriter, read_trace
+from skipvsr.models.config import VSRConfig
 from skipvsr.models.router import Calibration
-from skipvsr.models.vsr import VSRConfig
 from skipvsr.routing.grid import TileGrid
 from skipvsr.routing.trace import RoutingTrace, Tally, TracedTrunk, Traces
 from skipvsr.upscale.overlay import LatestDepths, draw_depth

@@ -24,8 +24,9 @@ from skipvsr.checkpoints.native import Checkpoint, save_folder
 from skipvsr.errors import ConfigError, DataError, TrainingError
 from skipvsr.evaluation.metrics import psnr_y
 from skipvsr.models.blocks import ResidualBlock
+from skipvsr.models.config import VSRConfig
 from skipvsr.models.resize import bicubic_upsample
-from skipvsr.models.vsr import SkipVSR, VSRConfig
+from skipvsr.models.vsr import SkipVSR
 from skipvsr.training import loop
 from skipvsr.training.config import TrainingConfig, read_config
 from skipvsr.training.loop import train

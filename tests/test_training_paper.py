@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from skipvsr.data.crops import Batch
 from skipvsr.inference.options import ComputeOptions
 from skipvsr.inference.upscaler import Upscaler
-from skipvsr.models.vsr import SkipVSR, VSRConfig
+from skipvsr.models.config import VSRConfig
+from skipvsr.models.vsr import SkipVSR
 from skipvsr.routing.grid import TileGrid
 from skipvsr.routing.trace import RoutingTrace
 from skipvsr.training.paper import (

@@ -13,8 +13,9 @@ from skipvsr.data.crops import Batch
 from skipvsr.evaluation.oracle import OracleGains
 from skipvsr.inference import masked
 from skipvsr.inference.routed import RoutedTrunks
+from skipvsr.models.config import VSRConfig
 from skipvsr.models.router import GainRouter
-from skipvsr.models.vsr import SkipVSR, VSRConfig
+from skipvsr.models.vsr import SkipVSR
 from skipvsr.routing.grid import TileGrid
 from skipvsr.routing.learned import ask, backward_first
 from skipvsr.routing.policies import Decide, TrunkStep

@@ -22,8 +22,9 @@ from skipvsr.inference.kernel_network import KernelNetwork, warp_by_kernel
 from skipvsr.inference.remembered import remember
 from skipvsr.inference.triton_blocks import LaunchSettings, TritonBlocks, active_tiles
 from skipvsr.models.blocks import ResidualBlock
+from skipvsr.models.config import VSRConfig
 from skipvsr.models.flow import warp
-from skipvsr.models.vsr import SkipVSR, VSRConfig
+from skipvsr.models.vsr import SkipVSR
 from skipvsr.routing.grid import TileGrid
 from skipvsr.routing.policies import ByDepth, RandomBlocks
 

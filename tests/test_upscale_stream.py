@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from skipvsr.errors import ConfigError, ShapeError
 from skipvsr.inference.streaming import MOST_REPEATS, Position, reconstruct_in_strips, upscale_stream
 from skipvsr.inference.windows import MAX_WINDOW, MIN_WINDOW, Windows, default_window
-from skipvsr.models.vsr import SkipVSR, VSRConfig
+from skipvsr.models.config import VSRConfig
+from skipvsr.models.vsr import SkipVSR
 from tests.conftest import make_network
 
 NETWORK = make_network(VSRConfig(channels=6, blocks=1, flow="light", reconstruction="light"))

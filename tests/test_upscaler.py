@@ -14,8 +14,9 @@ from skipvsr import errors
 from skipvsr.errors import ConfigError
 from skipvsr.inference.options import ComputeOptions, StreamOptions
 from skipvsr.inference.upscaler import StreamState, Upscaler
+from skipvsr.models.config import VSRConfig
 from skipvsr.models.router import Calibration
-from skipvsr.models.vsr import SkipVSR, VSRConfig
+from skipvsr.models.vsr import SkipVSR
 from skipvsr.routing.trace import RoutingTrace
 from tests.conftest import make_network
 from tests.media import make_video, picture

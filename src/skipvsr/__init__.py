@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from skipvsr.inference.options import ComputeOptions, StreamOptions
     from skipvsr.inference.upscaler import Upscaler
     from skipvsr.models.bicubic import Bicubic
-    from skipvsr.models.vsr import SkipVSR, VSRConfig
+    from skipvsr.models.config import VSRConfig
+    from skipvsr.models.vsr import SkipVSR
     from skipvsr.routing.trace import RoutingTrace
     from skipvsr.upscale.batch import upscale_many
     from skipvsr.upscale.estimate import Estimate, estimate

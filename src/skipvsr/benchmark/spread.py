@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from skipvsr.models.vsr import SkipVSR, VSRConfig
+from skipvsr.models.config import VSRConfig
+from skipvsr.models.vsr import SkipVSR
 from skipvsr.routing.grid import TileGrid
 from skipvsr.routing.policies import ByDepth, Decide, TrunkStep, check_ratio
 

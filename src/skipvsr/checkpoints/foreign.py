@@ -16,8 +16,8 @@ from torch import Tensor
 
 from skipvsr.checkpoints.native import Checkpoint, check_weights, read_safetensors
 from skipvsr.errors import CheckpointError
+from skipvsr.models.config import VSRConfig
 from skipvsr.models.flow import IMAGENET_MEAN, IMAGENET_STD, spynet
-from skipvsr.models.vsr import VSRConfig
 
 # Checkpoints of mmediting from before 24 April 2021 expect BGR; only the hash in the name of the file tells them apart.
 _BGR_HASHES = ("9509fbd5", "e1b4961a", "d05ba7d1")

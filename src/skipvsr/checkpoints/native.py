@@ -24,9 +24,10 @@ from torch import Tensor
 
 from skipvsr.errors import CheckpointError, ConfigError, OutputError
 from skipvsr.models.any_model import AnyModel
+from skipvsr.models.config import VSRConfig
 from skipvsr.models.quantization import Quantization
 from skipvsr.models.router import Calibration
-from skipvsr.models.vsr import SkipVSR, VSRConfig
+from skipvsr.models.vsr import SkipVSR
 from skipvsr.video.files import write_whole
 
 FORMAT, FORMAT_VERSION = "skipvsr", 2

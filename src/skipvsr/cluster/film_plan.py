@@ -111,10 +111,17 @@ class FilmPlan:
 
 @dataclass(frozen=True)
 class NetworkId:
-    """What a film has to know of the network: its configuration, and what tells its weights from others."""
+    """What a film has to know of the network.
+
+    Args:
+        config: its configuration.
+        fingerprint: what tells its weights from others.
+        running: the configuration of what runs of it (`skipvsr.inference.lean.running_config`).
+    """
 
     config: AnyConfig
     fingerprint: str
+    running: AnyConfig
 
 
 def film_task(source: str | Path, destination: str | Path) -> FilmTask:

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import torch
 
-from skipvsr.cluster.film_plan import FilmSettings, FilmTask
+from skipvsr.checkpoints.native import fingerprint
+from skipvsr.cluster.film_plan import FilmSettings, FilmTask, NetworkId
 from skipvsr.cluster.store import is_url
+from skipvsr.inference.lean import running_config
+from skipvsr.inference.options import ComputeOptions
 from skipvsr.inference.precision import settled
 from skipvsr.models.any_model import AnyModel
 from skipvsr.upscale.choose import resolve_model
@@ -49,3 +52,8 @@ def one_precision(settings: FilmSettings, network: AnyModel) -> FilmSettings:
         network: on the device of this process that counts.
     """
     return replace(settings, compute=settled(settings.compute, network))
+
+
+def network_id(model: AnyModel, compute: ComputeOptions) -> NetworkId:
+    """Configuration and fingerprint of a network, and what of it the options run."""
+    return NetworkId(model.config, fingerprint(model), running_config(model, compute))

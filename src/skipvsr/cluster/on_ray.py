@@ -7,7 +7,7 @@ from pathlib import Path
 
 from skipvsr.cluster.catalogue import films
 from skipvsr.cluster.film_plan import FilmSettings
-from skipvsr.cluster.network import network_for, one_precision
+from skipvsr.cluster.network import network_for, network_id, one_precision
 from skipvsr.cluster.outcome import FilmOutcome, OnProgress
 from skipvsr.errors import ConfigError
 from skipvsr.models.any_model import AnyModel
@@ -54,7 +54,6 @@ def upscale_on_ray(
     try:
         from skipvsr.cluster.driver import Driver
         from skipvsr.cluster.slots import Slots, connected
-        from skipvsr.cluster.workers import network_id
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "ray":
             raise
@@ -69,7 +68,7 @@ def upscale_on_ray(
     with connected(address):
         slots = Slots(ray.put(network.cpu()), settings, worker_cpus)
         try:
-            yield from Driver(tasks, settings, network_id(network), slots).run(on_progress)
+            yield from Driver(tasks, settings, network_id(network, settings.compute), slots).run(on_progress)
         except KeyboardInterrupt as error:
             error.add_note("what is finished is kept: the same command goes on from there")
             raise

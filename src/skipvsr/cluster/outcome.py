@@ -124,7 +124,8 @@ def film_report(
     info, (height, width) = film.plan.info, film.plan.size
     passes = sum(report.passes for report in reports)
     ratio = sum(report.ratios for report in reports) / passes if passes else 1.0
-    cost = cost_per_frame(network.config, info.height, info.width)
+    full = cost_per_frame(network.config, info.height, info.width)
+    cost = cost_per_frame(network.running, info.height, info.width)
     frames = sum(report.frames for report in reports)
     precisions = {report.precision for report in reports}
     return UpscaleReport(
@@ -141,6 +142,6 @@ def film_report(
         peak_bytes=max(report.peak_bytes for report in reports),
         active_ratio=ratio,
         macs_per_frame=cost.at_ratio(ratio),
-        full_macs_per_frame=cost.total - cost.router,
+        full_macs_per_frame=full.total,
         precision=precisions.pop() if len(precisions) == 1 else "",
     )

@@ -9,11 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from skipvsr.checkpoints.native import fingerprint
 from skipvsr.cluster.catalogue import films
 from skipvsr.cluster.film import Film
 from skipvsr.cluster.film_plan import FilmSettings, FilmTask, NetworkId
-from skipvsr.cluster.network import network_for, one_precision
+from skipvsr.cluster.network import network_for, network_id, one_precision
 from skipvsr.cluster.outcome import ClusterMeter, FilmOutcome, OnProgress, film_report
 from skipvsr.cluster.store import is_url, store_and_name
 from skipvsr.cluster.work import list_path, publish, upscale_chunk
@@ -109,7 +108,7 @@ def upscale_shard(
         tasks = [task for index, task in enumerate(tasks) if shard.takes(index)]
     upscaler = Upscaler(network, settings.compute, settings.stream)
     worker = _ShardWorker(
-        upscaler, NetworkId(upscaler.model.config, fingerprint(upscaler.model)), settings,
+        upscaler, network_id(upscaler.model, upscaler.compute), settings,
         takes=(lambda index: True) if whole else shard.takes, name=f"shard {shard.index}",
     )  # fmt: skip
     meter = ClusterMeter(len(tasks))

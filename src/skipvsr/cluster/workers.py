@@ -14,7 +14,6 @@ import numpy as np
 import ray
 import torch
 
-from skipvsr.checkpoints.native import fingerprint
 from skipvsr.cluster.chunks import Chunk, ChunkFrame, Role
 from skipvsr.cluster.film import Film
 from skipvsr.cluster.film_plan import FilmPlan, FilmSettings, FilmTask, NetworkId
@@ -210,11 +209,6 @@ class ChunkWorker:
 def best_precision(device: str) -> Precision:
     """What a device is fastest with: bf16 where a GPU computes it, otherwise fp32."""
     return "bf16" if device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-
-
-def network_id(model: AnyModel) -> NetworkId:
-    """Configuration and fingerprint of a network."""
-    return NetworkId(model.config, fingerprint(model))
 
 
 def _blocks(chunk: Chunk) -> Iterator[FrameBlock]:

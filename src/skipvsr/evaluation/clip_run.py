@@ -16,6 +16,7 @@ from skipvsr.evaluation.cost import cost_per_frame
 from skipvsr.evaluation.measures import WINDOW, Measures
 from skipvsr.evaluation.oracle import OracleGains
 from skipvsr.evaluation.settings import ORACLES, Setting
+from skipvsr.inference.lean import running_config
 from skipvsr.inference.options import StreamOptions
 from skipvsr.inference.patched import PatchGrid
 from skipvsr.inference.tiled import extra_macs
@@ -39,6 +40,7 @@ class ClipRun:
         self._model, self._setting, self._measures = model, setting, measures
         self.scale = model.scale
         self._size = (0, 0)
+        self._config = model.config  # of what runs
         self._tiles: TileGrid | None = None
 
     def results(self, frames: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
@@ -61,6 +63,7 @@ class ClipRun:
         )
         truth = oracle() if self._setting.policy in ORACLES else None
         upscaler = self._setting.upscaler(model, stream, lambda: truth, self._measures.options())
+        self._config = running_config(model, upscaler.compute)
         source = iter(known or frames)
         first = next(source, None)
         if first is None:
@@ -88,18 +91,18 @@ class ClipRun:
 
     def gmacs(self, frames: int) -> dict[str, float]:
         """Of each part, a frame; see `ClipScore`."""
-        model, setting = self._model, self._setting
+        config, setting = self._config, self._setting
         ratio = self.active_ratio
         asked = setting.policy in ("threshold", "budget", "budget-frame") and ratio < 1
         overlap = 0
         if setting.tiling == "patch":
             patches = PatchGrid(*self._size)
-            cost = cost_per_frame(model.config, *self._size, tiles=patches.patches if asked else 0)
-            one = cost_per_frame(model.config, patches.patch_height, patches.patch_width, tiles=int(asked))
+            cost = cost_per_frame(config, *self._size, tiles=patches.patches if asked else 0)
+            one = cost_per_frame(config, patches.patch_height, patches.patch_width, tiles=int(asked))
             overlap = one.times(patches.patches).at_ratio(ratio) - cost.at_ratio(ratio)
         else:
             cost = cost_per_frame(
-                model.config, *self._size, tiles=self._tiles.tiles if asked and self._tiles is not None else 0
+                config, *self._size, tiles=self._tiles.tiles if asked and self._tiles is not None else 0
             )
         parts = cost.by_part(ratio) | {"overlap": overlap, "extra": self.sums.extra_macs / frames}
         return {name: macs / 1e9 for name, macs in parts.items()}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import astuple, dataclass, fields
 
+from skipvsr.inference.lean import running_config
 from skipvsr.inference.upscaler import Upscaler
 from skipvsr.models.any_model import AnyConfig
 from skipvsr.models.bicubic import BicubicConfig
+from skipvsr.models.config import VSRConfig
 from skipvsr.models.flow import PyramidFlow, make_flow
 from skipvsr.models.router import conv_weights, make_router
-from skipvsr.models.vsr import VSRConfig
 
 
 @dataclass(frozen=True)
@@ -85,14 +86,17 @@ def cost_per_frame(config: AnyConfig, height: int, width: int, *, tiles: int = 0
     )
 
 
-def stream_cost(upscaler: Upscaler, height: int, width: int) -> Cost:
+def stream_cost(upscaler: Upscaler, height: int, width: int, *, budgeted: bool = True) -> Cost:
     """Cost of a frame of a stream with every block; where patches overlap, the overlap counts for each of them.
 
     Args:
-        upscaler: the model and what it was asked for; the router's decisions count where it is asked.
+        upscaler: the model and what it was asked for; the router's decisions count where it is asked, and the lean parts where
+            the budget is theirs (with a target frame rate, which may turn to them, the network's own).
         height, width: of the low-resolution frames.
+        budgeted: False: what it would cost if nothing were skipped: with the network's own parts, and no decisions.
     """
-    config, routes = upscaler.model.config, upscaler.routes
+    config = running_config(upscaler.model, upscaler.compute) if budgeted else upscaler.model.config
+    routes = budgeted and upscaler.routes
     patches = upscaler.patch_grid(height, width)
     if patches is not None:
         one = cost_per_frame(config, patches.patch_height, patches.patch_width, tiles=int(routes))

@@ -20,6 +20,8 @@ _HALVINGS = 40
 # Logarithms of a threshold beyond the table, within which one is looked for.
 _BEYOND = 6.0
 _DEFAULT_SLOPE = 0.25
+# A budget that is turned up leaves the lean parts where it is by so much larger than the largest that takes them.
+_BACK = 1.25
 # Of a number of blocks.
 _ROUNDING = 1e-6
 
@@ -49,11 +51,15 @@ class BudgetAccount:
     Args:
         calibration: of the model.
         budget: ratio to spend, in (0, 1].
+
+    Attributes:
+        lean: whether the budget is so small that the model's lean parts run (`Calibration.lean_budget`).
     """
 
     calibration: Calibration
     budget: float
     tally: Tally = field(default_factory=Tally)
+    lean: bool = field(default=False, init=False)
     _before: tuple[int, float] = field(default=(0, 0.0), init=False)  # passes and ratios of budgets before this one
     _left: dict[Direction, int] = field(default_factory=dict, init=False)
     _end: int = field(default=0, init=False)
@@ -64,6 +70,7 @@ class BudgetAccount:
 
     def __post_init__(self) -> None:
         table = self.calibration
+        self.lean = self.budget <= table.lean_budget
         self._curves: dict[Direction, _Curve] = {
             "backward": _Curve.of(table.thresholds, table.backward or table.budgets),
             "forward": _Curve.of(table.thresholds, table.forward or table.budgets),
@@ -81,6 +88,7 @@ class BudgetAccount:
     def turn_to(self, budget: float) -> None:
         """From here on another budget; what was spent before is settled."""
         self.budget = budget
+        self.lean = budget <= self.calibration.lean_budget * (_BACK if self.lean else 1)
         self._before = (self.tally.passes, self.tally.ratios)
         self._steady, self._settling = None, []
 
@@ -141,13 +149,16 @@ class BudgetAccount:
         steady = {} if self._steady is None else {"steady": self._steady}
         passes, ratios = self._before
         turned = {"budget": self.budget, "passes_before": float(passes), "ratios_before": ratios} if passes else {}
+        if turned and self.lean:
+            turned["lean"] = 1.0
         return {**mean, **steady, **turned, **{f"shift_{name}": shift for name, shift in self._shifts.items()}}
 
     def restore(self, state: dict[str, float]) -> None:
         """Go on from what `state` gave."""
         self._settling = [state["window"]] if "window" in state else []
         self._steady = state.get("steady")
-        self.budget = state.get("budget", self.budget)
+        if "budget" in state:
+            self.budget, self.lean = state["budget"], bool(state.get("lean", 0))
         self._before = (int(state.get("passes_before", 0)), state.get("ratios_before", 0.0))
         directions: tuple[Direction, ...] = ("backward", "forward")
         self._shifts = {name: state[f"shift_{name}"] for name in directions if f"shift_{name}" in state}

@@ -14,6 +14,7 @@ from torch import Tensor
 from skipvsr.inference.budget import BudgetAccount
 from skipvsr.inference.controllers import SpeedController
 from skipvsr.inference.graphs import graphed_gains
+from skipvsr.inference.lean import LeanWithin
 from skipvsr.inference.memory import MemoryFallback
 from skipvsr.inference.patched import PATCH_PX, Patched
 from skipvsr.inference.policies import ThresholdPolicy
@@ -149,17 +150,20 @@ class FrameStream(Iterator[Tensor]):
         )
 
     def _network(self, height: int, width: int) -> Recurrence:
-        network, grid = self._upscaler.network, self._upscaler.patch_grid(height, width)
+        network, grid = self._whole_network(), self._upscaler.patch_grid(height, width)
         if grid is not None:
             return Patched(network, grid, self._upscaler.compute.patch_batch_size)
         return self._blended(height, width) if self._fallback.tile_px else network
 
+    def _whole_network(self) -> Recurrence:
+        """For whole frames."""
+        network, lean = self._upscaler.network, self._upscaler.lean_network
+        return network if lean is None or self._account is None else LeanWithin(network, lean, self._account)
+
     def _blended(self, height: int, width: int) -> Patched:
         if self._routed is not None and self._routed.rest is not None:
             self._routed.rest.stop()
-        return Patched(
-            self._upscaler.network, self._fallback.grid(height, width), patch_batch_size=1, all_at_once=False
-        )
+        return Patched(self._whole_network(), self._fallback.grid(height, width), patch_batch_size=1, all_at_once=False)
 
     def _recover(self, windows: Windows, height: int, width: int) -> tuple[Windows, Patched | None]:
         before = self._fallback.tile_px

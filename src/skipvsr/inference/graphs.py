@@ -177,15 +177,17 @@ class GraphedNetwork(WrappedNetwork):
 
     Args:
         network: whole frames, not patches.
-        graphs: of this network alone.
+        graphs: those of other networks too, if these have other names.
+        name: of the network.
     """
 
     network: Recurrence
     graphs: StepGraphs
+    name: str = ""
 
     def estimate_flow(self, reference: Tensor, support: Tensor) -> Tensor:
         """As the network's."""
-        return self.graphs.run("flow", self.network.estimate_flow, reference, support)
+        return self.graphs.run((self.name, "flow"), self.network.estimate_flow, reference, support)
 
     def propagate(
         self,
@@ -201,13 +203,15 @@ class GraphedNetwork(WrappedNetwork):
             return self.network.propagate(direction, frame, state, flow, run, number)
         if state is None or flow is None:
             return self.graphs.run(
-                (direction, "first"), lambda frame: self.network.propagate(direction, frame, None, None), frame
+                (self.name, direction, "first"),
+                lambda frame: self.network.propagate(direction, frame, None, None),
+                frame,
             )
-        return self.graphs.run(direction, partial(self.network.propagate, direction), frame, state, flow)
+        return self.graphs.run((self.name, direction), partial(self.network.propagate, direction), frame, state, flow)
 
     def reconstruct(self, frame: Tensor, backward: Tensor, forward: Tensor) -> Tensor:
         """As the network's."""
-        return self.graphs.run("reconstruction", self.network.reconstruct, frame, backward, forward)
+        return self.graphs.run((self.name, "reconstruction"), self.network.reconstruct, frame, backward, forward)
 
 
 def graphed_gains(gains: Gains, graphs: StepGraphs) -> Gains:

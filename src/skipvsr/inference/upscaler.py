@@ -63,8 +63,9 @@ class Upscaler:
         self.stream_options = stream or StreamOptions()
         if isinstance(model, Bicubic):
             _check_bicubic(self.compute, policy)
-        # What streams run: the model itself, or what another runtime makes of it.
+        # What streams run: the model itself, or what another runtime makes of it; and where little may be spent.
         self.network: Recurrence
+        self.lean_network: Recurrence | None = None
         if self.compute.runtime == "openvino":
             if policy is not None:
                 raise ConfigError(
@@ -83,17 +84,24 @@ class Upscaler:
         self.graphs: StepGraphs | None = None
         # Whether our kernels run the blocks also where every block runs everywhere.
         self.blocks_by_kernels = False
-        if tuned and isinstance(model, SkipVSR) and self.compute.runtime == "torch":
-            by_kernels = kernel_network(model)
-            if by_kernels is not None:
-                self.network, self.blocks_by_kernels = by_kernels, by_kernels.run_blocks is not None
-            self.graphs = make_graphs(self.device)
-            if self.graphs is not None:
-                self.network = GraphedNetwork(self.network, self.graphs)
+        if isinstance(model, SkipVSR) and self.compute.runtime == "torch":
+            lean = model.lean_network() if model.lean is not None and self.compute.skips and policy is None else None
+            if tuned:
+                self.graphs = make_graphs(self.device)
+                self.network = self._tuned(model, "")
+            self.lean_network = lean and (self._tuned(lean, "lean") if tuned else lean)
         self.routes = policy is not None or self.compute.skips
         self.make_policy = policy or partial(make_policy, self.model, self.compute)
         if policy is None:
             self.make_policy()  # what is wrong with the options is said now
+
+    def _tuned(self, network: SkipVSR, name: str) -> Recurrence:
+        """The network as it is fastest on its device."""
+        tuned: Recurrence = network
+        by_kernels = kernel_network(network)
+        if by_kernels is not None:
+            tuned, self.blocks_by_kernels = by_kernels, by_kernels.run_blocks is not None
+        return tuned if self.graphs is None else GraphedNetwork(tuned, self.graphs, name)
 
     @property
     def device(self) -> torch.device:

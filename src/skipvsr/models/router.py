@@ -38,6 +38,7 @@ class Calibration:
             were not measured.
         least_backward: a budget takes blocks from the backward trunk first, everywhere alike, until no more than so many of
             them run, and only then from the forward trunk, by the threshold; 0: by one threshold from both.
+        lean_budget: budgets up to this one run with the model's lean parts, in [0, 1]; 0: none does.
 
     Raises:
         ConfigError: anything else.
@@ -49,12 +50,15 @@ class Calibration:
     backward: tuple[float, ...] = ()
     forward: tuple[float, ...] = ()
     least_backward: int = 0
+    lean_budget: float = 0.0
 
     def __post_init__(self) -> None:
         if self.least_backward < 0:
             raise ConfigError(
                 f"the calibration table leaves {self.least_backward} backward blocks; it must be 0 or more"
             )
+        if not 0 <= self.lean_budget <= 1:
+            raise ConfigError(f"the calibration table's lean budget is {self.lean_budget}; it must be from 0 to 1")
         rising = all(one < two for one, two in pairwise((0.0, *self.budgets, 1.0)))
         falling = all(one > two for one, two in pairwise((math.inf, *self.thresholds, 0.0)))
         if not (self.budgets and rising and falling and len(self.budgets) == len(self.thresholds) and self.tile_px > 0):
@@ -84,7 +88,7 @@ class Calibration:
             directions = (tuple(values.get(name, ())) for name in ("backward", "forward"))
             return cls(
                 int(values["tile_px"]), tuple(values["budgets"]), tuple(values["thresholds"]), *directions,
-                least_backward=int(values.get("least_backward", 0)),
+                least_backward=int(values.get("least_backward", 0)), lean_budget=float(values.get("lean_budget", 0)),
             )  # fmt: skip
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"the calibration table is damaged ({error})") from error
@@ -98,6 +102,7 @@ class Calibration:
             "thresholds": list(self.thresholds),
             **{name: ratios for name, ratios in directions.items() if ratios},
             **({"least_backward": self.least_backward} if self.least_backward else {}),
+            **({"lean_budget": self.lean_budget} if self.lean_budget else {}),
         }
 
 

@@ -2,86 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal, get_args
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from skipvsr.errors import ConfigError
 from skipvsr.models.blocks import ResidualBlock, Trunk
-from skipvsr.models.flow import Flow, make_flow, warp
+from skipvsr.models.config import Scale, VSRConfig
+from skipvsr.models.flow import make_flow, warp
+from skipvsr.models.lean import LeanParts
 from skipvsr.models.quantization import Quantization
 from skipvsr.models.reconstruction import BasicVSRReconstruction, LightReconstruction
 from skipvsr.models.recurrence import RunTrunk, check_clip
 from skipvsr.models.router import Calibration, Router, make_router
 from skipvsr.terms import Direction
 
-Reconstruction = Literal["basicvsr", "light"]
-Scale = Literal[2, 4]
 # Weights of the reconstruction that another scale does not share.
 _OF_ONE_SCALE = ("reconstruction.last.", "reconstruction.up1.")
-
-
-@dataclass(frozen=True)
-class VSRConfig:
-    """Everything that determines the network's shape.
-
-    Args:
-        channels: C, width of the propagated states (the paper: 64).
-        blocks: residual blocks in each of the two trunks (the paper: 30).
-        flow: "spynet" (1.44 M parameters), "light" (0.06 M), or "half" (light without its finest level, 0.05 M).
-        reconstruction: "basicvsr" (two x2 pixel shuffles, two convolutions at full size), or "light" (one x4 pixel shuffle).
-        router: "none", "gain" (ours) or "paper" (its mask generator).
-        scale: how many times larger each side becomes, 2 or 4.
-
-    Raises:
-        ConfigError: a size is not positive, or a name is not one of those above.
-    """
-
-    channels: int = 64
-    blocks: int = 30
-    flow: Flow = "spynet"
-    reconstruction: Reconstruction = "basicvsr"
-    router: Router = "none"
-    scale: Scale = 4
-
-    def __post_init__(self) -> None:
-        for name in ("channels", "blocks"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ConfigError(f"{name} is {value!r}; it must be a whole number from 1 up")
-        for name, allowed in (
-            ("flow", get_args(Flow)),
-            ("reconstruction", get_args(Reconstruction)),
-            ("router", get_args(Router)),
-            ("scale", get_args(Scale)),
-        ):
-            if getattr(self, name) not in allowed:
-                raise ConfigError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(map(str, allowed))}")
-
-    @property
-    def reconstruction_values(self) -> int:
-        """Numbers for each low-resolution pixel in the largest features of the reconstruction, input and output."""
-        # 64 channels at full size twice, or 48 channels at low resolution.
-        return 2 * 64 * self.scale**2 if self.reconstruction == "basicvsr" else 4 * 48
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> VSRConfig:
-        """The inverse of `to_dict`. Raises ConfigError on a key that is not a field."""
-        unknown = sorted(set(values) - {field.name for field in fields(cls)})
-        if unknown:
-            raise ConfigError(
-                f"unknown model setting {unknown[0]!r}; this model was made by another version of skipvsr"
-            )
-        return cls(**values)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, as stored in `config.json`; versions that know x4 alone read those of an x4 network."""
-        values = asdict(self)
-        if self.scale == 4:
-            del values["scale"]
-        return values
 
 
 class SkipVSR(nn.Module):
@@ -108,6 +46,7 @@ class SkipVSR(nn.Module):
         self.calibration: Calibration | None = None
         self.quantization: Quantization | None = None
         self.router = make_router(config.router, config.channels, config.blocks)
+        self.lean = LeanParts(config.channels, config.lean) if config.lean else None
 
     @property
     def scale(self) -> int:
@@ -115,7 +54,7 @@ class SkipVSR(nn.Module):
         return self.config.scale
 
     def with_router(self, router: Router) -> SkipVSR:
-        """A copy of this network with an untrained router, or with none."""
+        """A copy with an untrained router, or with none."""
         return self._copied(replace(self.config, router=router))
 
     def with_scale(self, scale: Scale) -> SkipVSR:
@@ -123,9 +62,9 @@ class SkipVSR(nn.Module):
 
         A light x4 reconstruction becomes a x2 one that gives the mean of every 2x2 pixels of what it gave.
         """
-        copy = self._copied(replace(self.config, scale=scale), _OF_ONE_SCALE if scale != self.config.scale else ())
         if scale == self.config.scale:
-            return copy
+            return self._copied(self.config, without=())
+        copy = self._copied(replace(self.config, scale=scale), _OF_ONE_SCALE)
         ours, theirs = self.reconstruction, copy.reconstruction
         if isinstance(ours, LightReconstruction) and isinstance(theirs, LightReconstruction) and scale == 2:
             with torch.no_grad():
@@ -144,7 +83,36 @@ class SkipVSR(nn.Module):
             raise ConfigError(
                 f"the network's flow is {self.config.flow!r}; only 'light' can do without its finest level"
             )
-        return self._copied(replace(self.config, flow="half"), without=())
+        return self._copied(replace(self.config, flow="half", lean=0), without=())
+
+    def with_lean(self, blocks: int) -> SkipVSR:
+        """A copy with lean parts of so many backward blocks, to be trained on, or with none (0).
+
+        They begin as far as they can as the network's own; those that it has stay where they have as many blocks.
+        """
+        copy = self._copied(replace(self.config, lean=blocks), without=())
+        if copy.lean is not None and blocks != self.config.lean:
+            copy.lean.begin_as(self.flow, self.backward_trunk)
+        return copy
+
+    def lean_network(self) -> SkipVSR:
+        """This network with its lean parts in the place of its flow and its first backward blocks; all weights are shared.
+
+        Raises:
+            ConfigError: it has none.
+        """
+        if self.lean is None:
+            raise ConfigError("this model has no lean parts; the stage 'lean' of a training adds them")
+        with torch.device("meta"):
+            network = SkipVSR(self.config.leaner())
+        network.flow, backward = self.lean.flow, self.lean.backward_trunk
+        network.backward_trunk.input = backward.input
+        network.backward_trunk.blocks = nn.ModuleList(
+            [*backward.blocks, *self.backward_trunk.blocks[self.config.lean :]]
+        )
+        network.forward_trunk, network.reconstruction = self.forward_trunk, self.reconstruction
+        network.router, network.calibration = self.router, self.calibration
+        return network.train(self.training)
 
     def shortened(self, blocks: int) -> SkipVSR:
         """A copy with only the first blocks of each trunk, and no router: a static network to compare with.
@@ -154,7 +122,7 @@ class SkipVSR(nn.Module):
         """
         if blocks > self.config.blocks:
             raise ConfigError(f"the network has {self.config.blocks} blocks, fewer than {blocks}")
-        return self._copied(replace(self.config, blocks=blocks, router="none"))
+        return self._copied(replace(self.config, blocks=blocks, router="none", lean=0))
 
     def lengthened(self, blocks: int) -> SkipVSR:
         """A copy with more blocks behind those of each trunk, and no router, to be trained on.
@@ -166,7 +134,7 @@ class SkipVSR(nn.Module):
         """
         if blocks < self.config.blocks:
             raise ConfigError(f"the network has {self.config.blocks} blocks, more than {blocks}")
-        copy = self._copied(replace(self.config, blocks=blocks, router="none"))
+        copy = self._copied(replace(self.config, blocks=blocks, router="none", lean=0))
         for trunk in (copy.backward_trunk, copy.forward_trunk):
             for block in list(trunk.blocks)[self.config.blocks :]:
                 assert isinstance(block, ResidualBlock)

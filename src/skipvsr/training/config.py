@@ -15,6 +15,7 @@ from skipvsr.errors import ConfigError
 from skipvsr.training.backbone import BackboneStage
 from skipvsr.training.flow import FlowStage
 from skipvsr.training.imitation import ImitationStage
+from skipvsr.training.lean import LeanStage
 from skipvsr.training.paper_skip import PaperSkipStage
 from skipvsr.training.paths import resolve_paths
 from skipvsr.training.router import RouterStage
@@ -35,11 +36,12 @@ AnyStage: TypeAlias = Annotated[
     | Annotated[BackboneStage, Tag("backbone")]
     | Annotated[SkipStage, Tag("skip")]
     | Annotated[PaperSkipStage, Tag("paper-skip")]
-    | Annotated[RouterStage, Tag("router")],
+    | Annotated[RouterStage, Tag("router")]
+    | Annotated[LeanStage, Tag("lean")],
     Discriminator(_tag),
 ]
 # Where pydantic says which of them a key belongs to; they are no keys of the file.
-_TAGS = ("flow", "imitate", "backbone", "skip", "paper-skip", "router")
+_TAGS = ("flow", "imitate", "backbone", "skip", "paper-skip", "router", "lean")
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -103,7 +105,7 @@ def _reason(error: Any) -> str:
         return "no such key"
     if error["type"].startswith("union_tag"):
         kind = error.get("ctx", {}).get("tag", "missing")
-        return f"kind is {kind!r}; choose flow, imitate, backbone, skip or router"
+        return f"kind is {kind!r}; choose flow, imitate, backbone, skip, router or lean"
     if error["loc"][-1] == "router":
         return f"{error['input']!r} is no router; choose gain or paper"
     return error["msg"]

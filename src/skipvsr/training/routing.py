@@ -44,7 +44,7 @@ class ExploringPolicy:
     Args:
         router: of the network; its gradient stays within it.
         seeds: one for each clip; all that is drawn follows from them.
-        min_budget: the smallest budget.
+        min_budget, max_budget: budgets are drawn evenly between them.
         explore: ratio of tiles whose depth is drawn at random, for the whole clip.
         by_gradient: ratio of clips that spend their budget by the rank of the luma gradient instead.
         least_backward: blocks that a budget leaves the backward trunk; 0: each trunk spends the budget.
@@ -54,6 +54,7 @@ class ExploringPolicy:
     seeds: tuple[int, ...]
     min_budget: float
     least_backward: int = 0
+    max_budget: float = 1.0
     explore: float = 0.25
     by_gradient: float = 0.3
     asked: list[tuple[Direction, Tensor, Tensor]] = field(default_factory=list, init=False)
@@ -76,7 +77,7 @@ class ExploringPolicy:
         depths, budgets, shifts, by_gradient = [], [], [], []
         for seed in self.seeds:
             random = torch.Generator().manual_seed(seed)
-            budget = self.min_budget + (1 - self.min_budget) * torch.rand((), generator=random).item()
+            budget = self.min_budget + (self.max_budget - self.min_budget) * torch.rand((), generator=random).item()
             everywhere = None
             if self.least_backward:
                 backward, budget = backward_first(budget, step.blocks, self.least_backward)

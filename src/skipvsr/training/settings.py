@@ -10,8 +10,8 @@ from pydantic.dataclasses import dataclass
 
 from skipvsr.data.augment import USUAL, Augmentation
 from skipvsr.data.degradations import Degradation
+from skipvsr.models.config import Reconstruction, Scale, VSRConfig
 from skipvsr.models.flow import Flow
-from skipvsr.models.vsr import Reconstruction, Scale, VSRConfig
 
 STRICT = ConfigDict(extra="forbid", strict=True)
 Positive: TypeAlias = Annotated[int, Field(ge=1)]

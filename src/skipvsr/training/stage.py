@@ -147,7 +147,7 @@ class Stage(Protocol):
 
 
 def initial_network(network: SkipVSR, init: str, router: Router | None = None) -> SkipVSR:
-    """What a stage starts from.
+    """What a stage starts from. Lean parts are left out, because they would not fit what it makes of the network.
 
     Args:
         network: what the stages before left.
@@ -160,12 +160,18 @@ def initial_network(network: SkipVSR, init: str, router: Router | None = None) -
             "light" flow, where the network has "half", all but the finest level.
         ModelError, CheckpointError: `init` cannot be read.
     """
-    network = _named_network(network, init) if init else network
+    network = named_network(network, init) if init else network
+    if network.lean is not None:
+        network = network.with_lean(0)
     return network if router in (None, network.config.router) else network.with_router(router)
 
 
-def _named_network(network: SkipVSR, init: str) -> SkipVSR:
-    """The model that `init` names, in the shape of the network."""
+def named_network(network: SkipVSR, init: str) -> SkipVSR:
+    """The model that `init` names, in the shape of the network, with the lean parts that it has.
+
+    Raises:
+        ConfigError, ModelError, CheckpointError: as for `initial_network`.
+    """
     loaded = load_model(init)
     if loaded.config.blocks > network.config.blocks:
         loaded = loaded.shortened(network.config.blocks)
@@ -175,7 +181,7 @@ def _named_network(network: SkipVSR, init: str) -> SkipVSR:
         loaded = loaded.with_half_flow()
     if loaded.config.scale != network.config.scale:
         loaded = loaded.with_scale(network.config.scale)
-    found, wanted = (model.with_router("none").config for model in (loaded, network))
+    found, wanted = (model.with_router("none").with_lean(0).config for model in (loaded, network))
     if found != wanted:
         raise ConfigError(f"{init} is a network of {found} and this run trains one of {wanted}; they must be the same")
     return loaded

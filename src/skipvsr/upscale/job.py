@@ -235,7 +235,7 @@ def _report(
         peak_bytes=meter.peak_bytes,
         active_ratio=ratio,
         macs_per_frame=cost.at_ratio(ratio),
-        full_macs_per_frame=cost.total - cost.router,
+        full_macs_per_frame=stream_cost(request.upscaler, info.height, info.width, budgeted=False).total,
         model=request.model,
         model_reason=request.model_reason,
         precision=request.upscaler.precision,
