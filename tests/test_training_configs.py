@@ -32,7 +32,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("foo=1", "foo: no such key"),
         ("stages.0.optimisation.stepz=9", r"stages\.0\.optimisation\.stepz: no such key"),
         ("stages.1.frames=1", r"stages\.1\.frames: .*greater"),
-        ("stages.0.kind=magic", r"stages\.0: kind is 'magic'; choose flow, imitate, backbone, skip or router"),
+        ("stages.0.kind=magic", r"stages\.0: kind is 'magic'; choose flow, imitate, backbone, skip, router or lean"),
         ("stages.2.router=magic", r"stages\.2\.router: 'magic' is no router; choose gain or paper"),
         ("network.flow=raft", r"network\.flow"),
         ("network.channels=0", r"network\.channels"),
