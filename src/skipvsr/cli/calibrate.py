@@ -43,6 +43,10 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         "--least-backward", type=int, metavar="N",
         help="blocks that budgets leave to the backward trunk; 0: one threshold for both trunks (as in the model)",
     )  # fmt: skip
+    parser.add_argument(
+        "--lean-budget", type=float, metavar="B",
+        help="budgets up to this one run with the model's lean parts; 0: none does (as in the model)",
+    )  # fmt: skip
     parser.add_argument("--int8", action="store_true", help="measure the ranges for 8 bit; thresholds stay as they are")
     add_json(parser)
     parser.set_defaults(command=command)
@@ -78,7 +82,10 @@ def _thresholds(args: argparse.Namespace, network: SkipVSR, clips: list[Tensor],
     from skipvsr.checkpoints.native import store_table
     from skipvsr.evaluation.calibrate import calibrate
 
-    table = calibrate(network, clips, args.tile_size, least_backward=args.least_backward, on_pass=advance)
+    table = calibrate(
+        network, clips, args.tile_size,
+        least_backward=args.least_backward, lean_budget=args.lean_budget, on_pass=advance,
+    )  # fmt: skip
     store_table(args.model, table)
     lines = [f"{args.model}: calibrated on {len(clips)} clips, with tiles of up to {table.tile_px} px"]
     for budget, threshold in zip(table.budgets, table.thresholds, strict=True):

@@ -45,6 +45,7 @@ def calibrate(
     *,
     budgets: Sequence[float] = BUDGETS,
     least_backward: int | None = None,
+    lean_budget: float | None = None,
     on_pass: Callable[[int, int], object] | None = None,
 ) -> Calibration:
     """Measure the thresholds that spend the budgets, on whole clips, each counted equally.
@@ -59,10 +60,12 @@ def calibrate(
         tile_px: most pixels a side of a tile.
         budgets: ratios of the residual blocks' work in (0, 1), rising.
         least_backward: for the table, which says what it is; None: as in the model's table, 0 where it has none.
+        lean_budget: likewise. Thresholds are those of the network with its own parts; the account that a stream keeps makes up
+            for the difference.
         on_pass: called with the number of passes over a clip done and of all.
 
     Raises:
-        ConfigError: the model has no router, or there are no clips.
+        ConfigError: the model has no router, or no lean parts where a budget for them is given, or there are no clips.
     """
     if model.router is None:
         raise ConfigError("this model has no router; there is nothing to calibrate")
@@ -71,6 +74,10 @@ def calibrate(
     gains = predicted_gains(model)
     if least_backward is None:
         least_backward = 0 if model.calibration is None else model.calibration.least_backward
+    if lean_budget is None:
+        lean_budget = 0.0 if model.calibration is None else model.calibration.lean_budget
+    if lean_budget and model.lean is None:
+        raise ConfigError("this model has no lean parts; leave the lean budget out")
     if least_backward and gains is None:
         raise ConfigError("the paper's router decides about both trunks; leave the backward blocks out")
     if least_backward > model.config.blocks:
@@ -93,6 +100,7 @@ def calibrate(
         tuple(point.backward for point in points),
         tuple(point.forward for point in points),
         least_backward,
+        lean_budget,
     )
 
 
