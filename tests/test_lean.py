@@ -231,7 +231,10 @@ def test_calibration_says_for_which_budgets(tmp_path: Path, capsys: pytest.Captu
     save_folder(Checkpoint(model.config, model.state_dict(), calibration=TABLE), tmp_path / "model")
     (tmp_path / "clips").mkdir()
     make_video(tmp_path / "clips" / "one.mp4", [picture(index, 128, 96) for index in range(4)])
-    main(["calibrate", str(tmp_path / "model"), str(tmp_path / "clips"), "--lean-budget", "0.55", "--frames", "3"])
+    words = [tmp_path / "model", tmp_path / "clips", "--lean-budget", 0.55, "--frames", 3]
+    with pytest.raises(SystemExit) as ended:
+        main(["calibrate", *map(str, words)])
+    assert not ended.value.code
     capsys.readouterr()
     table = load_model(tmp_path / "model").calibration
     assert table is not None

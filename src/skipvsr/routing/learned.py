@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -169,9 +170,11 @@ def ratio_above(gains: Tensor, pixels: Tensor) -> Callable[[float], float]:
     rising, order = gains.detach().float().flatten().cpu().sort()
     costs = pixels.expand(gains.shape).flatten()[order].double()
     below = F.pad(costs.cumsum(dim=0), (1, 0)) / costs.sum()
+    # A threshold is looked for in some forty steps, each of which asks; numpy answers in a fraction of torch's time.
+    values, shares = rising.numpy(), below.numpy()
 
     def ratio(threshold: float) -> float:
-        return 1.0 - below[int(torch.searchsorted(rising, threshold, right=True))].item()
+        return 1.0 - float(shares[values.searchsorted(np.float32(threshold), side="right")])
 
     return ratio
 
