@@ -14,6 +14,7 @@ from torch import Tensor
 from skipvsr.benchmark.plain import PlainNetwork
 from skipvsr.benchmark.spread import SpreadDepths
 from skipvsr.evaluation.cost import stream_cost
+from skipvsr.inference.lean import begins_lean
 from skipvsr.inference.options import ComputeOptions, Precision, StreamOptions
 from skipvsr.inference.precision import half_precisions
 from skipvsr.inference.upscaler import Upscaler
@@ -69,7 +70,7 @@ def contenders(model: SkipVSR, device: str, precision: Precision, *, spread: boo
         found.append(_tuned(model, device, precision))
     if model.calibration is not None or spread:
         found += [
-            ours(f"{budget:.0%} of the blocks", model, device, precision, budget, step=True) for budget in BUDGETS
+            ours(_of_blocks(model, budget), model, device, precision, budget, step=True) for budget in BUDGETS
         ]
     fewer = sorted(
         {max(1, round(budget * model.config.blocks)) for budget in BUDGETS} - {model.config.blocks}, reverse=True
@@ -78,6 +79,11 @@ def contenders(model: SkipVSR, device: str, precision: Precision, *, spread: boo
     if model.quantization is not None and device == "cpu" and find_spec("openvino") is not None:
         found.append(ours("OpenVINO, 8 bit", model, device, "int8"))
     return found
+
+
+def _of_blocks(model: SkipVSR, budget: float) -> str:
+    lean = begins_lean(model, ComputeOptions(budget=budget))
+    return f"{budget:.0%} of the blocks" + (", lean parts" if lean else "")
 
 
 def _tuned(model: SkipVSR, device: str, precision: Precision) -> Contender:
