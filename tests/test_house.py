@@ -78,6 +78,7 @@ def test_functions_are_short():
         ("SpeedController", {"inference/frame_stream.py"}),
         ("MemoryFallback", {"inference/frame_stream.py"}),
         ("Patched", {"inference/frame_stream.py"}),
+        ("LeanWithin", {"inference/frame_stream.py"}),
         ("OpenVINONetwork", {"inference/upscaler.py"}),
         # Calibration and training run whole clips through the network, not streams.
         (
@@ -87,6 +88,7 @@ def test_functions_are_short():
                 "evaluation/calibrate.py",
                 "training/skip.py",
                 "training/router.py",
+                "training/lean.py",
                 "training/paper_pass.py",
             },
         ),
