@@ -95,7 +95,7 @@ def test_the_frames_move_by_a_pixel_and_have_detail():
 
 
 def test_a_preset_is_a_budget():
-    assert ComputeOptions(preset="fast") == ComputeOptions(budget=0.25)
+    assert ComputeOptions(preset="fast") == ComputeOptions(budget=0.3)
     assert ComputeOptions(preset="balanced") == ComputeOptions(budget=0.6)
     assert ComputeOptions(preset="best").skips is False
     with pytest.raises(ConfigError, match="more than one of preset, budget"):

@@ -66,7 +66,7 @@ def _add_places(parser: argparse.ArgumentParser) -> None:
 def _add_speed(group: Any) -> None:
     group.add_argument(
         "--preset", choices=PRESETS,
-        help="fast, balanced or best: 0.25, 0.6 or all of the residual blocks' work; 'skipvsr benchmark --quick' says "
+        help="fast, balanced or best: 0.3, 0.6 or all of the residual blocks' work; 'skipvsr benchmark --quick' says "
         "how fast each is here",
     )  # fmt: skip
     group.add_argument(

@@ -18,7 +18,7 @@ Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 Runtime = Literal["torch", "openvino"]
 Preset = Literal["fast", "balanced", "best"]
 # The budget of each.
-PRESETS: dict[Preset, float] = {"fast": 0.25, "balanced": 0.6, "best": 1.0}
+PRESETS: dict[Preset, float] = {"fast": 0.3, "balanced": 0.6, "best": 1.0}
 AUTO = "auto"
 
 
@@ -27,7 +27,7 @@ class ComputeOptions:
     """How much of the network runs, and where. With nothing set, every block runs.
 
     Args:
-        preset: "fast", "balanced" or "best": a budget of 0.25, 0.6 or 1; it is turned into the budget at once.
+        preset: "fast", "balanced" or "best": a budget of 0.3, 0.6 or 1; it is turned into the budget at once.
         budget: ratio of the residual blocks' work that may run, in (0, 1]; needs a calibrated model.
         threshold: a block runs on a tile where the router's score exceeds this (the paper's alpha); 0 runs everything.
         target_fps: frames per second to keep to, by changing the budget while the video runs; needs a calibrated model.
