@@ -87,7 +87,11 @@ def section(config: TrainingConfig, made: dict[str, Any], logs: list[list[dict]]
             *(f"| {row['step']:,} | {row['validation']['psnr_y_0.5']:.3f} | {row['validation']['psnr_y_0.25']:.3f} |"
               for row in log),
         ]  # fmt: skip
-    lines += ["", f"(The first {config.validation.frames} frames of each clip; {'; '.join(made['time'])}.)", ""]
+    best = max(logs[-1], key=lambda row: row["validation"]["psnr_y_0.5"] + row["validation"]["psnr_y_0.25"])
+    lines += [
+        "", f"(The first {config.validation.frames} frames of each clip; the weights of step {best['step']:,} are packaged; "
+        f"{'; '.join(made['time'])}.)", "",
+    ]  # fmt: skip
     return "\n".join(lines)
 
 
