@@ -81,7 +81,8 @@ def contenders(args: argparse.Namespace) -> dict[tuple[str, str], Upscaler]:
     runs |= {(OWN, f"{budget:g}"): upscaler(own, budget) for budget in args.budget if budget <= lean}
     for folder in args.static:
         network = load_model(folder, device="cpu")
-        runs[STATIC, f"{network.config.blocks} blocks"] = upscaler(network)
+        half = ", half flow" if network.config.flow == "half" else ""
+        runs[STATIC, f"{network.config.blocks} blocks{half}"] = upscaler(network)
     return runs
 
 
