@@ -37,7 +37,9 @@ def steady(monkeypatch: pytest.MonkeyPatch) -> None:
     def measured(upscaler: Upscaler, frames: list[torch.Tensor], *_: object, **__: object):
         pixels = frames[0].shape[-2] * frames[0].shape[-1]
         budget = upscaler.compute.budget or 1.0
-        return StepSeconds(1e-7 * pixels, 8e-7 * budget * pixels, 8e-7 * budget * pixels, 0.0), budget == 0.25
+        return StepSeconds(1e-7 * pixels, 8e-7 * budget * pixels, 8e-7 * budget * pixels, 0.0), budget == PRESETS[
+            "fast"
+        ]
 
     monkeypatch.setattr(quick, "measure_steps", measured)
     monkeypatch.setattr(quick, "measure_encoding", lambda *_: 1e-8)
@@ -145,7 +147,7 @@ def test_everything_runs_in_turn(monkeypatch: pytest.MonkeyPatch, tmp_path, caps
     names = [each.name for each in found.rows if each.name != "OpenVINO, 8 bit"]
     assert names == [
         "plain PyTorch", "plain PyTorch, autocast to bf16", "one frame at a time, channels last", "in bf16",
-        "60% of the blocks", "50% of the blocks", "25% of the blocks",
+        "60% of the blocks", "50% of the blocks", "25% of the blocks, lean parts",
         "static, 5 blocks", "static, 4 blocks", "static, 2 blocks",
     ]  # fmt: skip
     assert [each.step for each in found.rows[:8]] == [True, False, True, True, True, True, True, False]
@@ -156,7 +158,7 @@ def test_everything_runs_in_turn(monkeypatch: pytest.MonkeyPatch, tmp_path, caps
     assert done[-1] == 1.0
     files = draw_waterfall(tmp_path / "figure.png", "compact", found)
     assert [file.suffix for file in files] == [".png", ".svg", ".json"]
-    assert json.loads(files[2].read_text())["rows"][6]["name"] == "25% of the blocks"
+    assert json.loads(files[2].read_text())["rows"][6]["name"] == "25% of the blocks, lean parts"
     words = ("--size", "48x32", "--frames", "1", "--rounds", "1", "--no-growth", "--precision", "fp32")
     assert run("benchmark", *words, "--output", tmp_path / "found.json") == 0
     lines = capsys.readouterr().out.splitlines()

@@ -69,9 +69,7 @@ def contenders(model: SkipVSR, device: str, precision: Precision, *, spread: boo
     if on_gpu:
         found.append(_tuned(model, device, precision))
     if model.calibration is not None or spread:
-        found += [
-            ours(_of_blocks(model, budget), model, device, precision, budget, step=True) for budget in BUDGETS
-        ]
+        found += [ours(_of_blocks(model, budget), model, device, precision, budget, step=True) for budget in BUDGETS]
     fewer = sorted(
         {max(1, round(budget * model.config.blocks)) for budget in BUDGETS} - {model.config.blocks}, reverse=True
     )
