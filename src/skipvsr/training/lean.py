@@ -11,9 +11,7 @@ from torch import Tensor
 
 from skipvsr.data.crops import Batch, CropSampler
 from skipvsr.errors import ConfigError
-from skipvsr.evaluation.metrics import psnr_y
 from skipvsr.inference import masked
-from skipvsr.inference.policies import budget_policy
 from skipvsr.inference.routed import RoutedTrunks
 from skipvsr.models.lean import LeanParts
 from skipvsr.models.router import GainRouter
@@ -21,7 +19,7 @@ from skipvsr.models.vsr import SkipVSR
 from skipvsr.training.losses import charbonnier
 from skipvsr.training.routing import ExploringPolicy
 from skipvsr.training.settings import STRICT, Optimisation, Positive, Weight
-from skipvsr.training.skip import BUDGETS, gain_router
+from skipvsr.training.skip import gain_router, luma_at_budgets
 from skipvsr.training.stage import (
     CropShape,
     Draw,
@@ -109,15 +107,9 @@ class LeanObjective(PlainObjective):
 
     def measure(self, network: SkipVSR, lr: Tensor, gt: Tensor) -> Measured:
         """PSNR of the network as it is, and of luma with the lean parts at two budgets."""
-        full = measure_full(network, lr, gt)
-        numbers = dict(full.numbers)
-        lean = network.lean_network()
-        for budget in BUDGETS:
-            policy = budget_policy(lean, budget, self.stage.blocks)
-            numbers[f"psnr_y_{budget}"] = (
-                psnr_y(lean(lr[None], RoutedTrunks(policy, self.stage.tile_px))[0], gt).mean().item()
-            )
-        return Measured(numbers, full.image)
+        full, stage = measure_full(network, lr, gt), self.stage
+        small = luma_at_budgets(network.lean_network(), lr, gt, stage.tile_px, stage.blocks)
+        return Measured({**full.numbers, **small}, full.image)
 
 
 def _parts(network: SkipVSR) -> LeanParts:

@@ -134,9 +134,14 @@ def measure_budgets(network: SkipVSR, lr: Tensor, gt: Tensor, tile_px: int, leas
     Each trunk runs so many, or the backward trunk gives its blocks first (`GainBudget`).
     """
     full = measure_full(network, lr, gt)
-    numbers = dict(full.numbers)
+    return Measured({**full.numbers, **luma_at_budgets(network, lr, gt, tile_px, least_backward)}, full.image)
+
+
+def luma_at_budgets(network: SkipVSR, lr: Tensor, gt: Tensor, tile_px: int, least_backward: int) -> dict[str, float]:
+    """The luma PSNR of `measure_budgets`, by its name in the log."""
+    numbers = {}
     for budget in BUDGETS:
         policy = budget_policy(network, budget, least_backward)
         routed = network(lr[None], RoutedTrunks(policy, tile_px))[0]
         numbers[f"psnr_y_{budget}"] = psnr_y(routed, gt).mean().item()
-    return Measured(numbers, full.image)
+    return numbers
