@@ -9,13 +9,14 @@ Where two models have an ancestor in common and were trained for different foota
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from skipvsr.checkpoints.load import load_model
 from skipvsr.checkpoints.native import Checkpoint, save_folder
-from skipvsr.models.vsr import SkipVSR
 
 
 def main() -> None:
@@ -29,14 +30,13 @@ def main() -> None:
     if first.config != second.config:
         raise SystemExit(f"{args.first} is a network of {first.config} and {args.second} one of {second.config}")
     command = f"python scripts/mean_of_models.py {args.first} {args.second} {args.out} --weight {args.weight:g}"
-    weights = mean_weights(first, second, args.weight)
+    weights = mean_weights(first.state_dict(), second.state_dict(), args.weight)
     save_folder(Checkpoint(first.config, weights, {"command": command}, first.calibration), args.out)
 
 
-def mean_weights(first: SkipVSR, second: SkipVSR, weight: float) -> dict[str, torch.Tensor]:
-    """Every weight, so much of it the second's and the rest the first's."""
-    theirs = second.state_dict()
-    return {name: torch.lerp(mine, theirs[name], weight) for name, mine in first.state_dict().items()}
+def mean_weights(first: Mapping[str, Tensor], second: Mapping[str, Tensor], weight: float) -> dict[str, Tensor]:
+    """Every weight of the first, so much of it the second's. Raises KeyError where the second lacks one."""
+    return {name: torch.lerp(mine, second[name], weight) for name, mine in first.items()}
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from statistics import mean
 from typing import Any
 
 import torch
+from mean_of_models import mean_weights
 from torch import Tensor
 
 from skipvsr.checkpoints.load import load_model
@@ -53,6 +54,10 @@ def main() -> None:
     config = replace(config, stages=config.stages[: len(stages)])
     logs = [read_validations(folder / "log.jsonl") for folder in stages]
     checkpoint = read_folder(stages[-1] / "best")
+    if args.mean:
+        checkpoint = replace(
+            checkpoint, weights=mean_weights(checkpoint.weights, load_model(args.mean).state_dict(), args.weight)
+        )
     dtype = torch.float16 if args.half else torch.float32
     stored = {name: weights.to(dtype).float() for name, weights in checkpoint.weights.items()}
     network = build(replace(checkpoint, weights=stored))
@@ -99,6 +104,8 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--tile-size", type=int, default=24, help="tiles it is calibrated for (%(default)s)")
     parser.add_argument("--half", action="store_true", help="store fp16")
+    parser.add_argument("--mean", default="", help="package the mean of the run's model and of this one")
+    parser.add_argument("--weight", type=float, default=0.5, help="of that one in the mean (%(default)s)")
     parser.add_argument("--against", nargs="*", default=[], help="packaged models to put beside it in the card")
     parser.add_argument("--about", default="", help="a paragraph for the card: what it is for")
     return parser.parse_args()
@@ -116,6 +123,7 @@ def describe_training(args: argparse.Namespace, config: TrainingConfig, logs: li
             if (text := read_time(args.run / f"{index}-{stage.kind}"))
         },
         "data": describe_data(config),
+        **({"mean": f"{args.weight:g} of {args.mean} at commit {args.commit}"} if args.mean else {}),
     }
 
 
@@ -220,6 +228,8 @@ def write_card(
         ]
     if config.validation.frames:
         lines += ["", f"(Validation while training: the first {config.validation.frames} frames of each clip.)"]
+    if "mean" in provenance:
+        lines += ["", f"What is packaged is the mean of these weights and of others: {provenance['mean']}."]
     lines += [
         "", "## What it reaches", "",
         "Luma PSNR in dB (BT.601, frames averaged per clip, prediction rounded to 8 bit) on clips that no training saw. "
