@@ -16,10 +16,10 @@ from skipvsr.video.errors import PIPE
 
 AUTO_MODEL = "auto"
 CLEAN, COMPRESSED = "compact", "compact-video"
-# Bits a pixel of H.264 at 1280x720 from which on `compact` is taken. On the validation clips through x264 it is 0.16 dB
-# better than `compact-video` at CRF 18, 0.08 at CRF 23, and worse from CRF 27 on. CRF 23 takes 0.117 there and CRF 27 0.073,
-# brought from 160x90 to 1280x720 by the fourth root below. What people have went through more, so it is CRF 23 and not 27.
-CLEAN_BITS_PER_PIXEL = 0.12
+# Bits a pixel of H.264 at 1280x720 from which on `compact` is taken. On the validation clips through x264 it is 0.06 dB better
+# than `compact-video` on what was never encoded, 0.02 at CRF 18, and 0.02 worse at CRF 23 (8 frames): they meet at about CRF 20 or 21.
+# CRF 23 takes 0.117 there and CRF 27 0.073, brought from 160x90 to 1280x720 by the fourth root below, so CRF 20 or 21 some 0.15.
+CLEAN_BITS_PER_PIXEL = 0.15
 # What other codecs need for the same quality, by common experience: not measured here.
 _NEEDS = {
     "h264": 1.0, "hevc": 0.6, "av1": 0.5, "vp9": 0.6, "vp8": 1.2, "mpeg4": 2.0, "mpeg2video": 2.5, "mpeg1video": 3.0,
