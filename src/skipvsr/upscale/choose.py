@@ -16,9 +16,9 @@ from skipvsr.video.errors import PIPE
 
 AUTO_MODEL = "auto"
 CLEAN, COMPRESSED = "compact", "compact-video"
-# Bits a pixel of H.264 at 1280x720 from which on `compact` is taken. On the validation clips through x264 it is 0.06 dB better
-# than `compact-video` on what was never encoded, 0.02 at CRF 18, and 0.02 worse at CRF 23 (8 frames): they meet at about CRF 20 or 21.
-# CRF 23 takes 0.117 there and CRF 27 0.073, brought from 160x90 to 1280x720 by the fourth root below, so CRF 20 or 21 some 0.15.
+# Bits a pixel of H.264 at 1280x720 from which on `compact` is taken. On the validation clips it is 0.06 dB better than
+# `compact-video` where nothing was encoded, 0.02 through x264 at CRF 18, and 0.02 worse at CRF 23 (8 frames): they meet near
+# CRF 20. CRF 23 takes 0.117 and CRF 27 0.073, brought from 160x90 to 1280x720 by the fourth root below; CRF 20 or 21 some 0.15.
 CLEAN_BITS_PER_PIXEL = 0.15
 # What other codecs need for the same quality, by common experience: not measured here.
 _NEEDS = {
