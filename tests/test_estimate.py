@@ -105,7 +105,7 @@ def test_the_dry_run_prints_time_size_and_disk(tmp_path: Path, steady: list, cap
     assert run(*words) == 0
     line = capsys.readouterr().out
     pattern = (
-        r"40 frames, 48x32 -> 192x128; with compact \(x4; h264 at .*\); "
+        r"40 frames, 48x32 -> 192x128; with compact(?:-video)? \(x4; h264 at .*\); "
         r"about 0:50 at 0.8 frames/s \(1.25 s a frame\); about 0.112 MiB, while it is made "
         r"0.225 MiB of disk \(.* free\); .* of memory \(.* available\); with 1 sound stream"
     )
