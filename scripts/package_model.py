@@ -56,7 +56,8 @@ def main() -> None:
     checkpoint = read_folder(stages[-1] / "best")
     if args.mean:
         checkpoint = replace(
-            checkpoint, weights=mean_weights(checkpoint.weights, load_model(args.mean).state_dict(), args.weight)
+            checkpoint,
+            weights=mean_weights(checkpoint.weights, load_model(args.mean, device="cpu").state_dict(), args.weight),
         )
     dtype = torch.float16 if args.half else torch.float32
     stored = {name: weights.to(dtype).float() for name, weights in checkpoint.weights.items()}

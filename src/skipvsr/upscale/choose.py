@@ -17,8 +17,9 @@ from skipvsr.video.errors import PIPE
 AUTO_MODEL = "auto"
 CLEAN, COMPRESSED = "compact", "compact-video"
 # Bits a pixel of H.264 at 1280x720 from which on `compact` is taken. On the validation clips it is 0.06 dB better than
-# `compact-video` where nothing was encoded, 0.02 through x264 at CRF 18, and 0.02 worse at CRF 23 (8 frames): they meet near
-# CRF 20. CRF 23 takes 0.117 and CRF 27 0.073, brought from 160x90 to 1280x720 by the fourth root below; CRF 20 or 21 some 0.15.
+# `compact-video` where nothing was encoded, 0.02 through x264 at CRF 18, and 0.02 worse at CRF 23 (8 frames); the x2 models
+# 0.27 and 0.11 better, and 0.04 worse (4 frames). So both pairs meet between CRF 20 and 22. CRF 23 takes 0.117 and CRF 27
+# 0.073, brought from 160x90 to 1280x720 by the fourth root below, so CRF 20 or 21 some 0.15.
 CLEAN_BITS_PER_PIXEL = 0.15
 # What other codecs need for the same quality, by common experience: not measured here.
 _NEEDS = {
