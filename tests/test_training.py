@@ -24,7 +24,7 @@ from skipvsr.checkpoints.native import Checkpoint, save_folder
 from skipvsr.errors import ConfigError, DataError, TrainingError
 from skipvsr.evaluation.metrics import psnr_y
 from skipvsr.models.blocks import ResidualBlock
-from skipvsr.models.config import VSRConfig
+from skipvsr.models.config import Reconstruction, VSRConfig
 from skipvsr.models.resize import bicubic_upsample
 from skipvsr.models.vsr import SkipVSR
 from skipvsr.training import loop
@@ -385,6 +385,25 @@ def test_a_deeper_network_starts_as_the_shallower_one(tiny: SkipVSR):
             assert block.conv2.weight.grad.abs().sum() > 0  # they learn
     with pytest.raises(ConfigError, match="4 blocks, more than 3"):
         deeper.lengthened(3)
+
+
+@pytest.mark.parametrize("reconstruction", ["light", "basicvsr"])
+def test_a_wider_network_starts_as_the_narrower_one(reconstruction: Reconstruction):
+    torch.manual_seed(0)
+    narrow = SkipVSR(VSRConfig(6, 2, "light", reconstruction)).eval()
+    wider = narrow.widened(10)
+    assert wider.config == replace(narrow.config, channels=10)
+    clip = torch.rand(1, 3, 3, 20, 24)
+    with torch.no_grad():
+        torch.testing.assert_close(wider(clip), narrow(clip), rtol=0, atol=1e-6)
+    wider.train()(clip).square().mean().backward()
+    for name, weight in wider.named_parameters():
+        # What old outputs read of new inputs, which is zero, learns.
+        assert weight.grad is not None, name
+        if weight.ndim == 4 and not name.startswith("flow."):
+            assert weight.grad[:3, 6:].abs().sum() > 0, name
+    with pytest.raises(ConfigError, match="10 channels, more than 8"):
+        wider.widened(8)
 
 
 def test_a_cheaper_flow_imitates_that_of_a_model(tmp_path: Path, data: Path, tiny: SkipVSR):

@@ -69,6 +69,25 @@ class InputConv(nn.Conv2d):
         return of_state + F.conv2d(frame, self.weight[:, :colours], padding=1)
 
 
+def widen(wide: Tensor, narrow: Tensor, parts: int = 1) -> Tensor:
+    """The weight of a wider convolution that gives in its first channels what the narrower one gives.
+
+    Args:
+        wide: (O, I, ...) or (O,) as it was drawn; what the new outputs read stays as it is.
+        narrow: the same with fewer inputs, outputs, or both.
+        parts: that the inputs consist of, each widened by itself.
+    """
+    result = wide.clone()
+    if narrow.ndim == 1:
+        result[: len(narrow)] = narrow
+        return result
+    outputs = narrow.shape[0]
+    old, new = narrow.unflatten(1, (parts, -1)), result.unflatten(1, (parts, -1))
+    new[:outputs] = 0
+    new[:outputs, :, : old.shape[2]] = old
+    return new.flatten(1, 2)
+
+
 def _zero_bias(conv: nn.Conv2d) -> None:
     if conv.bias is not None:
         nn.init.zeros_(conv.bias)

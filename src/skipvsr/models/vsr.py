@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from skipvsr.errors import ConfigError
-from skipvsr.models.blocks import ResidualBlock, Trunk
+from skipvsr.models.blocks import ResidualBlock, Trunk, widen
 from skipvsr.models.config import Scale, VSRConfig
 from skipvsr.models.flow import make_flow, warp
 from skipvsr.models.lean import LeanParts
@@ -141,6 +141,24 @@ class SkipVSR(nn.Module):
                 with torch.no_grad():
                     block.conv2.weight.zero_()  # its bias is 0 already
         return copy
+
+    @torch.inference_mode(mode=False)
+    def widened(self, channels: int) -> SkipVSR:
+        """A copy with wider states, and no router, to be trained on.
+
+        What its channels hold at first is what this network's hold, with new ones behind them that feed only new ones and are
+        drawn at random: it gives what this network gives, and every weight has a gradient.
+
+        Raises:
+            ConfigError: it has more than so many.
+        """
+        if channels < self.config.channels:
+            raise ConfigError(f"the network has {self.config.channels} channels, more than {channels}")
+        copy = SkipVSR(replace(self.config, channels=channels, router="none", lean=0))
+        wide = copy.state_dict()
+        for name, old in self.with_router("none").with_lean(0).state_dict().items():
+            wide[name].copy_(widen(wide[name], old, parts=2 if name == "reconstruction.fusion.weight" else 1))
+        return copy.train(self.training)
 
     @torch.inference_mode(mode=False)  # weights made in the caller's inference mode could never be trained
     def _copied(self, config: VSRConfig, without: tuple[str, ...] = ("router.",)) -> SkipVSR:

@@ -155,8 +155,8 @@ def initial_network(network: SkipVSR, init: str, router: Router | None = None) -
         router: the kind that it gets, new, unless it has one; None: what it has.
 
     Raises:
-        ConfigError: `init` is a network of another shape; of one with more blocks, the first are taken; one with fewer
-            gets more, which add nothing at first; of one for another scale, all but its reconstruction is taken; of
+        ConfigError: `init` is a network of another shape; of one with more blocks, the first are taken; one with fewer blocks
+            or channels gets more, which add nothing at first; of one for another scale, all but its reconstruction is taken; of
             "light" flow, where the network has "half", all but the finest level.
         ModelError, CheckpointError: `init` cannot be read.
     """
@@ -173,6 +173,8 @@ def named_network(network: SkipVSR, init: str) -> SkipVSR:
         ConfigError, ModelError, CheckpointError: as for `initial_network`.
     """
     loaded = load_model(init)
+    if loaded.config.channels < network.config.channels:
+        loaded = loaded.widened(network.config.channels)
     if loaded.config.blocks > network.config.blocks:
         loaded = loaded.shortened(network.config.blocks)
     elif loaded.config.blocks < network.config.blocks:
