@@ -62,10 +62,12 @@ def main() -> None:
     dtype = torch.float16 if args.half else torch.float32
     stored = {name: weights.to(dtype).float() for name, weights in checkpoint.weights.items()}
     network = build(replace(checkpoint, weights=stored))
+    network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - the stubs forget it
     scale = checkpoint.config.scale
     degradations: list[Degradation] = config.validation.degradations or [config.data.degradation]
     networks = {args.destination.name: network} | {name: load_model(name) for name in args.against}
-    scores = {kind: score_all(config, kind, scale, networks) for kind in degradations}
+    with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
+        scores = {kind: score_all(config, kind, scale, networks) for kind in degradations}
     provenance = describe_training(args, config, logs) | {"validation": describe_scores(scores, args.destination.name)}
     table = ranges = None
     if args.calibrate is not None:
@@ -105,6 +107,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--tile-size", type=int, default=24, help="tiles it is calibrated for (%(default)s)")
     parser.add_argument("--half", action="store_true", help="store fp16")
+    parser.add_argument("--bf16", action="store_true", help="measure quality in bf16, where fp32 would take hours")
     parser.add_argument("--mean", default="", help="package the mean of the run's model and of this one")
     parser.add_argument("--weight", type=float, default=0.5, help="of that one in the mean (%(default)s)")
     parser.add_argument("--against", nargs="*", default=[], help="packaged models to put beside it in the card")
@@ -164,7 +167,7 @@ def score_all(
         "lanczos": lambda lr: lanczos_upsample(lr, scale),
     }
     for name, network in networks.items():
-        upscalers[name] = lambda lr, network=network: network(lr[None])[0]
+        upscalers[name] = lambda lr, network=network: network(lr[None])[0].float()
     scores: dict[str, dict[str, float]] = {name: {} for name in upscalers}
     for clip in gather_clips(config.validation.clips):
         lr, gt = lr_gt_clip(clip, degradation, scale=scale)
