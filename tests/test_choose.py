@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,11 @@ import pytest
 
 from skipvsr.checkpoints.load import load_model, packaged_names
 from skipvsr.errors import ConfigError, InputError
+from skipvsr.models.config import VSRConfig
 from skipvsr.models.vsr import SkipVSR
 from skipvsr.upscale import choose
 from skipvsr.upscale.batch import upscale_many
-from skipvsr.upscale.choose import choose_model, is_clean, resolve_model
+from skipvsr.upscale.choose import ModelChoice, choose_model, is_clean, resolve_model, with_hint
 from skipvsr.upscale.job import upscale_video
 from skipvsr.upscale.size import OutputSize
 from skipvsr.video.compression import Compression, compression_of
@@ -20,7 +22,7 @@ from skipvsr.video.errors import PIPE
 from skipvsr.video.images import write_image
 from tests.media import make_video, picture
 
-ALL = ["compact", "compact-bd", "compact-video", "compact-video-x2", "compact-x2"]
+ALL = ["base", "compact", "compact-bd", "compact-video", "compact-video-x2", "compact-x2"]
 
 
 @pytest.fixture
@@ -132,6 +134,18 @@ def test_every_packaged_model_does_without_blocks(tmp_path: Path, scale: int):
 def test_a_pipe_is_taken_for_compressed(all_models):
     assert choose_model(PIPE).name == "compact-video"
     assert choose_model(PIPE, scale=2).name == "compact-video-x2"
+
+
+def test_the_large_model_is_named_where_a_gpu_could_run_it(all_models, tiny: SkipVSR):
+    choice = ModelChoice("compact", "x4; because")
+    assert with_hint(choice, tiny) is choice
+    # As little on the CPU as on a GPU.
+    elsewhere = copy.deepcopy(tiny).to("meta")
+    assert with_hint(choice, elsewhere).reason == (
+        "x4; because; on a GPU --model base does better, with twelve times the work"
+    )
+    double = SkipVSR(VSRConfig(8, 2, "light", "light", scale=2)).to("meta")
+    assert with_hint(choice, double) is choice
 
 
 def test_a_model_of_another_scale_is_refused(tmp_path: Path, tiny: SkipVSR):

@@ -33,7 +33,8 @@ class BackboneStage:
         frames: frames of a training clip.
         mirror: append the frames in reverse, T -> 2T: BasicVSR's recipe for the 7 frames of Vimeo-90K.
         init: a model to start from (what `load_model` takes); where empty, what the stage before left. Of one with more
-            blocks than the network, the first are taken; one with fewer blocks or channels gets more, which add nothing at first.
+            blocks than the network, the first are taken; one with fewer blocks or channels gets more, which add nothing at
+            first.
         flow_init: a SPyNet checkpoint (BasicSR or mmagic layout) whose weights the flow network starts from, in the place of a
             flow stage; none where empty.
         flow_learning_rate_scale: the flow network's learning rate as a ratio of the rest's; 0 freezes it.
