@@ -61,7 +61,7 @@ def main() -> None:
         )
     dtype = torch.float16 if args.half else torch.float32
     stored = {name: weights.to(dtype).float() for name, weights in checkpoint.weights.items()}
-    network = build(replace(checkpoint, weights=stored))
+    network = build(replace(checkpoint, weights=stored)).requires_grad_(requires_grad=False)
     network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - the stubs forget it
     scale = checkpoint.config.scale
     degradations: list[Degradation] = config.validation.degradations or [config.data.degradation]
@@ -69,6 +69,8 @@ def main() -> None:
     with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
         scores = {kind: score_all(config, kind, scale, networks) for kind in degradations}
     provenance = describe_training(args, config, logs) | {"validation": describe_scores(scores, args.destination.name)}
+    if args.bf16:
+        provenance["validation"]["precision"] = "bf16"
     table = ranges = None
     if args.calibrate is not None:
         clips = lr_clips(
@@ -179,7 +181,10 @@ def score_all(
 def read_time(folder: Path) -> str:
     """How long a stage took and on what, in words; empty where it is not finished, or an older version trained it."""
     finished = read_finished(folder) or {}
-    return f"{finished['seconds'] / 3600:.1f} hours on {finished['machine']}" if "seconds" in finished else ""
+    if "seconds" not in finished:
+        return ""
+    minutes = finished["seconds"] / 60
+    return f"{f'{minutes:.1f} minutes' if minutes < 6 else f'{minutes / 60:.1f} hours'} on {finished['machine']}"
 
 
 def time_taken(provenance: dict, kind: str) -> str:
@@ -238,7 +243,7 @@ def write_card(
         "", "## What it reaches", "",
         "Luma PSNR in dB (BT.601, frames averaged per clip, prediction rounded to 8 bit) on clips that no training saw. "
         "Bicubic is MATLAB's, Lanczos has three lobes; the gain is that over bicubic. `h264-23` is `bi` and then H.264 at "
-        "CRF 23 (docs/datasets.md).", "",
+        f"CRF 23 (docs/datasets.md).{' Networks ran in bf16.' if 'precision' in provenance['validation'] else ''}", "",
         *(line for kind, rows in scores.items() for line in table_of(name, kind, rows)),
         *(["## The dial", "",
            f"Thresholds of each budget for tiles of at most {table.tile_px} px, measured on {provenance['calibration']}:",
