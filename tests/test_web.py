@@ -415,7 +415,7 @@ def test_the_page_names_no_other_host(server: Server):
         ({"settings": {"budget": "half"}}, "the setting budget is 'half'; it must be a number"),
         ({"settings": {"height": 7}}, "the height is 7"),
         ({"settings": {"height": True}}, "must be a number"),
-        ({"settings": {"model": "../../etc"}}, "there is no model '../../etc'; choose one of auto, compact"),
+        ({"settings": {"model": "../../etc"}}, "there is no model '../../etc'; choose one of auto, base"),
         ({"settings": {"scale": 3}}, "the scale is 3; it must be 2 or 4"),
         ({"settings": {"audio": "mp3"}}, "choose one of aac"),
         ({"settings": {"subtitles": 1}}, "it must be true or false"),
