@@ -280,7 +280,7 @@ def test_initial_models(tmp_path: Path, data: Path):
     report = train(only(smoke(data, frozen, "stages.2.optimisation.steps=1"), "skip"), tmp_path / "run", cpu=True)[0]
     weights = load_model(report.best).state_dict()
     assert torch.equal(weights["flow.levels.0.0.weight"], network.state_dict()["flow.levels.0.0.weight"])
-    other = make_network(VSRConfig(6, 2, "light", "light"))
+    other = make_network(VSRConfig(10, 2, "light", "light"))
     save_folder(Checkpoint(other.config, dict(other.state_dict())), tmp_path / "other")
     with pytest.raises(ConfigError, match="must be the same"):
         train(only(smoke(data, f"stages.2.init={tmp_path / 'other'}"), "skip"), tmp_path / "run2", cpu=True)
