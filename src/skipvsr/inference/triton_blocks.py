@@ -90,17 +90,13 @@ class Plan:
         return cls(full, as_one, max(dense, as_one), last, tuple(counts[:last]))
 
     def rounded(self, blocks: int, tiles: int) -> Plan:
-        """One of few plans that is right where this one is.
-
-        Each is recorded as a graph of its own, after some dozens of calls, and until then a step takes several times as long.
-        Programs without a tile, and tiles in the place of the whole frame, cost little beside that.
-        """
-        half, quarter = -(-blocks // 2), -(-blocks // 4)
+        """One of few plans that is right where this one is: each is recorded as a graph of its own."""
+        step = max(1, blocks // 8)
 
         def down(value: int) -> int:
-            return value if value == blocks else value // half * half
+            return value if value == blocks else value // step * step
 
-        last = min(-(-self.last // quarter) * quarter, blocks)
+        last = min(-(-self.last // step) * step, blocks)
         return Plan(down(self.full), down(self.whole), down(self.dense), last, (tiles,) * last)
 
 
