@@ -80,10 +80,9 @@ def resolve_model(
 
 def with_hint(choice: ModelChoice, network: AnyModel) -> ModelChoice:
     """The choice; on another device than the CPU its reason names the large model, where there is one of this scale."""
-    device = next(network.parameters()).device
-    if device.type == "cpu" or _name(LARGE, network.scale) not in packaged_names():
-        return choice
     large = _name(LARGE, network.scale)
+    if next(network.parameters()).device.type == "cpu" or large not in packaged_names():
+        return choice
     return replace(choice, reason=f"{choice.reason}; on a GPU --model {large} does better, with twelve times the work")
 
 
