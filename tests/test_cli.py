@@ -202,6 +202,7 @@ def test_models_are_listed(capsys: pytest.CaptureFixture[str]):
     assert "\ncompact\n" in out
     assert re.search(r"^  parameters +455,522$", out, re.M)
     assert re.search(r"^  GMAC per 180x320 frame +21\.11$", out, re.M)
+    assert re.search(r"^  lean iterations +500; 2,000$", out, re.M)
     assert run("models", "--json") == 0
     compact = json.loads(capsys.readouterr().out)["models"]["compact"]
     assert compact["parameters"] == 534_538

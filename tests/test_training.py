@@ -282,7 +282,7 @@ def test_initial_models(tmp_path: Path, data: Path):
     assert torch.equal(weights["flow.levels.0.0.weight"], network.state_dict()["flow.levels.0.0.weight"])
     other = make_network(VSRConfig(10, 2, "light", "light"))
     save_folder(Checkpoint(other.config, dict(other.state_dict())), tmp_path / "other")
-    with pytest.raises(ConfigError, match="must be the same"):
+    with pytest.raises(ConfigError, match="other has channels 10, and the network of this run channels 8: "):
         train(only(smoke(data, f"stages.2.init={tmp_path / 'other'}"), "skip"), tmp_path / "run2", cpu=True)
 
 

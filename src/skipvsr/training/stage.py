@@ -7,7 +7,7 @@ minimises (a module; `Objective`). flow, imitation, backbone, skip, paper_skip a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeAlias
 
@@ -185,8 +185,17 @@ def named_network(network: SkipVSR, init: str) -> SkipVSR:
         loaded = loaded.with_scale(network.config.scale)
     found, wanted = (model.with_router("none").with_lean(0).config for model in (loaded, network))
     if found != wanted:
-        raise ConfigError(f"{init} is a network of {found} and this run trains one of {wanted}; they must be the same")
+        mine, theirs = asdict(wanted), asdict(found)
+        differing = [name for name in mine if mine[name] != theirs[name]]
+        raise ConfigError(
+            f"{init} has {_listed(theirs, differing)}, and the network of this run {_listed(mine, differing)}: a model may "
+            "have fewer channels, and other blocks, but not more channels or other parts; change [network], or name another"
+        )
     return loaded
+
+
+def _listed(values: dict[str, object], names: list[str]) -> str:
+    return ", ".join(f"{name} {values[name]}" for name in names)
 
 
 def import_flow(network: SkipVSR, path: str) -> None:
