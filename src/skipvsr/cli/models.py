@@ -32,8 +32,8 @@ def command(args: argparse.Namespace) -> None:
         print(name)
         for key, value in values.items():
             label = key.replace("gmacs_per", "GMAC per").replace("_", " ")
-            values = value if isinstance(value, list) else [value]
-            print(f"  {label:<34} {'; '.join(f'{each:,}' if isinstance(each, int) else str(each) for each in values)}")
+            listed = value if isinstance(value, list) else [value]
+            print(f"  {label:<34} {'; '.join(f'{each:,}' if isinstance(each, int) else str(each) for each in listed)}")
     print(
         "\nupscale takes the one that fits the file (--model auto): compact for clean footage, compact-video for what a codec "
         "has damaged, by codec and bits a pixel; -x2 where x2 is asked for or enough for the size that is. "

@@ -185,11 +185,11 @@ def named_network(network: SkipVSR, init: str) -> SkipVSR:
         loaded = loaded.with_scale(network.config.scale)
     found, wanted = (model.with_router("none").with_lean(0).config for model in (loaded, network))
     if found != wanted:
-        mine, theirs = asdict(wanted), asdict(found)
-        differing = [name for name in mine if mine[name] != theirs[name]]
+        named, trained = asdict(found), asdict(wanted)
+        differing = [name for name in named if named[name] != trained[name]]
         raise ConfigError(
-            f"{init} has {_listed(theirs, differing)}, and the network of this run {_listed(mine, differing)}: a model may "
-            "have fewer channels, and other blocks, but not more channels or other parts; change [network], or name another"
+            f"{init} has {_listed(named, differing)}, and the network of this run {_listed(trained, differing)}: init takes a "
+            "model of as many channels or fewer, and of the same parts; change [network], or name another model"
         )
     return loaded
 
